@@ -108,10 +108,15 @@ class Cls(Section):
         "peft for the architecture, else all linear layers outside of the head.",
     )
     augment: Augment = Augment()
+    positive_label: LabelName | None = Field(
+        default=None,
+        description="Label measured by itself (f1_positive); of two labels it is predicted above a threshold that is "
+        "tuned on the validation rows and saved with the model.",
+    )
     metric: str = Field(
         default="auto",
-        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, average_precision_micro for "
-        "multi_label, mse for regression.",
+        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, f1_positive with a "
+        "positive_label, average_precision_micro for multi_label, mse for regression.",
     )
     baseline: bool = Field(
         default=True,

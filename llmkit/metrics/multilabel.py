@@ -79,10 +79,11 @@ def tune_thresholds(labels: Indicators, probabilities: NDArray[Any]) -> NDArray[
     Candidates lie midway between neighbouring probabilities, and below the lowest one; the candidate nearest to 0.5
     wins a tie. Tune on validation rows: metrics of the rows used for tuning would be too high.
     """
-    return np.array([_tune(labels[:, c], probabilities[:, c]) for c in range(labels.shape[1])])
+    return np.array([tune_threshold(labels[:, c], probabilities[:, c]) for c in range(labels.shape[1])])
 
 
-def _tune(is_true: Indicators, scores: NDArray[Any]) -> float:
+def tune_threshold(is_true: Indicators, scores: NDArray[Any]) -> float:
+    """The threshold of one label; see `tune_thresholds`."""
     if not is_true.any():
         return 0.5
     order = np.argsort(scores, kind="stable")[::-1]

@@ -163,3 +163,25 @@ def test_accuracy_of_all_rows_has_the_exact_interval_and_other_metrics_have_none
     exact = binomtest(20 if right else 0, 20).proportion_ci(0.95, method="exact")
     assert intervals["accuracy"] == pytest.approx([exact.low, exact.high])
     assert not {"f1_macro", "mcc", "log_loss"} & set(intervals)
+
+
+def test_positive_label_has_its_own_rates_with_intervals_as_in_scikit_learn() -> None:
+    from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400) < 0.2).astype(np.int64)
+    second = np.clip(0.35 + 0.25 * (labels - 0.3) + rng.normal(scale=0.15, size=400), 0.01, 0.99)
+    probabilities = np.stack([1 - second, second], axis=1)
+    for positive, threshold in ((1, 0.5), (1, 0.4), (0, 0.7)):
+        scores = score_single_label(labels, probabilities, ["no", "yes"], positive=positive, threshold=threshold)
+        predicted = np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+        for name, measure in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+            assert scores[f"{name}_positive"] == pytest.approx(measure(labels, predicted, pos_label=positive))
+        low, high = scores["intervals"]["f1_positive"]
+        assert low < scores["f1_positive"] < high
+        assert scores["average_precision"] == pytest.approx(
+            average_precision_score(labels == positive, probabilities[:, positive])
+        )
+        assert scores["method"]["threshold"] == threshold
+    plain = score_single_label(labels, probabilities, ["no", "yes"])
+    assert "f1_positive" not in plain and "threshold" not in plain["method"]

@@ -75,7 +75,7 @@ def measure_baseline(
     outputs = baseline.outputs.astype(np.float64)
     found = label_type.measure(labels, outputs, names, baseline.thresholds, bootstrap)
     keys = [metric.key for metric in label_type.metrics.headlines]
-    metrics = {f"{NGRAM_BASELINE}_{key}": found[key] for key in keys}
+    metrics = {f"{NGRAM_BASELINE}_{key}": found[key] for key in keys if key in found}
     intervals = {f"{NGRAM_BASELINE}_{key}": found["intervals"][key] for key in keys if key in found["intervals"]}
     return {NGRAM_BASELINE: baseline.method, **metrics}, intervals
 

@@ -19,7 +19,7 @@ from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.cls.baseline import BaselineOutputs, measure_baseline
+from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
 from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
@@ -33,7 +33,8 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The most severe errors so far, with texts decoded from the model's input (possibly lower-cased or truncated)."""
+    """The most severe errors so far, with the beginning of their texts; texts that are not given are decoded from the
+    model's input (possibly lower-cased or truncated)."""
 
     label_type: LabelType
     names: Sequence[str]
@@ -41,7 +42,10 @@ class ErrorExamples:
     tokenizer: PreTrainedTokenizerBase
     _errors: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
 
-    def add(self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64]) -> None:
+    def add(
+        self, labels: NDArray[Any], outputs: NDArray[np.float64], inputs: Inputs, lines: NDArray[np.int64],
+        texts: Texts | None = None,
+    ) -> None:  # fmt: skip
         """Add the errors among these rows."""
         predictions = self.label_type.predict(outputs, self.thresholds)
         for severity, row in self.label_type.find_errors(labels, outputs, self.thresholds, MAX_ERRORS):
@@ -49,17 +53,20 @@ class ErrorExamples:
             record: dict[str, Any] = {"line": int(lines[row]), "label": true, "predicted": predicted}
             if self.label_type.has_names:
                 record["probability"] = severity
-            self._errors.append((severity, record | self._read(inputs, row)))
+            self._errors.append((severity, record | self._read(inputs, row, texts)))
         self._errors = sorted(self._errors, key=lambda error: -error[0])[:MAX_ERRORS]
 
     def worst(self) -> list[dict[str, Any]]:
         """Return the errors as JSON records, most severe first."""
         return [record for _, record in self._errors]
 
-    def _read(self, inputs: Inputs, row: int) -> dict[str, str]:
+    def _read(self, inputs: Inputs, row: int, texts: Texts | None) -> dict[str, str]:
+        if texts is not None:
+            given, other = texts[row]
+            return {"text": given} | ({"pair": other} if other else {})
         first = inputs.read(row)[0]
-        texts = (first.ids[: first.n_first], first.ids[first.n_first :])
-        text, pair = (self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in texts)
+        parts = (first.ids[: first.n_first], first.ids[first.n_first :])
+        text, pair = (self.tokenizer.decode(ids.tolist(), skip_special_tokens=True) for ids in parts)
         return {"text": str(text)} | ({"pair": str(pair)} if pair else {})
 
 
@@ -135,21 +142,22 @@ class RowEvaluation:
         with ProgressBar("scoring", "rows", log=True) as progress:
             for chunk, inputs, outputs in scorer.score(rows):
                 labels = scorer.label_type.encode([row.label for row in chunk if row.label is not None], label2id)
-                self.add(labels, outputs, inputs, np.array([row.line for row in chunk]))
+                texts = [cut_text(row.text, row.pair) for row in chunk] if self.show_samples else None
+                self.add(labels, outputs, inputs, np.array([row.line for row in chunk]), texts)
                 progress.add(len(chunk))
 
-    def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any) -> None:
+    def add(self, labels: Any, outputs: Any, inputs: Inputs, lines: Any, texts: Texts | None = None) -> None:
         """Add scored rows."""
         self.labels.append(labels)
         self.outputs.append(outputs)
         self.n_truncated += inputs.n_cut
         self.n_windows += len(inputs.ends)
         if self.show_samples:
-            self.errors.add(labels, outputs, inputs, lines)
+            self.errors.add(labels, outputs, inputs, lines, texts)
 
     def add_split(self, split: LabelledSplit) -> None:
         """Score the rows of a split of the run's data, beside what the n-gram baseline predicts for them."""
-        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines)
+        self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines, split.texts)
         self.baseline = split.baseline
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:

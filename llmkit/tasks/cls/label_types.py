@@ -7,6 +7,7 @@ probabilities, or (rows,) numbers in the unit of the train labels.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from llmkit.config.cls import Cls
 from llmkit.config.renamed import RENAMED_VALUES
-from llmkit.core.errors import DataError
+from llmkit.core.errors import DataError, UsageError, did_you_mean
 from llmkit.metrics.bootstrap import Bootstrap
-from llmkit.metrics.classification import score_single_label
-from llmkit.metrics.multilabel import score_multi_label, tune_thresholds
+from llmkit.metrics.classification import predict_single_label, score_single_label
+from llmkit.metrics.multilabel import score_multi_label, tune_threshold, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.metrics.spec import MetricSet
 from llmkit.tables.label_columns import Columns
@@ -57,7 +58,8 @@ class LabelType(ABC):
     """The metric that is compared with a constant prediction."""
     added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
     """Columns that `predict` adds, without those of `all_probabilities`."""
-    tunes_thresholds: ClassVar[bool] = False
+    positive: int | None = None
+    """Label that is measured by itself."""
     has_names: ClassVar[bool] = True
     """Whether labels are classes with names and probabilities."""
     target_dtype: ClassVar[torch.dtype] = torch.float32
@@ -99,6 +101,30 @@ class LabelType(ABC):
         bias.
         """
         return []
+
+    def with_positive(self, label: str | None, label2id: Mapping[str, int]) -> "LabelType":
+        """A copy that measures one label by itself, and predicts it above a threshold if there are two labels.
+
+        Raises:
+            UsageError: there is no such label, or rows have several labels or numbers.
+        """
+        if label is not None:
+            hint = "remove it" + ("; the F1 of each label is in per_class" if self.has_names else "")
+            raise UsageError(
+                f"a positive label is for one label per row, not for {self.describes_rows}", where="cls.positive_label",
+                hint=hint,
+            )  # fmt: skip
+        return self
+
+    @property
+    def tunes_thresholds(self) -> bool:
+        """Whether thresholds are tuned on the validation rows and saved with the model."""
+        return False
+
+    @property
+    def best_by(self) -> str:
+        """The default metric of early stopping and of the best checkpoint."""
+        return self.metrics.best_by
 
     # ---- training ----
 
@@ -192,8 +218,15 @@ class LabelType(ABC):
         return [(float(severity[row]), int(row)) for row in rows]
 
 
+@dataclass(frozen=True)
 class SingleLabel(LabelType):
-    """One label per row; cross-entropy."""
+    """One label per row; cross-entropy.
+
+    A positive label is measured by its own F1; of two labels it has a threshold, which is tuned for it.
+    """
+
+    positive: int | None = None
+    has_threshold: bool = False
 
     name, problem_type, describes_rows = "single_label", "single_label_classification", "one label per row"
     metrics, must_beat = SINGLE_LABEL, "accuracy"
@@ -230,9 +263,34 @@ class SingleLabel(LabelType):
         probabilities: Outputs = odds / odds.sum(-1, keepdims=True)
         return probabilities
 
+    @property
+    def tunes_thresholds(self) -> bool:
+        return self.has_threshold
+
+    def with_positive(self, label: str | None, label2id: Mapping[str, int]) -> "SingleLabel":
+        if label is not None and label not in label2id:
+            raise UsageError(
+                f"there is no label {label!r}", where="cls.positive_label", hint=did_you_mean(label, label2id)
+            )
+        return SingleLabel() if label is None else SingleLabel(label2id[label], has_threshold=len(label2id) == 2)
+
     def predict(self, outputs: Outputs, thresholds: Thresholds) -> NDArray[Any]:
-        predicted: NDArray[np.int64] = outputs.argmax(-1)
-        return predicted
+        positive = 1 if self.positive is None else self.positive
+        return predict_single_label(outputs, self._threshold(thresholds), positive)
+
+    def best_thresholds(self, labels: NDArray[Any], outputs: Outputs, n_labels: int) -> Thresholds:
+        best = super().best_thresholds(labels, outputs, n_labels)
+        if self.positive is not None and self.has_threshold:
+            threshold = tune_threshold(labels == self.positive, outputs[:, self.positive])
+            best[[self.positive, 1 - self.positive]] = threshold, 1 - threshold
+        return best
+
+    @property
+    def best_by(self) -> str:
+        return self.metrics.best_by if self.positive is None else "f1_positive"
+
+    def _threshold(self, thresholds: Thresholds) -> float:
+        return float(thresholds[self.positive]) if self.positive is not None and self.has_threshold else 0.5
 
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
         return {PREDICTION: names[predicted], PROBABILITY: round(float(output[predicted]), 6)}
@@ -243,12 +301,14 @@ class SingleLabel(LabelType):
     def measure(
         self, labels: NDArray[Any], outputs: Outputs, names: list[str], thresholds: Thresholds, bootstrap: Bootstrap
     ) -> dict[str, Any]:
-        return score_single_label(labels, outputs, names, bootstrap)
+        threshold = self._threshold(thresholds)
+        return score_single_label(labels, outputs, names, bootstrap, positive=self.positive, threshold=threshold)
 
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        return outputs.argmax(-1) != labels, outputs.max(-1)
+        predicted = self.predict(outputs, thresholds)
+        return predicted != labels, outputs[np.arange(len(outputs)), predicted]
 
 
 class MultiLabel(LabelType):
@@ -257,7 +317,10 @@ class MultiLabel(LabelType):
     name, problem_type, describes_rows = "multi_label", "multi_label_classification", "several labels per row"
     describes_model = "classifier of {n_labels} labels, of which a text may have several (thresholds in config.json)"
     metrics, must_beat = MULTI_LABEL, "f1_micro"
-    tunes_thresholds = True
+
+    @property
+    def tunes_thresholds(self) -> bool:
+        return True
 
     def parser(self, separator: str | None) -> ParseLabel:
         return lambda cell: parse_labels(cell, separator)

@@ -3,6 +3,8 @@
 `baseline_` is a constant prediction, `ngram_baseline_` the linear model of baseline.py.
 """
 
+from dataclasses import replace
+
 from llmkit.metrics.spec import Metric, MetricSet
 
 NGRAM_BASELINE = "ngram_baseline"
@@ -28,17 +30,24 @@ SINGLE_LABEL = MetricSet(
         Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
         Metric("ngram_baseline_accuracy", _NGRAM, "{:.2%}"),
         Metric("balanced_accuracy", "balanced accuracy", "{:.2%}"),
-        _F1_MACRO,
+        replace(_F1_MACRO, headline=3),
         Metric("ngram_baseline_f1_macro", _NGRAM),
         Metric(
             "f1_micro", "F1, micro average", in_terminal=False, chart="Held-out F1, micro",
             unit="all labels together",
         ),
-        Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=3),
-        Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=5),
+        Metric(
+            "f1_positive", "F1, positive label", note="of cls.positive_label", headline=2,
+            chart="Held-out F1, positive label", progress="f1 positive {:.4f}",
+        ),
+        Metric("ngram_baseline_f1_positive", _NGRAM),
+        Metric("precision_positive", "  precision"),
+        Metric("recall_positive", "  recall"),
+        Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=4),
+        Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=6),
         Metric(
             "log_loss", "log loss, nats per row", higher_is_better=False, title="log loss", note="nats per row",
-            headline=4,
+            headline=5,
         ),
         _CALIBRATION,
         *_SELECTION_METRICS,

@@ -139,7 +139,8 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     of `label_map` names the label LABEL_0 too, the name that transformers gives to the first label if it has none.
 
     Raises:
-        UsageError: a setting does not fit the model, or two of its labels would have one name.
+        UsageError: a setting does not fit the model, two of its labels would have one name, or there is no
+            `positive_label`.
         ModelError: it cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
@@ -159,7 +160,11 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     if repeated := next((name for name, n in Counter(scorer.names).items() if n > 1), None):
         hint = "give each label of the model a different name"
         raise UsageError(f"two labels of the model would be called {repeated!r}", where="cls.label_map", hint=hint)
-    return scorer
+    if section is None or section.positive_label is None:
+        return scorer
+    label2id = {name: number for number, name in enumerate(scorer.names)}
+    label_type = row_format.label_type.with_positive(section.positive_label, label2id)
+    return scorer.with_format(replace(row_format, label_type=label_type))
 
 
 def _apply_settings(

@@ -16,7 +16,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
-from llmkit.models.classifier import problem_type_of
+from llmkit.models.classifier import labels_of, problem_type_of
 from llmkit.models.kernels.padding_free import has_token_types
 from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
@@ -127,7 +127,9 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
     problem_type = problem_type_of(config)
     label_type = next(each for each in LABEL_TYPES.values() if each.problem_type == problem_type)
     if "label_type" in saved:
-        saved["label_type"] = get_label_type(saved["label_type"])
+        label2id = {label: number for number, label in enumerate(labels_of(config))}
+        positive = saved.pop("positive_label", None)
+        saved["label_type"] = get_label_type(saved["label_type"]).with_positive(positive, label2id)
     default = RowFormat("", None, None, label_type, None, block_size, "truncate", 0, 1)
     fields = {name: saved.pop(name) for name in names if name in saved}
     return replace(default, **fields), saved

@@ -112,7 +112,7 @@ class ClsTraining(TrainingTask):
     def metric(self) -> str:
         """The model-selection metric."""
         metric = self.recipe.cls.metric
-        return self.metrics.best_by if metric == "auto" else metric
+        return self.label_type.best_by if metric == "auto" else metric
 
     def check(self) -> None:
         """Raise UsageError if cls.metric or a label of cls.class_weights does not exist."""
@@ -167,6 +167,8 @@ class ClsTraining(TrainingTask):
         if self.recipe.cls.lora_rank:
             merge_lora(network)
         extra: dict[str, Any] = {}
+        if self.recipe.cls.positive_label is not None:
+            extra["positive_label"] = self.recipe.cls.positive_label
         mean, std = self.target_scale
         if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
             extra["target_mean"], extra["target_std"] = mean, std
@@ -224,6 +226,8 @@ class ClsTraining(TrainingTask):
 
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
+        if self.label_type.positive is not None and self.label_type.tunes_thresholds:
+            what += f" that predicts {self.recipe.cls.positive_label} above a threshold (in config.json, not 0.5)"
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def describe_use(self, network: PreTrainedModel) -> str:

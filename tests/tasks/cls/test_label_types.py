@@ -6,7 +6,7 @@ import pytest
 from llmkit.config.cls import Cls
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, choose_label_type, get_label_type
+from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, SingleLabel, choose_label_type, get_label_type
 from llmkit.text.records.rows import Row
 
 NAMES = ["a", "b", "c"]
@@ -98,6 +98,8 @@ def test_label_types_of_earlier_versions_are_read() -> None:
 @pytest.mark.parametrize("label_type", LABEL_TYPES.values(), ids=LABEL_TYPES)
 def test_every_headline_and_baseline_is_measured(label_type: LabelType) -> None:
     labels, outputs = make_rows(label_type.name, 1.0)
+    if isinstance(label_type, SingleLabel):
+        label_type = SingleLabel(positive=1)
     figures = label_type.measure(labels, outputs, NAMES, HALF, Bootstrap())
     for metric in label_type.metrics.metrics:
         assert not metric.headline or metric.key in figures, metric.key

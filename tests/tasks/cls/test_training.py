@@ -123,6 +123,56 @@ def test_baseline_that_is_better_is_said_with_advice_and_can_be_turned_off(
     assert expected not in capfd.readouterr().err
 
 
+def test_threshold_of_the_positive_label_is_tuned_saved_and_used_by_predict(
+    bert: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_messages(240)
+    spam = [row for row in rows if row[1] == "spam"][:24]
+    data = write_table(tmp_path / "few.csv", [*spam, *(row for row in rows if row[1] != "spam")])
+    asked = recipe("cls.positive_label=spam", "train.max_steps=6", "optim.learning_rate=2e-3")
+    result = finetune(asked, files={"train": data}, out=tmp_path / "run", model=bert)["validation"]
+    saved = read_config(tmp_path / "run")["llmkit"]
+    names = list(read_config(tmp_path / "run")["label2id"])
+    threshold = saved["thresholds"][names.index("spam")]
+    assert saved["positive_label"] == "spam" and threshold != 0.5
+    assert result["method"]["threshold"] == threshold and result["f1_positive"] > 0
+    assert result["intervals"]["f1_positive"][0] < 1
+    lines: list[str] = []
+    predict(asked, model=str(tmp_path / "run"), data=data, out=None, write=lines.append, file_format="jsonl",
+            all_probabilities=True)  # fmt: skip
+    for row in map(json.loads, lines):
+        if abs(row["p(spam)"] - threshold) > 1e-5:
+            assert (row["prediction"] == "spam") is (row["p(spam)"] > threshold)
+    again = evaluate(load_recipe(tmp_path / "run" / "recipe.yaml"), model=str(tmp_path / "run"))
+    assert again["f1_positive"] == result["f1_positive"]
+    assert "above a threshold" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("cls.positive_label=Spam",), "there is no label 'Spam'"),
+        (("cls.positive_label=spam", "cls.labels=multi_label"), "one label per row, not for several"),
+    ],
+)
+def test_positive_label_that_cannot_be_is_refused(
+    bert: str, messages: str, tmp_path: Path, overrides: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(UsageError, match=expected):
+        finetune(recipe(*overrides), files={"train": messages}, out=tmp_path / "run", model=bert)
+
+
+def test_errors_show_the_text_of_the_file_and_not_the_decoded_input(bert: str, tmp_path: Path) -> None:
+    rows = [(f"WIN Cash,  PLEASE {number}!", "ab"[number % 2]) for number in range(40)]
+    data = write_table(tmp_path / "cased.csv", rows)
+    asked = recipe("train.max_steps=1")
+    finetune(asked, files={"train": data}, out=tmp_path / "run", model=bert, show_samples=True)
+    errors = read_metrics(tmp_path / "run")["mistakes"]
+    assert errors and all(rows[error["line"] - 2][0] == error["text"] for error in errors)
+    errors = evaluate(asked, model=str(tmp_path / "run"), data=[data], show_samples=True)["mistakes"]
+    assert errors and all(rows[error["line"] - 2][0] == error["text"] for error in errors)
+
+
 def test_gpt2_learns_with_a_pad_token_that_is_not_eos(gpt2_run: Path) -> None:
     assert read_metrics(gpt2_run)["accuracy"] > 0.9
     config, tokenizer = read_config(gpt2_run), AutoTokenizer.from_pretrained(gpt2_run / "model")

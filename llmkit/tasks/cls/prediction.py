@@ -177,7 +177,10 @@ def _apply_settings(
         UsageError: the block size exceeds the model's positions, or cls.labels differs from the model's labels.
     """
     if block_size is not None and positions is not None and block_size > positions:
-        what, hint = f"block_size {block_size} does not fit the model's {positions} positions", f"at most {positions}"
+        what, hint = (
+            f"block_size {block_size} does not fit the model's {positions} positions",
+            f"set it to {positions} or less",
+        )
         raise UsageError(what, where="evaluate.block_size", hint=hint)
     changes: dict[str, Any] = {} if block_size is None else {"block_size": block_size}
     given = set() if section is None else section.model_fields_set

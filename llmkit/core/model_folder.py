@@ -6,7 +6,7 @@ from llmkit.core.errors import ModelError, did_you_mean
 
 
 def find_model_folder(name: str) -> str:
-    """The folder of a run's or a saved model, or `name` itself if it may be a hub name.
+    """The folder of a run's or a saved model or of an adapter, or `name` itself if it may be a hub name.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
@@ -14,7 +14,7 @@ def find_model_folder(name: str) -> str:
     path = Path(name)
     if (path / "model" / "config.json").is_file():
         return str(path / "model")
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():  # a model, or an adapter of peft
         return str(path)
     if path.is_file():
         hint = "give the folder of a run or a model"

@@ -1,12 +1,13 @@
 """Evaluate a model on a prepared split, raw text or labelled rows; its task computes the metrics."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import resolve_model
 from llmkit.reporting.report import write_report
 from llmkit.tasks.base import EvaluationRequest
@@ -50,6 +51,9 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     is_run = run.manifest.is_file()
     request = EvaluationRequest(model, path, data, run if is_run else None, show_samples)
     metrics = {"task": task.name} | task.evaluate(recipe, request)
+    if wrong := [name for name, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]:
+        what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
+        raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
         # The file's whole name: validation.csv is not the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)

@@ -24,7 +24,7 @@ def scores_from_margins(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: N
     accuracy = hits.sum(-1) / n_true.sum(-1)
     scores = {"accuracy": accuracy, "balanced_accuracy": _mean_where(divide(hits, n_true), n_true > 0)}
     scores |= average_rates(hits, n_true, n_predicted, (n_true > 0) | (n_predicted > 0))
-    return scores | {"mcc": _matthews(hits, n_true, n_predicted)}
+    return scores | {"mcc": _matthews(hits, n_true, n_predicted), "cohen_kappa": _kappa(hits, n_true, n_predicted)}
 
 
 def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]) -> dict[str, Floats]:
@@ -73,3 +73,10 @@ def _matthews(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
     covariance = hits.sum(-1) * n_rows - (n_true * n_predicted).sum(-1)
     deviation = np.sqrt(n_rows**2 - (n_true**2).sum(-1)) * np.sqrt(n_rows**2 - (n_predicted**2).sum(-1))
     return np.clip(divide(covariance, deviation), -1.0, 1.0)  # rounding of the square roots may exceed 1
+
+
+def _kappa(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
+    """Cohen's kappa (Cohen 1960, eq. 1); 0 if all labels and predictions are the same label."""
+    n_rows = n_true.sum(-1)
+    by_chance = (n_true * n_predicted).sum(-1)
+    return divide(hits.sum(-1) * n_rows - by_chance, n_rows**2 - by_chance)

@@ -22,7 +22,7 @@ from llmkit.metrics.probabilities import (
     measure_ranking,
 )
 
-INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc")
+INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "cohen_kappa")
 MAX_CONFUSION_LABELS = 1000
 """With more labels, the confusion matrix would be larger than the rest of metrics.json."""
 

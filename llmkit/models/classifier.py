@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -129,14 +129,15 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
     if not heads:
         return False
     last = heads[-1]
-    norm = getattr(model.base_model, "ln_f", None)
-    if last.bias is None and getattr(norm, "bias", None) is None:
+    bias = cast(Tensor | None, last.bias)
+    norm_bias = getattr(getattr(model.base_model, "ln_f", None), "bias", None)
+    if bias is None and norm_bias is None:
         return False
     last.weight *= std
-    if last.bias is not None:
-        last.bias.copy_(last.bias * std + mean)
-    elif isinstance(norm, nn.LayerNorm):
-        norm.bias += mean * last.weight[0] / last.weight.square().sum()
+    if bias is not None:
+        bias.copy_(bias * std + mean)
+    else:
+        cast(Tensor, norm_bias).add_(mean * last.weight[0] / last.weight.square().sum())
     return True
 
 

@@ -145,7 +145,7 @@ def add_lora(
     is_transposed = any(isinstance(module, Conv1D) for module in model.modules())
     kind = str(model.config.model_type)
     known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING | TARGETS
-    adapted = list(targets) or known.get(kind) or list_linear(model)
+    adapted: Any = list(targets) or known.get(kind) or list_linear(model)
     config = peft.LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=0.0, fan_in_fan_out=is_transposed, target_modules=adapted
     )

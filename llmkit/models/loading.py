@@ -27,13 +27,14 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from llmkit.architectures import families_of
+from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
 from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
+from llmkit.models.adapters import is_adapter, merge_adapter
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
 
 COMMANDS_BY_KIND = {
@@ -46,14 +47,26 @@ COMMANDS_BY_KIND = {
 def resolve_model(name: str) -> str:
     """Return the folder or hub name for `from_pretrained`.
 
-    A run folder resolves to its `model/`, and `pickle:FOLDER` to a copy of FOLDER in safetensors.
+    A run folder resolves to its `model/`, `pickle:FOLDER` to a copy of FOLDER in safetensors, and an adapter of peft to
+    a copy of its base model with the adapter merged.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
     """
     if name.startswith(PREFIX):
         return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
+    if is_adapter(Path(name)):
+        return merge_adapter(Path(name), _load_base)
     return find_model_folder(name)
+
+
+def _load_base(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """The base model of an adapter, and the names of weights that it lacks or has in another shape."""
+    path = resolve_model(name)
+    check_hub(path)
+    model, info = load_pretrained(path, auto_class, ignore_mismatched_sizes=True, **options)
+    wrong = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    return model, set(info["missing_keys"]) | wrong
 
 
 def check_hub(name: str) -> None:
@@ -187,12 +200,28 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     """Load a causal language model in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: another kind of model.
+        UsageError: another kind of model, or one whose tokens see later ones, such as XLNet or a RoBERTa.
         ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
     check_causal(name)
-    return load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
+    model = load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
+    if not sees_only_the_past(model):
+        what = f"the tokens of this {type(model).__name__} see later tokens, so it cannot score or write text"
+        hint = "use it with finetune-cls; a decoder of this type has is_decoder: true in config.json"
+        raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
+    return model
+
+
+@torch.inference_mode()
+def sees_only_the_past(model: PreTrainedModel) -> bool:
+    """Whether the logits before the last token do not depend on it, tried on two short inputs; llmkit's own
+    architectures are not tried."""
+    if any(model.config.model_type == each.model_type for each in ARCHITECTURES.values()):
+        return True
+    ids = torch.arange(4) % embedding_rows(model)
+    logits = model(input_ids=torch.stack([ids, torch.cat([ids[:3], ids[:1]])])).logits[:, :3]
+    return torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

@@ -33,6 +33,17 @@ def reads_padding(config: PreTrainedConfig) -> bool:
     return config.model_type in PADDING_INVARIANT and config.pad_token_id not in (None, NO_PAD_TOKEN)
 
 
+def describe_padding(config: PreTrainedConfig) -> list[str]:
+    """A note on a model that is read without padding."""
+    if reads_padding(config):
+        return []
+    if config.model_type in PADDING_INVARIANT:
+        why = "the model has no pad token"
+    else:
+        why = f"padding changes the scores of {config.model_type}, or is not tested with it"
+    return [f"{why}: texts are read in groups of equal length, which is slower"]
+
+
 def split_by_length(batch: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """The inputs of a padded batch in groups of equal length, without padding, as (indices in the batch, group)."""
     lengths = batch["attention_mask"].sum(1)

@@ -37,6 +37,7 @@ from llmkit.runs.hooks import make_hooks
 from llmkit.runs.plan import plan_run, write_run_files
 from llmkit.runs.resuming import check_recipe, restore_plan, resume_command
 from llmkit.tasks.base import TrainingRequest, TrainingTask
+from llmkit.tasks.starting_model import restore_dropout
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.tokens.normalization import describe_for_card
 from llmkit.training.callbacks import open_trackers
@@ -284,6 +285,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
     network.eval()
     network = put_on_device(network)
     task.finish_model(network, trainer.plan.final_share)
+    restore_dropout(network.config)
     with new_folder(run.model) as folder:
         network.save_pretrained(folder)
         tokenizer = task.finish_tokenizer(network)

@@ -57,17 +57,16 @@ def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequen
         DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after
             the sample raise during iteration.
     """
+    wanted = list(dict.fromkeys([*wanted, *(part for name in wanted for part in split_names(name))]))
     if isinstance(data, str):
         path = data if data.startswith("hf:") else _find_file(data)
+        stream = RowStream(Source(path), read, header=header, wanted=wanted)
+        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     else:
         path = IN_MEMORY
-    parts = [part for name in wanted for part in split_names(name)]
-    stream = RowStream(Source(path), read, header=header, wanted=list(dict.fromkeys([*wanted, *parts])))
-    if not isinstance(data, str):
+        stream = RowStream(Source(path), read, header=header, wanted=wanted)
         stream.unit = "row"
         stream.start(read_values(stream, enumerate(data, start=1)))
-    else:
-        stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())
         below = " below the header" if stream.has_header else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.model import Model
@@ -23,6 +23,8 @@ DROPOUTS = (
     *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout", "summary_first_dropout"),
 )
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
+OWN_DROPOUT = "llmkit_own_dropout"
+"""Key of a checkpoint's configuration for the rates that the model had before training."""
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout", "attn.out_drop")
 """Name suffixes of the attention dropout modules of GPT-2, BERT, DistilBERT, ALBERT and ModernBERT."""
 
@@ -110,17 +112,26 @@ def adapt_model(
         ModelError: the tokenizer has more tokens than the embedding has rows.
     """
     set_dropout(network, recipe.model)
+    for note in describe_dropout(network.config):
+        console.info(note)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
         resize_embeddings(network, len(tokenizer), recipe.train.seed, reasons)
     check_vocabulary(network, tokenizer, name)
 
 
 def set_dropout(network: PreTrainedModel, section: Model) -> None:
-    """Replace a model's dropout rates by the recipe's, in its modules and in its configuration."""
+    """Replace a model's dropout rates by the recipe's, in its modules and in its configuration.
+
+    Some modules read the configuration in each forward pass. It keeps the model's own rates under OWN_DROPOUT, for
+    `restore_dropout`.
+    """
+    own: dict[str, float] = getattr(network.config, OWN_DROPOUT, None) or {}
     for names, rate in ((DROPOUTS, section.dropout), (ATTENTION_DROPOUTS, section.attention_dropout)):
         for key in names:
-            if isinstance(getattr(network.config, key, None), float | int):
+            if isinstance(before := getattr(network.config, key, None), float | int):
+                own.setdefault(key, before)
                 setattr(network.config, key, rate)
+    setattr(network.config, OWN_DROPOUT, own)
     for path, module in list(network.named_modules()):
         if isinstance(module, nn.Dropout):
             module.p = section.attention_dropout if path.endswith(ATTENTION_MODULES) else section.dropout
@@ -128,6 +139,24 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
             module.attention_dropout = section.attention_dropout
         if path.endswith("attn.out_drop") and type(module) is nn.Identity and section.attention_dropout:
             network.set_submodule(path, nn.Dropout(section.attention_dropout))
+
+
+def restore_dropout(config: PreTrainedConfig) -> None:
+    """Set the rates of the configuration to those that the model had before `set_dropout`."""
+    for key, rate in (getattr(config, OWN_DROPOUT, None) or {}).items():
+        setattr(config, key, rate)
+    if hasattr(config, OWN_DROPOUT):
+        delattr(config, OWN_DROPOUT)
+
+
+def describe_dropout(config: PreTrainedConfig) -> list[str]:
+    """Return a note on the model's own rates that the recipe's replace, if any differ."""
+    own: dict[str, float] = getattr(config, OWN_DROPOUT, None) or {}
+    notes = []
+    for names, setting in ((DROPOUTS, "model.dropout"), (ATTENTION_DROPOUTS, "model.attention_dropout")):
+        changed = {own[key]: getattr(config, key) for key in names if key in own and own[key] != getattr(config, key)}
+        notes += [f"{setting} {new:g} replaces the model's {rate:g}" for rate, new in changed.items()]
+    return ["; ".join(notes)] if notes else []
 
 
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added: int = 0) -> ModelError:

@@ -40,3 +40,8 @@ def test_wrong_paths_and_keys_are_told_before_torch_is_imported(tmp_path: Path, 
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "where", "hint"]
+
+
+def test_folder_of_an_adapter_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert find_model_folder(str(tmp_path)) == str(tmp_path)

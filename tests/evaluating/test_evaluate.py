@@ -1,13 +1,17 @@
 """`eval` refuses what a model's task does not take, and says which task its figures are of."""
 
+from math import nan
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tiny import save_bert, save_gpt2, write_table
 
+from llmkit.config.generate import Generate
 from llmkit.config.loading import load_recipe
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.evaluating.evaluate import check_columns, evaluate
+from llmkit.generating.generate import generate
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,20 @@ def test_nothing_to_score_and_no_model_are_told_apart(models: dict[str, str], tm
         evaluate(load_recipe(None), model=models["clm"])
     with pytest.raises(ModelError, match="there is no model"):
         evaluate(load_recipe(None), model=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_weights_that_are_not_finite_are_a_fault_of_the_model(kind: str, tmp_path: Path) -> None:
+    model = (save_gpt2 if kind == "gpt2" else save_bert)(tmp_path / "model")
+    weights = load_file(f"{model}/model.safetensors")
+    next(weight for name, weight in weights.items() if name.endswith(("c_fc.weight", "output.dense.weight")))[0] = nan
+    save_file(weights, f"{model}/model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "text.txt").write_text("win cash now please. lunch at home later. meeting now.\n" * 3)
+    with pytest.raises(ModelError, match="not a finite number"):
+        recipe = load_recipe(None, task="mlm" if kind == "bert" else "clm")
+        evaluate(recipe, model=model, data=[str(tmp_path / "text.txt")])
+    with pytest.raises(ModelError, match="not finite"):
+        generate(Generate(), model=model, prompts=["win [MASK] now"])
 
 
 def test_a_column_without_a_file_is_refused() -> None:

@@ -35,6 +35,7 @@ def score_with_sklearn(truth: np.ndarray, predictions: np.ndarray) -> dict[str, 
     scores = {
         "accuracy": metrics.accuracy_score(truth, predictions),
         "mcc": metrics.matthews_corrcoef(truth, predictions),
+        "cohen_kappa": np.nan_to_num(metrics.cohen_kappa_score(truth, predictions)),
     }
     true_labels = np.unique(truth)
     scores["balanced_accuracy"] = metrics.recall_score(
@@ -55,6 +56,7 @@ def assert_same(truth: np.ndarray, predictions: np.ndarray, n_labels: int) -> No
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")  # scikit-learn's, on one label only
+@pytest.mark.filterwarnings("ignore:`y1`, `y2` and `labels` have only one label in common")
 @pytest.mark.parametrize("case", DEGENERATE)
 def test_metrics_of_degenerate_rows_equal_scikit_learn(case: str) -> None:
     truth, predictions, n_labels = DEGENERATE[case]

@@ -55,6 +55,7 @@ def test_single_label_metrics_equal_scikit_learn(n_labels: int, coarse: bool) ->
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, predictions),
         "f1_macro": metrics.f1_score(labels, predictions, average="macro"),
         "mcc": metrics.matthews_corrcoef(labels, predictions),
+        "cohen_kappa": metrics.cohen_kappa_score(labels, predictions),
         "log_loss": metrics.log_loss(labels, p, labels=every),
         "brier_score": metrics.brier_score_loss(labels, p, labels=every),
         "roc_auc": area,
@@ -112,7 +113,7 @@ def test_single_label_intervals_equal_those_of_resampled_rows(n_labels: int) -> 
     confusions = np.zeros((4000, n_labels, n_labels), np.int64)
     np.add.at(confusions, (np.arange(4000)[:, None], labels[draws], predictions[draws]), 1)
     naive = scores_from_confusion(confusions) | {"log_loss": losses[draws].mean(1)}
-    assert set(scores["intervals"]) == {"accuracy", "balanced_accuracy", "f1_macro", "mcc", "log_loss"}
+    assert set(scores["intervals"]) == {"accuracy", "balanced_accuracy", "f1_macro", "mcc", "cohen_kappa", "log_loss"}
     for name, interval in scores["intervals"].items():
         expected = np.quantile(naive[name], [0.025, 0.975])
         assert interval == pytest.approx(expected, abs=0.12 * (expected[1] - expected[0]))

@@ -267,10 +267,12 @@ def test_checkpoint_restores_lora_updates(tmp_path: Path, family: str) -> None:
 
 
 @needs_peft
-def test_architecture_that_peft_does_not_know_is_refused() -> None:
+def test_lora_adapts_all_linear_layers_but_the_head_of_an_architecture_that_peft_does_not_know() -> None:
     config = DistilBertConfig(dim=8, n_layers=1, n_heads=2, hidden_dim=8, vocab_size=60)
-    with pytest.raises(UsageError, match="no LoRA for distilbert"):
-        add_lora(AutoModelForSequenceClassification.from_config(config), 4, 8, 0)
+    model = AutoModelForSequenceClassification.from_config(config)
+    add_lora(model, 4, 8, 0)
+    adapted = {name.partition(".lora_")[0] for name, _ in model.named_parameters() if "lora_" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == {"q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"}
 
 
 @needs_peft

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import make_bert, make_gpt2, make_recurrent, make_transformer, save_bert, save_gpt2
-from transformers import RobertaConfig, RobertaForMaskedLM
+from transformers import RobertaConfig, RobertaForCausalLM, RobertaForMaskedLM
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import (
@@ -209,4 +209,19 @@ def test_causal_model_that_lacks_weights_is_refused_and_not_initialized_at_rando
     weights.pop("lm_head.weight", None)
     model.save_pretrained(tmp_path, state_dict=weights)
     with pytest.raises(ModelError, match=r"lacks 1 tensor of its weights: transformer\.h\.0\.mlp\.c_fc\.bias"):
+        load_causal_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize("is_decoder", [False, True])
+def test_causal_model_whose_tokens_see_later_ones_is_refused(is_decoder: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        initializer_range=0.4, is_decoder=is_decoder,
+    )  # fmt: skip
+    RobertaForCausalLM(config).save_pretrained(tmp_path)
+    if is_decoder:
+        load_causal_lm(str(tmp_path))
+        return
+    with pytest.raises(UsageError, match="see later tokens"):
         load_causal_lm(str(tmp_path))

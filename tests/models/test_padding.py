@@ -13,7 +13,14 @@ from transformers import BertForSequenceClassification, GPT2ForSequenceClassific
 
 from llmkit.models.classifier import load_classifier
 from llmkit.models.layers import add_lora, merge_lora
-from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, reads_padding, restore_order, split_by_length
+from llmkit.models.padding import (
+    NO_PAD_TOKEN,
+    PADDING_INVARIANT,
+    describe_padding,
+    reads_padding,
+    restore_order,
+    split_by_length,
+)
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "make_models.py"
 FAST = ("BERT", "DeBERTa-v3", "GPT-2", "Llama with </s>, without a pad token", "XLNet", "BigBird", "FNet", "BART")
@@ -50,8 +57,10 @@ def test_predict_gives_the_probabilities_of_plain_transformers_for_all_batch_siz
     check(name, MODELS.BATCH_SIZES)
 
 
-LORA = sorted({name for name, family in MODELS.FAMILIES.items() if family.has_pad} - {*REFUSED, "YOSO", "MRA"})
-"""YOSO and MRA need CUDA kernels of their own to train."""
+LORA = sorted(
+    {name for name, family in MODELS.FAMILIES.items() if family.has_pad} - {*REFUSED, "I-BERT", "YOSO", "MRA"}
+)
+"""I-BERT has its own quantized layers; YOSO and MRA need CUDA kernels of their own to train."""
 
 
 def check_lora(name: str, folder: Path) -> None:
@@ -109,6 +118,7 @@ def test_only_a_tested_architecture_with_a_pad_token_is_read_with_padding() -> N
     config.model_type = "fnet"
     assert not reads_padding(config)
     gpt2 = GPT2ForSequenceClassification(make_gpt2().config).config
+    assert not describe_padding(gpt2) and "fnet" in describe_padding(config)[0]
     for pad, expected in ((None, False), (NO_PAD_TOKEN, False), (0, True)):
         gpt2.pad_token_id = pad
         assert reads_padding(gpt2) is expected

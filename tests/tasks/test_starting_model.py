@@ -17,11 +17,14 @@ from llmkit.config.model import Model
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import embedding_rows, load_causal_lm
 from llmkit.tasks.starting_model import (
+    OWN_DROPOUT,
     check_no_windows,
     check_positions,
     check_training,
+    describe_dropout,
     fit_to_data,
     resize_embeddings,
+    restore_dropout,
     set_dropout,
 )
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
@@ -58,7 +61,7 @@ def test_positions_are_checked_and_n_positions_only_without_resume() -> None:
 
 
 @pytest.mark.parametrize("model", [make_gpt2(dropout=0.5), make_bert(dropout=0.5)], ids=["gpt2", "bert"])
-def test_dropout_of_the_recipe_replaces_that_of_the_model_and_is_saved(model: PreTrainedModel) -> None:
+def test_dropout_of_the_recipe_replaces_that_of_the_model_until_it_is_saved(model: PreTrainedModel) -> None:
     set_dropout(model, Model(dropout=0.25, attention_dropout=0.125))
     rates = {path: module.p for path, module in model.named_modules() if isinstance(module, nn.Dropout)}
     of_attention = {path: rate for path, rate in rates.items() if path.endswith(("attn_dropout", "self.dropout"))}
@@ -67,6 +70,15 @@ def test_dropout_of_the_recipe_replaces_that_of_the_model_and_is_saved(model: Pr
     config = model.config.to_dict()
     assert {config[name] for name in ("resid_pdrop", "embd_pdrop", "hidden_dropout_prob") if name in config} == {0.25}
     assert {config[name] for name in ("attn_pdrop", "attention_probs_dropout_prob") if name in config} == {0.125}
+    (note,) = describe_dropout(model.config)
+    assert "model.dropout 0.25 replaces the model's 0.5; " in note
+    assert "; model.attention_dropout 0.125 replaces the model's 0" in note
+    set_dropout(model, Model(dropout=0.1))  # as for a resumed run
+    restore_dropout(model.config)
+    config = model.config.to_dict()
+    assert {config[name] for name in ("resid_pdrop", "embd_pdrop", "hidden_dropout_prob") if name in config} == {0.5}
+    assert OWN_DROPOUT not in config
+    assert describe_dropout(model.config) == []
 
 
 def test_grown_embedding_keeps_its_rows_and_adaptive_softmax_is_refused(

@@ -2,6 +2,7 @@ import json
 import shutil
 import socket
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from huggingface_hub import constants
 from tiny import digests
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AlbertConfig,
     AutoTokenizer,
     BertConfig,
     BertTokenizer,
@@ -284,3 +286,19 @@ def test_hub_out_of_reach_is_an_environment_fault_that_names_the_cache() -> None
 def test_name_that_the_hub_could_not_have_is_a_model_error() -> None:
     with pytest.raises(ModelError, match="neither a folder here nor a model on the hub"):
         load_tokenizer("books and plays/1")
+
+
+def test_sentencepiece_model_alone_is_read_or_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "text").write_text("the king saw a good knight\nwho sang in the old house\n" * 50)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text"), model_prefix=str(tmp_path / "spiece"), vocab_size=25, pad_id=0, unk_id=1,
+        bos_id=-1, eos_id=-1, control_symbols=["[CLS]", "[SEP]", "[MASK]"], minloglevel=2,
+    )  # fmt: skip
+    AlbertConfig(vocab_size=25).save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert tokenizer.decode(tokenizer("the king")["input_ids"], skip_special_tokens=True) == "the king"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", Mock(side_effect=ValueError("tiktoken")))
+    with pytest.raises(EnvironmentFault, match="sentencepiece is not installed"):
+        load_tokenizer(str(tmp_path))

@@ -44,6 +44,7 @@ SINGLE_LABEL = MetricSet(
         Metric("precision_positive", "  precision"),
         Metric("recall_positive", "  recall"),
         Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=4),
+        Metric("cohen_kappa", "Cohen's kappa"),
         Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=6),
         Metric(
             "log_loss", "log loss, nats per row", higher_is_better=False, title="log loss", note="nats per row",

@@ -23,7 +23,7 @@ from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import labels_of, load_classifier
 from llmkit.models.loading import max_context_length
-from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT
+from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, describe_padding
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
@@ -146,6 +146,8 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
     if network.config.pad_token_id is None:
         network.config.pad_token_id = NO_PAD_TOKEN
+    for note in describe_padding(network.config):
+        console.info(note)
     longest = max_context_length(network) or DEFAULT_BLOCK_SIZE
     block_size = min(longest, tokenizer.model_max_length, settings.block_size or DEFAULT_BLOCK_SIZE)
     row_format, extra = read_format(network.config, block_size)

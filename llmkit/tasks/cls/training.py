@@ -29,6 +29,7 @@ from llmkit.models.classifier import (
 )
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
+from llmkit.models.padding import describe_padding
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
@@ -316,7 +317,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     )  # fmt: skip
     adapt_model(network, recipe, tokenizer, path, n_own, changes)
     network.config.pad_token_id = tokenizer.pad_token_id
-    for note in notes:
+    for note in [*notes, *describe_padding(network.config)]:
         console.info(note)
     task.prepare_model(network)
     return TrainingSetup(recipe, task, network)

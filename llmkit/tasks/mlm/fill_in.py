@@ -11,6 +11,7 @@ The caller checks that the model is a masked language model.
 """
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -24,6 +25,7 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.loading import embedding_rows, load_masked_lm, max_context_length
+from llmkit.models.padding import PADDING_INVARIANT
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.prompts import describe_prompts, name_prompts, read_prompts
@@ -135,6 +137,8 @@ def fill_masks(
             hint="use the tokenizer that the model was trained with",
         )
     at_once = max(1, TOKENS_AT_ONCE // max((len(window.ids) for window in windows), default=1))
+    if model.config.model_type not in PADDING_INVARIANT:
+        at_once = 1
     best: list[_Best] = []
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -144,6 +148,9 @@ def fill_masks(
     finally:
         for module in training:
             module.training = True
+    if any(not math.isfinite(value) for _, probabilities in best for each in probabilities for value in each):
+        hint = "give another model, or an earlier checkpoint"
+        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
     filled = [FilledPrompt(prompt, []) for prompt in prompts]
     for n, window, of_masks in zip(kept, windows, best, strict=True):
         masks = [

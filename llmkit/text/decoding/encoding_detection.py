@@ -10,7 +10,7 @@ Knows nothing of files, byte order marks and errors.
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llmkit.text.decoding.text_scores import is_plausible, score_texts
@@ -173,7 +173,8 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
         rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
         is_sure = not rivals
-    return Guess(_keep_valid(best.encodings, data), None if is_sure else rivals[0].encodings[0])
+    valid = tuple(name for name in best.encodings if is_valid(data, name))
+    return Guess(valid or best.encodings, None if is_sure else rivals[0].encodings[0])
 
 
 def is_text(reading: Reading) -> bool:
@@ -186,11 +187,6 @@ def is_text(reading: Reading) -> bool:
         return True
     (found,) = score_texts([_compose(joined)], [CANDIDATES[reading.encodings[0]].languages])
     return found.score >= _MIN_RATE * n_bytes and (n_symbols < 2 or 5 * n_symbols < len(words))
-
-
-def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
-    """The encodings in which all of the data is valid; all of them if there is none."""
-    return tuple(name for name in encodings if is_valid(data, name)) or tuple(encodings)
 
 
 def is_valid(data: bytes, encoding: str) -> bool:

@@ -13,11 +13,11 @@ of formats and documents.
 
 import codecs
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
+from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
@@ -29,53 +29,24 @@ from llmkit.text.decoding.encoding_detection import (
     sample_words,
     score_as,
 )
-from llmkit.text.decoding.text_scores import is_plausible, score_texts
+from llmkit.text.decoding.excerpts import find_difference, find_example, find_high, line_at, shorten
+from llmkit.text.decoding.unmarked_encodings import (
+    WIDE,
+    WINDOW_BYTES,
+    detect_escapes,
+    detect_wide,
+    reject_binary,
+    reject_ebcdic,
+)
 from llmkit.text.scan import cache_scan
 
 CHUNK_BYTES = 1 << 20
-WINDOW_BYTES = 1 << 16
 
-# UTF-32 comes before UTF-16, because its little-endian mark begins with that of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-_CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1a\x1b"))
-_FIND_CONTROL = re.compile(b"[" + re.escape(_CONTROLS) + b"]")
-_MAX_CONTROLS = 0.02
-_NON_ASCII_LINE = re.compile(r"[^\n\r]*[^\x00-\x7f][^\n\r]*")
-_ANY_LANGUAGE = frozenset[str]()
-_UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
-_ASCII_RUN = re.compile(r"[\x00-\x7f]+")
 
-# Frequent characters, simplified and traditional, and full-width punctuation, to recognize UTF-16 without NULs.
-_COMMON_CHINESE = frozenset(
-    "的一是不了在人有我他这中大来上个国到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可里后小么"
-    "心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长知曰"
-    "這個來國說們為時會著過學對裡裏後麼沒於還發當無開經頭從動兩長與將軍卻馬門問聽見東書車電話請點萬應"
-    "二四五六七八九百千正月明日水火山木金土王將军却马门问听东书车电话请点万应等第回此何其者乃與与若今便"
-    "，。、；：？！“”‘’《》「」『』（）…—　"
-)
-HAS_C1 = re.compile("[\x80-\x9f]")
 _ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
 """Bytes that are ASCII and, read as UTF-16, 32 rare Chinese characters."""
-_MIN_UNLIKELY = 20.0
-"""Nats by which another encoding must read better than the one that the user named, to say so."""
-_DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
-_NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
-_ESCAPES = ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr")
-_SHIFTS = b"\x0e\x0f"
-"""Bytes that switch between ASCII and Korean in ISO-2022-KR."""
-_UTF7_CHAR = re.compile(rb"\+[A-Za-z0-9/]{3}")
-_EBCDIC_SPACES = 0.05
-"""Minimum share of 0x40, the space of EBCDIC, in a file without ASCII spaces."""
 _EXTENDED_WINDOW = 1 << 22
 """Bytes that are read before the encoding counts as unclear, if the first window is not enough."""
-_EXAMPLE_CHARS = 60
 
 
 class EncodingRecord(Protocol):
@@ -113,15 +84,15 @@ class TextStream:
     def __iter__(self) -> Iterator[str]:
         head = _read_at_least(self._file, WINDOW_BYTES)
         marked, head_offset = "", 0
-        for mark, name in _MARKS:
+        for mark, name in MARKS:
             if head.startswith(mark):
                 marked, head_offset = name, len(mark)
                 break
         wanted = self.encoding
         if wanted == "auto":
-            self.encoding = marked or _detect_wide(head) or "ascii"
+            self.encoding = marked or detect_wide(head) or "ascii"
             if self.encoding == "ascii" and head.isascii():
-                self.encoding = _detect_escapes(head) or "ascii"
+                self.encoding = detect_escapes(head) or "ascii"
         else:
             _find_codec(wanted)  # raises UsageError for an unknown name
             family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
@@ -132,10 +103,10 @@ class TextStream:
         head = head[head_offset:]
         reject_binary(head, head_offset, self.encoding, self._path)
         if wanted == "auto" and not marked:
-            _reject_ebcdic(head, self._path)
+            reject_ebcdic(head, self._path)
         offset = head_offset
         if self.encoding == "ascii" and wanted == "auto":
-            while head.isascii() and not (escapes := _detect_escapes(head)):
+            while head.isascii() and not (escapes := detect_escapes(head)):
                 yield cache_scan(head.decode("ascii"), head)
                 offset += len(head)
                 self._n_lines += head.count(b"\n")
@@ -158,7 +129,7 @@ class TextStream:
 
     def _detect(self, head: bytes, offset: int) -> bytes:
         """Choose the encoding by the window from the first non-ASCII byte; returns `head` with the bytes read."""
-        start = _find_high(head)
+        start = find_high(head)
         start = max(head.rfind(b"\n", 0, start), head.rfind(b" ", 0, start)) + 1  # the beginning of its word
         n_bytes = WINDOW_BYTES
         while True:
@@ -185,7 +156,7 @@ class TextStream:
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
         decoder = _find_codec(self.encoding)(self._errors)
-        is_legacy = codecs.lookup(self.encoding).name not in _UNICODE and b"\n".decode(self.encoding, "ignore") == "\n"
+        is_legacy = codecs.lookup(self.encoding).name not in UNICODE and b"\n".decode(self.encoding, "ignore") == "\n"
         n_fed = offset
         pending = b""
         while True:
@@ -195,7 +166,7 @@ class TextStream:
                 self._named = False
                 self._check_named(chunk)
             n_fed += len(chunk)
-            if self.encoding in _WIDE and (found := _ASCII_IN_WIDE.search(chunk)):
+            if self.encoding in WIDE and (found := _ASCII_IN_WIDE.search(chunk)):
                 raise self._wide_error(found, n_fed - len(chunk))
             try:
                 text = decoder.decode(chunk, final=not chunk)
@@ -244,16 +215,16 @@ class TextStream:
 
     def _check_named(self, chunk: bytes) -> None:
         """Note that the encoding that the user named makes unlikely text of the first non-ASCII chunk."""
-        if codecs.lookup(self.encoding).name in _UNICODE or not is_valid(chunk, self.encoding):
+        if codecs.lookup(self.encoding).name in UNICODE or not is_valid(chunk, self.encoding):
             return
-        start = max(0, _find_high(chunk) - 1000)
+        start = max(0, find_high(chunk) - 1000)
         window = chunk[start : start + WINDOW_BYTES]
         guess = detect_legacy(window, complete=False).encodings[0]
         sample = sample_words(window)
-        if score_as(sample, guess) - score_as(sample, self.encoding) < _MIN_UNLIKELY:
+        if score_as(sample, guess) - score_as(sample, self.encoding) < MIN_UNLIKELY:
             return
-        _, line = _find_difference(window, self.encoding, guess)
-        texts = [_shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
+        _, line = find_difference(window, self.encoding, guess)
+        texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
         what = f"read as {self.encoding}, as prepare.read.encoding says, but {guess} is likelier"
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
@@ -263,8 +234,8 @@ class TextStream:
         return f"{self._path}, line {line}, byte {offset + position}"
 
     def _unclear_error(self, head: bytes, offset: int, rival: str, *, is_text: bool = True) -> DataError:
-        position, line = _find_difference(head, self.encoding, rival)
-        texts = [f'{name} reads "{_shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
+        position, line = find_difference(head[:WINDOW_BYTES], self.encoding, rival)
+        texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
         hint = f"name the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
         if not is_text:
             hint = "name the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
@@ -285,8 +256,8 @@ class TextStream:
         )
 
     def _change_error(self, head: bytes, offset: int, position: int, other: str) -> DataError:
-        _, line = _find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
-        texts = [f'{name} reads "{_shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
+        _, line = find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
+        texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
         return DataError(
             f"a file of two encodings: from here on {', '.join(texts)}",
             where=self._where(head, offset, position),
@@ -295,7 +266,7 @@ class TextStream:
 
     def _wide_error(self, found: re.Match[bytes], offset: int) -> DataError:
         return DataError(
-            f'bytes of ASCII in a file of {self.encoding}: "{_shorten(found[0].decode("ascii"))}"',
+            f'bytes of ASCII in a file of {self.encoding}: "{shorten(found[0].decode("ascii"))}"',
             where=f"{self._path}, byte {offset + found.start()}",
             hint="give the parts as files of one encoding each; --skip-bad skips such files",
         )
@@ -307,14 +278,13 @@ class TextStream:
             for n, byte in enumerate(chunk)
             if byte > 127 and HAS_C1.search(bytes([byte]).decode(self.encoding, "ignore"))
         )
-        position = next(
-            controls, min(_find_high(chunk), len(chunk) - 1)
-        )  # gb18030 has control characters of four bytes
-        line = _line_at(chunk, position)
+        # The control characters of gb18030 have four bytes.
+        position = next(controls, min(find_high(chunk), len(chunk) - 1))
+        line = line_at(chunk, position)
         readings = (each for each in rank_encodings(sample_words(chunk)) if not HAS_C1.search(each.text))
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
         name = "utf-8" if as_utf8 else next((each.encodings[0] for each in readings), "")
-        hint = f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"'
+        hint = f'-s prepare.read.encoding={name} reads "{shorten(line.decode(name or "ascii", "replace"))}"'
         return DataError(
             f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
             where=self._where(chunk, offset, position),
@@ -345,194 +315,6 @@ class TextStream:
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
             return f'the byte is {best.encodings[0]} in a file of UTF-8: "{best.text}"; correct it there'
         return "the file is damaged there, or has another encoding"
-
-
-def _detect_escapes(data: bytes) -> str:
-    """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
-    if b"\x1b$" in data:
-        return next((name for name in _ESCAPES if is_valid(data, name)), "")
-    # HZ writes GB 2312 between ~{ and ~}, UTF-7 other characters between + and -, which stand in code too: the decoded
-    # text must be likelier.
-    if b"~{" in data and b"~}" in data and is_valid(data, "hz"):
-        return _prefer_to_ascii("hz", data, data.index(b"~{"))
-    if b"+" in data and (found := _UTF7_CHAR.search(data)) and is_valid(data, "utf-7"):
-        return _prefer_to_ascii("utf-7", data, found.start())
-    return ""
-
-
-def _prefer_to_ascii(encoding: str, data: bytes, position: int) -> str:
-    """The encoding, if the bytes around the position are likelier text in it than in ASCII; otherwise empty."""
-    start = data.rfind(b" ", 0, max(0, position - 1000)) + 1
-    sample = data[start : start + 6000]
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
-    if not is_plausible(text):
-        return ""
-    decoded, as_ascii = (found.score for found in score_texts([text, sample.decode("ascii")], [_ANY_LANGUAGE] * 2))
-    return encoding if decoded > as_ascii + MARGIN else ""
-
-
-def _reject_ebcdic(head: bytes, path: str) -> None:
-    """Raise DataError for EBCDIC: its variants differ in letters and punctuation, so that the user has to name one."""
-    if head.count(0x40) < max(3, _EBCDIC_SPACES * len(head)) or 50 * head.count(b" ") > head.count(0x40):
-        return
-    texts = {name: head[:1000].decode(name, "replace") for name in ("cp500", "cp037", "cp273", "cp424")}
-    shares = {name: sum(map(str.isalpha, text)) / len(text) for name, text in texts.items()}
-    best = max(shares, key=lambda name: shares[name])
-    if shares[best] < 0.6:
-        return
-    line = " ".join(texts[best].split())[:_EXAMPLE_CHARS]
-    raise DataError(
-        f'looks like EBCDIC, the encoding of mainframes: {best} reads "{line}"',
-        where=path,
-        hint=f"name its code page, for example -s prepare.read.encoding={best}, cp500, cp037 or cp1140",
-    )
-
-
-def find_example(text: str) -> str:
-    """Return the first line with a non-ASCII character, shortened."""
-    found = _NON_ASCII_LINE.search(text)
-    return _shorten(found[0]) if found else ""
-
-
-def _shorten(text: str) -> str:
-    """The part of a line around its first non-ASCII character."""
-    text = " ".join(text.split())
-    first = next((n for n, char in enumerate(text) if ord(char) > 127), 0)
-    start = max(0, first - _EXAMPLE_CHARS // 2) if len(text) > _EXAMPLE_CHARS else 0
-    return text[start : start + _EXAMPLE_CHARS]
-
-
-def _line_at(data: bytes, position: int) -> bytes:
-    """The line around a position, at most 200 bytes on each side."""
-    start = max(data.rfind(b"\n", 0, position) + 1, position - 200)
-    end = data.find(b"\n", position)
-    return data[start : min(len(data) if end < 0 else end, position + 200)]
-
-
-def _find_difference(data: bytes, first: str, second: str) -> tuple[int, bytes]:
-    """Position and bytes of the line in which the most characters differ between two encodings."""
-    position, best = 0, (-1, 0, b"")
-    for line in data[:WINDOW_BYTES].splitlines(keepends=True):
-        if not line.isascii():
-            pairs = zip(line.decode(first, "replace"), line.decode(second, "replace"), strict=False)
-            best = max(best, (min(4, sum(a != b for a, b in pairs)), -position, line))
-        position += len(line)
-    return -best[1], best[2]
-
-
-def detect_encoding(head: bytes, *, complete: bool) -> str:
-    """Codec name for the first bytes of a file; `complete` if these are all its bytes."""
-    for mark, name in _MARKS:
-        if head.startswith(mark):
-            return name
-    if wide := _detect_wide(head):
-        return wide
-    return "ascii" if head.isascii() else detect_legacy(head, complete=complete).encodings[0]
-
-
-def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
-    """The text of a page or message in the charset that it declares, and the codec; None if that cannot be right.
-
-    As in browsers, iso-8859-1 is cp1252. A declaration is not believed that makes control characters, or text that is
-    much less likely than that of another encoding.
-    """
-    name = _DECLARED_AS.get(charset.lower(), charset.lower())
-    try:
-        if not name or codecs.lookup(name).name in _NO_CHARSETS:
-            return None
-        text = data.decode(name)
-    except (LookupError, ValueError):
-        return None
-    if data.isascii() or codecs.lookup(name).name in _UNICODE:
-        return text, name
-    if HAS_C1.search(text):
-        return None
-    start = max(0, _find_high(data) - 1000)
-    window = data[start : start + WINDOW_BYTES]
-    guess = detect_legacy(window, complete=len(data) <= start + WINDOW_BYTES)
-    if guess.rival is None and guess.utf8_word is None and name not in guess.encodings:
-        sample = sample_words(window)
-        if score_as(sample, guess.encodings[0]) - score_as(sample, name) > _MIN_UNLIKELY:
-            return None
-    return text, name
-
-
-def _find_high(head: bytes) -> int:
-    """Offset of the first non-ASCII byte; decoding is ten times as fast as a regular expression."""
-    try:
-        head.decode("ascii")
-    except UnicodeDecodeError as error:
-        return error.start
-    return len(head)
-
-
-def reject_binary(chunk: bytes, offset: int, encoding: str, path: str) -> None:
-    """Raise DataError if more than 2 % of the bytes are control characters that text does not contain."""
-    if encoding == "iso2022_kr":
-        chunk = chunk.translate(None, _SHIFTS)
-    elif encoding in _WIDE:
-        codec = encoding if len(chunk) >= 4 else "latin-1"
-        chunk = chunk[: WINDOW_BYTES - WINDOW_BYTES % 4].decode(codec, "ignore").encode("utf-8", "ignore")
-    n_controls = len(chunk) - len(chunk.translate(None, _CONTROLS))
-    if n_controls > _MAX_CONTROLS * len(chunk) and (found := _FIND_CONTROL.search(chunk)):
-        kind = "NUL" if found[0] == b"\0" else f"0x{found[0][0]:02X}"
-        position = offset + found.start()
-        raise DataError(
-            f"looks binary: {kind} at byte {position}, {n_controls} control characters in {len(chunk)} bytes",
-            where=f"{path}, byte {position}",
-            hint="convert it to text, or skip such files with --skip-bad",
-        )
-
-
-def _detect_wide(head: bytes) -> str:
-    """Detect UTF-16 without a mark: NULs (high bytes of ASCII) at even or odd offsets only, or common Chinese."""
-    head = head[: 1 << 12]
-    even, odd = head[::2], head[1::2]
-    n_even, n_odd = even.count(0), odd.count(0)
-    if n_odd > 0.3 * len(odd) and n_odd > 20 * n_even:
-        return "utf-16-le"
-    if n_even > 0.3 * len(even) and n_even > 20 * n_odd:
-        return "utf-16-be"
-    if b"\0" in head and (found := _detect_wide_by_text(head)):
-        return found
-    # Chinese UTF-16 has NULs at line ends and digits only, or none in a single paragraph.
-    try:
-        head.decode("utf-8")
-        may_be_wide = b"\0" in head
-    except UnicodeDecodeError as error:
-        may_be_wide = error.start < len(head) - 4
-    if not may_be_wide:
-        return ""
-    shares = {name: _share_of_common(head, name) for name in ("utf-16-le", "utf-16-be")}
-    best = max(shares, key=lambda name: shares[name])
-    return best if shares[best] >= 0.12 else ""
-
-
-def _detect_wide_by_text(head: bytes) -> str:
-    """Detect UTF-32, or UTF-16 of a script other than Latin, which has NULs at spaces only."""
-    head = head[: len(head) // 4 * 4]
-    texts = {name: head.decode(name, "replace") for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")}
-    texts = {name: text for name, text in texts.items() if text and is_plausible(text)}
-    if not texts:
-        return ""
-    scores = score_texts(list(texts.values()), [frozenset[str]()] * len(texts))
-    return max(zip(texts, scores, strict=True), key=lambda pair: pair[1].score)[0]
-
-
-def _share_of_common(window: bytes, encoding: str) -> float:
-    """Return the fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this
-    encoding.
-    """
-    try:
-        text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
-    except UnicodeDecodeError as error:
-        # One broken byte after much valid text is an error to report later, not another encoding.
-        if error.start < 2000:
-            return 0.0
-        text = window[: error.start].decode(encoding, "ignore")
-    high = _ASCII_RUN.sub("", text)
-    counts = Counter(high)
-    return sum(n for char, n in counts.items() if char in _COMMON_CHINESE) / max(1, len(high))
 
 
 def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:

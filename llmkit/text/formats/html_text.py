@@ -5,9 +5,10 @@ Left out: scripts, styles, the head, media, drawings, form fields and lists of c
 readings of ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote; page numbers of a printed
 edition. Style sheets are not applied.
 
-Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end, table cells
-are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and subscript numbers become the
-Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they do not join the number before.
+Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end and two of
+them a blank line, table cells are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and
+subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they do
+not join the number before.
 """
 
 import html
@@ -15,8 +16,8 @@ import re
 from typing import Any
 
 # Noncharacters mark what must survive while white space is collapsed: line ends, spaces and tabs.
-_LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4"
-_MARKERS = re.compile("[\ufdd0-\ufdd4]")
+_LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE, _BREAK = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
+_MARKERS = re.compile("[\ufdd0-\ufdd5]")
 _KEPT_BLANKS = str.maketrans({"\n": _KEPT_LINE, " ": _SPACE, "\t": _TAB})
 _BLANKS = str.maketrans({_KEPT_LINE: "\n", _SPACE: " ", _TAB: "\t", "\xad": None})
 
@@ -24,7 +25,7 @@ _PARAGRAPH_TAGS = (
     "p,h1,h2,h3,h4,h5,h6,blockquote,ul,ol,dl,menu,dir,table,pre,xmp,listing,plaintext,section,article,figure,hr"
 )
 _LINE_TAGS = (
-    "div,br,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
+    "div,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
     "summary,hgroup,search,dialog,optgroup,option"
 )
 _CELL_TAGS = "td,th"
@@ -78,16 +79,25 @@ def html_to_text(page: str) -> str:
         node.insert_before("“")
         node.insert_after("”")
     _keep_lines(body)
+    for node in body.css("br"):
+        node.replace_with(_BREAK)
     for tags, marker in ((_PARAGRAPH_TAGS, _PARAGRAPH), (_LINE_TAGS, _LINE), (_CELL_TAGS, " ")):
         for node in body.css(tags):
             node.insert_before(marker)
             node.insert_after(marker)
     text = body.text(separator="")
     text = re.sub(r"[ \t\n\r\f]+", " ", text)
-    breaks = f" *[{_LINE}{_PARAGRAPH}][ {_LINE}{_PARAGRAPH}]*"
-    text = re.sub(breaks, lambda match: "\n\n" if _PARAGRAPH in match[0] else "\n", text)
+    markers = f"{_LINE}{_PARAGRAPH}{_BREAK}"
+    text = re.sub(f" *[{markers}][ {markers}]*", _end_lines, text)
     text = text.strip("\n ").translate(_BLANKS)
     return text + "\n" if text else ""
+
+
+def _end_lines(match: re.Match[str]) -> str:
+    """A line end or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
+    run = match[0].replace(" ", "")
+    on_empty_line = run.count(_BREAK) - run.startswith(_BREAK)
+    return "\n\n" if on_empty_line or _PARAGRAPH in run else "\n"
 
 
 def _remove_hidden(body: Any) -> None:

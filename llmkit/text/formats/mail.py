@@ -16,7 +16,8 @@ from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.decoding.encodings import TextStream, decode_declared
+from llmkit.text.decoding.declared_encodings import decode_declared
+from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.sources import Entry, Source

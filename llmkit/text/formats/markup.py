@@ -18,7 +18,9 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.decoding.encodings import TextStream, decode_declared, detect_encoding, find_example
+from llmkit.text.decoding.declared_encodings import decode_declared, detect_encoding
+from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.decoding.excerpts import find_example
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.archives import open_archive, open_member
 from llmkit.text.formats.html_text import html_to_text

@@ -117,9 +117,9 @@ def _choose_field(rows: RowStream) -> Field:
         raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
     if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:
-        example = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
+        first = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
         what = f"the text is {field.name!r}, the only column with texts (prepare.read.field)"
-        rows.note(what, f"first text: {example[:60]!r}")
+        rows.note(what, f"first text: {first[:60]!r}")
     values = [value for cells in sample[:100] for value in field.values(cells)]
     if any(map(is_chat, values)):
         rows.note(f"chat messages in {field.name!r} are lines 'role: content'; parts without text are left out", "")

@@ -1,14 +1,17 @@
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import SUM_ORDER
+from tiny import SUM_ORDER, save_bert
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
+    FNetConfig,
+    FNetForMaskedLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     RobertaConfig,
@@ -21,6 +24,7 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.tasks.mlm import fill_in
 from llmkit.tasks.mlm.fill_in import FilledPrompt, MaskPrediction, fill_masks
 from llmkit.tokens.normalization import set_normalization
+from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "The king walks, the queen walked; walking is what kings do. To be, or not to be: that is the question.\n"
@@ -381,3 +385,17 @@ def test_tokenizer_larger_than_the_model_is_refused_when_the_prompt_needs_it(
     beyond = wordpiece.convert_ids_to_tokens(known + 1)
     with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, the model's embedding {known + 1} rows"):
         fill_masks(model, wordpiece, [f"{beyond}[MASK]"])
+
+
+def test_candidates_do_not_depend_on_the_other_prompts_of_an_architecture_that_padding_changes(tmp_path: Path) -> None:
+    save_bert(tmp_path / "bert")
+    tokenizer = load_tokenizer(str(tmp_path / "bert"))
+    torch.manual_seed(0)
+    config = FNetConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, intermediate_size=32, initializer_range=0.4,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    model = FNetForMaskedLM(config).eval()
+    prompts = ["win [MASK]", "lunch at home [MASK] later please now and then"]
+    alone = [fill_masks(model, tokenizer, [each])[0] for each in prompts]
+    assert fill_masks(model, tokenizer, prompts) == alone

@@ -6,7 +6,8 @@ import random
 import pytest
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.decoding.encodings import TextStream, detect_encoding
+from llmkit.text.decoding.declared_encodings import detect_encoding
+from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.sources import Source
 
 CHINESE = (

@@ -138,3 +138,18 @@ def test_preformatted_text_keeps_its_blank_lines() -> None:
 def test_noscript_is_read_only_where_the_page_has_nothing_else() -> None:
     assert html_to_text("<body><noscript><p>Read this.</p></noscript></body>") == "Read this.\n"
     assert html_to_text("<body><p>a</p><noscript><p>Read this.</p></noscript></body>") == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("a<br>b<br/>\nc", "a\nb\nc\n"),
+        ("a<br><br>b", "a\n\nb\n"),
+        ("a<br>\n <br>\n<br>b", "a\n\nb\n"),
+        ("<div>a</div><br><div>b</div>", "a\n\nb\n"),
+        ("<div>a<br></div><div>b</div>", "a\nb\n"),
+        ("<p>a<br></p><p>b</p>", "a\n\nb\n"),
+    ],
+)
+def test_two_line_breaks_are_a_blank_line(page: str, text: str) -> None:
+    assert html_to_text(page) == text

@@ -68,13 +68,16 @@ def test_every_row_is_held_out_by_one_fold_and_copies_by_the_same(bert: str, mes
 def test_summary_equals_numpys_statistics(series: tuple[Path, dict[str, Any]]) -> None:
     out, result = series
     assert list(result["runs"]) == [f"fold-{fold}-seed-{seed}" for fold in range(3) for seed in (3, 4)]
-    for name in ("accuracy", "log_loss", "f1_macro"):
+    for name in ("accuracy", "log_loss", "f1_macro", "ngram_baseline_accuracy"):
         values = [run["validation"][name] for run in result["runs"].values()]
         figures = result["summary"]["validation"][name]
         assert figures["mean"] == pytest.approx(np.mean(values))
         assert figures["std"] == pytest.approx(np.std(values, ddof=1))
         assert (figures["min"], figures["max"]) == (min(values), max(values))
     assert json.loads((out / "metrics.json").read_text()) == result
+    baselines = {name: run["validation"]["ngram_baseline_log_loss"] for name, run in result["runs"].items()}
+    assert all(baselines[f"fold-{fold}-seed-3"] == baselines[f"fold-{fold}-seed-4"] for fold in range(3))
+    assert len(set(baselines.values())) == 3, "each fold has its own"
 
 
 def test_runs_of_a_series_differ_only_in_fold_and_seed(series: tuple[Path, dict[str, Any]]) -> None:

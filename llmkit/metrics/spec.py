@@ -27,7 +27,7 @@ class Metric:
     heading: str = ""
     """Heading on the page of `compare`; default: the name."""
     headline: int = 0
-    """Rank at the top of the report; 0: not shown there."""
+    """Rank at the top of the report, which shows the first four that have a value; 0: never shown there."""
     baseline: str = ""
     """Key of the same metric for a constant prediction; empty: none."""
     chart: str = ""

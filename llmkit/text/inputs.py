@@ -130,7 +130,9 @@ def _expand_home(name: str) -> Path:
             "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is this one"
         )
     if "\0" in name:
-        raise DataError("the name of an input holds a NUL", where="the inputs", hint="name a file or a folder")
+        raise DataError(
+            "the name of an input contains a NUL character", where="the inputs", hint="name a file or a folder"
+        )
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # "~$doc.txt" is no user's home
@@ -271,7 +273,7 @@ def _keep_readable(names: list[str], where: str) -> list[str]:
             f"no readable file: {listed or 'the folder is empty'}",
             where=display_name(where),
             hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
-            "a file named explicitly is always read, as text if need be",
+            "a file named explicitly is read whatever its suffix, as plain text if its format is unknown",
         )
     if others:
         log.warning("skipped in %s, by suffix: %s", display_name(where), listed)

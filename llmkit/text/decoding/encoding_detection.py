@@ -171,7 +171,7 @@ def _keep_valid(encodings: Sequence[str], data: bytes) -> tuple[str, ...]:
 
 
 def is_valid(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in the encoding, except a truncated last character."""
+    """Whether the bytes are valid in the encoding; the last character may be truncated."""
     try:
         codecs.getincrementaldecoder(encoding)().decode(data)
     except UnicodeDecodeError:

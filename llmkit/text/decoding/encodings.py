@@ -299,7 +299,7 @@ class TextStream:
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"
         name = "utf-8" if as_utf8 else next(readings).encodings[0]
         return DataError(
-            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
+            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the file has another encoding",
             where=self._where(chunk, offset, position),
             hint=f'-s prepare.read.encoding={name} reads "{_shorten(line.decode(name, "replace"))}"',
         )

@@ -145,7 +145,7 @@ def _this_device() -> Device:
 
 
 def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:
-    """Return sizes of the text, and the task: on the prepared folder, or on synthetic tokens."""
+    """Return the sizes of the text, and the task with its samples; without `data`, the samples are synthetic tokens."""
     kind = TASKS[recipe.task]
     if data is None:
         section = recipe.prepare.tokenizer
@@ -171,7 +171,7 @@ def compare(cost: ModelCost, machine: Machine, seen: dict[str, Any]) -> dict[str
 def estimate(
     recipe: Recipe, cost: ModelCost, machine: Machine, engines: list[str], text: Text, tokens: float | None
 ) -> dict[str, Any]:
-    """Return engine, memory, length, time, disk and cost; `engines` are the engines that can train the model."""
+    """Return engine, memory, number of steps, time, disk and cost; `engines` lists those that can train the model."""
     given = None if recipe.train.micro_batch_size == "auto" else recipe.train.micro_batch_size
     allowed: list[str] = engines if recipe.train.engine == "ddp" else [recipe.train.engine]
     options = list_options(cost, machine, allowed, given)

@@ -289,7 +289,7 @@ def _measure_speed(trained: Sequence[Record]) -> float | None:
 
 
 def _make_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
-    """Return the main metric on held-out text over the number of training tokens.
+    """Return the main metric on held-out text as a function of the number of training tokens.
 
     Evaluations log only their step; the number of tokens is interpolated between steps that log it.
     """

@@ -1,4 +1,4 @@
-"""One column made of several that the user named with commas between: `title,description` or `toxic,insult,threat`.
+"""Join several columns, which the user names separated by commas: `title,description` or `toxic,insult,threat`.
 
 Texts are joined by a line end, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels, the
 names of the columns with a 1.

@@ -166,7 +166,7 @@ class _CellChooser:
         return found[0]
 
     def find_unused_texts(self, taken: set[str | None]) -> list[str]:
-        """Columns with texts of several words that are not taken."""
+        """Return the columns that are not in `taken` and hold texts of several words."""
         return [column for column in self._columns if column not in taken and self._stats[column].has_phrases]
 
     def _ambiguous(self, what: str) -> DataError:

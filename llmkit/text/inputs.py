@@ -156,7 +156,9 @@ def _expand_home(name: str) -> Path:
             "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is this one"
         )
     if "\0" in name:
-        raise DataError("the name of an input holds a NUL", where="the inputs", hint="name a file or a folder")
+        raise DataError(
+            "the name of an input contains a NUL character", where="the inputs", hint="name a file or a folder"
+        )
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # "~$doc.txt" is no user's home
@@ -299,7 +301,8 @@ def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: 
         raise DataError(
             f"no readable file: {list_counts(counts) or 'the folder is empty'}",
             where=display_name(where),
-            hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; {_ALWAYS_READ}",
+            hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
+            "a file named explicitly is read whatever its suffix, as plain text if its format is unknown",
         )
     if counts:
         skipped[display_name(where)] = counts

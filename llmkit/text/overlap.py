@@ -168,7 +168,7 @@ def count_overlap(found: NDArray[np.bool_], every: int) -> Overlap:
 
 
 def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Hashes]:
-    """Hashes of the chosen windows, many bytes at a time; no window spans two documents."""
+    """Yield arrays of the hashes of the chosen windows; no window spans two documents."""
     waiting: list[bytes] = []  # short documents are joined: a numpy call costs as much as hashing a thousand bytes
     ends: list[int] = []
     n_waiting = 0
@@ -197,7 +197,7 @@ def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Hashe
 
 
 def _choose_offsets(data: bytes, start: int, n_windows: int, choose: Choose) -> Offsets:
-    """Offsets of the chosen ones of `n_windows` windows from `start`; not in order."""
+    """Return the unsorted offsets of the windows that `choose` selects among `n_windows` windows from `start` on."""
     found = []
     for shift in range(min(8, n_windows)):
         words = np.frombuffer(data, "<u8", (n_windows - shift + 7) // 8, start + shift)

@@ -114,7 +114,7 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
     for name, value in changed.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        console.info(f"using prepare.clean.{name}={shown}, the setting of the tokenizer's model")
+        console.info(f"using prepare.clean.{name}={shown}, as the model of this tokenizer does")
     return clean.with_updates(**changed)
 
 
@@ -155,7 +155,7 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Return the number of prepended normalizers; 0 if the tokenizer has fewer than its record states."""
+    """Return the number of prepended normalizers that the record states; 0 if the tokenizer has fewer."""
     record = tokenizer.init_kwargs.get(KEY)
     counted = record.get(N_NORMALIZERS) if isinstance(record, Mapping) else None
     if not isinstance(counted, int) or counted <= 0:

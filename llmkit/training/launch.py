@@ -41,7 +41,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
     """
     if nnodes > 1 and rdzv_endpoint is None:
         hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
-        raise UsageError(f"{nnodes} machines must know where to meet", where="--nnodes", hint=hint)
+        raise UsageError(f"{nnodes} machines need a rendezvous endpoint", where="--nnodes", hint=hint)
     n_processes = count_processes(nproc)
     _divide_cores(n_processes)
     logging.disable()  # of torch's launcher: errors are reported by the ranks or here

@@ -22,7 +22,7 @@ from llmkit.training.launch import _report_failure, count_processes, launch
         (["--nproc", "0"], "--nproc is '0'"),
         (["--nproc", "aut"], "--nproc is 'aut'"),
         (["--nnodes", "2"], "need --nproc"),
-        (["--nproc", "2", "--nnodes", "2"], "must know where to meet"),
+        (["--nproc", "2", "--nnodes", "2"], "need a rendezvous endpoint"),
     ],
 )
 def test_invalid_numbers_of_processes_are_refused(options: list[str], what: str, tmp_path: Path) -> None:

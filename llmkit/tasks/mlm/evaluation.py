@@ -192,7 +192,7 @@ def evaluation_seed(settings: Evaluate) -> int:
 
 
 def describe_not_next(sentences: Sentences) -> str:
-    """Describe where segments that do not follow come from."""
+    """Describe the source of the second segment of negative NSP pairs."""
     return "from another document" if sentences.n_documents > 1 else "from a distant passage"
 
 

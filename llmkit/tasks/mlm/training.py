@@ -132,9 +132,11 @@ class MlmTraining(PretrainingTask):
         if self.recipe.mlm.sentence_objective == "nsp":
             facts["not_next"] = describe_not_next(sentences)
             if sentences.n_documents == 1:
-                console.info("the text is one document: segments that do not follow come from distant passages")
+                console.info(
+                    "the text is one document: negative pairs take their second segment from a distant passage"
+                )
         if self.recipe.mlm.sentence_objective != "none" and (share := sentences.pair_fraction()) < 0.5:
-            console.info(f"only {share:.0%} of the text is in documents of two sentences or more, which pairs need")
+            console.info(f"only {share:.0%} of the text is in documents of two sentences or more; pairs need two")
         return facts
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:

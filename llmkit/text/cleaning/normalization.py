@@ -35,7 +35,7 @@ def record_normalization(clean: Clean) -> dict[str, Any]:
 
 
 def read_normalization(record: Mapping[str, Any], where: str) -> Clean:
-    """The cleaning settings of a record: its fields, with every other step disabled.
+    """Return cleaning settings with the fields of a record; all steps that it does not name are disabled.
 
     Raises:
         ModelError: a field or value that this version of llmkit does not know.

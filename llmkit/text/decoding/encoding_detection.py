@@ -190,7 +190,7 @@ def is_text(reading: Reading) -> bool:
 
 
 def is_valid(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in the encoding, except a truncated last character."""
+    """Whether the bytes are valid in the encoding; the last character may be truncated."""
     try:
         codecs.getincrementaldecoder(encoding)().decode(data)
     except UnicodeDecodeError:

@@ -286,7 +286,7 @@ class TextStream:
         name = "utf-8" if as_utf8 else next((each.encodings[0] for each in readings), "")
         hint = f'-s prepare.read.encoding={name} reads "{shorten(line.decode(name or "ascii", "replace"))}"'
         return DataError(
-            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the encoding is another",
+            f"byte 0x{chunk[position]:02X} is a control character in {self.encoding}, so the file has another encoding",
             where=self._where(chunk, offset, position),
             hint=hint if name else "no known encoding reads it: is it text? --skip-bad skips such files",
         )

@@ -1,8 +1,9 @@
 """Read the text layer of .pdf files with pypdf (extra: documents), one document per file.
 
-Pages are joined by a line end, so that a sentence may continue on the next page. Lines are those of the page: words
-that are hyphenated at a line end stay so, and page numbers and running titles stay in the text. Raises DataError for a
-file of images without text, which needs OCR, and for a file with a password; single pages without text are counted.
+Pages are joined by a line end, so that a sentence may continue on the next page. Lines are those of the page:
+words hyphenated at a line end stay hyphenated, and page numbers and running titles stay in the text. Raises DataError
+for a file of images without text, which needs OCR, and for a file with a password; single pages without text are
+counted.
 """
 
 import logging

@@ -205,7 +205,11 @@ def _inflate(body: bytes, where: str) -> bytes:
         except zlib.error:
             continue
         if unpacker.unconsumed_tail:
-            raise DataError("the compressed page unpacks to more than the maximum", where=where, hint="leave it out")
+            raise DataError(
+                f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB",
+                where=where,
+                hint="leave it out",
+            )
         return found
     return body
 

@@ -20,7 +20,8 @@ MAX_DEVIATIONS, MIN_JUMP = 8.0, 0.2
 MEMORY = 0.9
 """Decay of the running mean."""
 MIN_RELATIVE_FALL, MIN_FALL = 0.05, 0.01
-"""A held-out loss that fell by more than this share, and nats, in the last fifth of a run was still falling."""
+"""A held-out loss that fell by more than this share, and nats, in the last fifth of a run was still falling. Without an
+evaluation at its beginning, the one before it counts."""
 
 
 def sum_fp64(losses: Tensor) -> Tensor:
@@ -107,22 +108,17 @@ def detect_spike(expected: list[float], loss: float) -> tuple[bool, list[float]]
     return is_spike, [memory * mean + (1 - memory) * seen, deviation, n_seen + 1]
 
 
-def describe_trend(losses: list[tuple[int, float]]) -> str | None:
+def describe_trend(losses: list[tuple[int, float]], advice: str) -> str | None:
     """Return a warning if the held-out loss was still falling steeply at the end of the run, else None.
 
-    `losses` are (step, loss) in the order of steps.
+    `losses` are (step, loss) in the order of steps; `advice` says which setting makes the run longer.
     """
-    if len(losses) < 3:
+    last_step, last = losses[-1] if losses else (0, 0.0)
+    since, before = next(((step, loss) for step, loss in losses[::-1] if step <= 0.8 * last_step), (0, last))
+    fall = before - last
+    if fall < MIN_FALL or fall < MIN_RELATIVE_FALL * before:
         return None
-    last_step, last = losses[-1]
-    before = [loss for step, loss in losses if step <= 0.8 * last_step]
-    fall = before[-1] - last if before else 0.0
-    if fall < MIN_FALL or fall < MIN_RELATIVE_FALL * before[-1]:
-        return None
-    return (
-        f"the held-out loss still fell by {fall / before[-1]:.0%} in the last fifth of the run: train longer "
-        "(train.max_minutes, train.max_steps or train.epochs)"
-    )
+    return f"the held-out loss still fell by {fall / before:.0%} after step {since} of {last_step}: {advice}"
 
 
 def fail_on_nonfinite(

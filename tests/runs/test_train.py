@@ -133,9 +133,9 @@ def test_model_that_learned_nothing_is_reported_in_log_and_report(
 def test_run_that_still_improves_at_its_end_says_which_setting_ended_it(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ["train.max_steps=null", "train.epochs=0.3", "train.eval_steps=2", "optim.learning_rate=1e-2"]
+    settings = ["train.max_steps=null", "train.epochs=1", "train.eval_steps=2", "optim.learning_rate=3e-3"]
     pretrain(recipe(*settings), data=data, out=tmp_path / "run")
-    said = "train longer with a higher train.epochs (now 0.3)"
+    said = "train longer with a higher train.epochs (now 1)"
     assert said in capsys.readouterr().err
     notes = [record["text"] for record in read_log(tmp_path / "run") if record["kind"] == "note"]
     assert any(note.startswith("the held-out loss still fell by") and note.endswith(said) for note in notes)

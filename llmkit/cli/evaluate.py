@@ -39,6 +39,7 @@ def eval_command(
     check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     options.check_model(model)
+    options.check_data(data or ())
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:

@@ -61,6 +61,11 @@ def finetune_command(
     options.check_command(config, recipe, "finetune", task)
     if model is not None:
         options.check_model(model)
+    inputs = [*files.values(), model]
+    if options.check_run_options(out, resume, overwrite=overwrite, dry_run=dry_run, inputs=inputs, nnodes=nnodes):
+        from llmkit.tasks.table import TASKS
+
+        TASKS[config.task].check_request(config, model, files)
     if resume and not folds and seeds == 1:
         from llmkit.training.folder import read_series
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -230,6 +231,37 @@ def check_model(name: str) -> None:
 
     if not name.startswith("pickle:"):
         find_model_folder(name)
+
+
+def check_data(paths: Iterable[str]) -> None:
+    """Check that files exist, before slow imports; data sets of the hub are not looked up.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    from llmkit.text.inputs import find_files
+
+    find_files([path for path in paths if not Path(path).exists()])
+
+
+def check_run_options(
+    out: Path, resume: ResumeMode | None, *, overwrite: bool, dry_run: bool, inputs: Iterable[str | None],
+    nnodes: int = 1,
+) -> bool:  # fmt: skip
+    """Check the options of a new run's folder before slow imports; returns whether this was possible.
+
+    `--resume auto` decides later whether it starts a run. Ranks and several machines share the folder, in which the
+    first of them may have written already.
+
+    Raises:
+        UsageError, EnvironmentFault: see `check_out`.
+    """
+    if resume == ResumeMode.auto or expected_ranks() > 1 or nnodes > 1:
+        return False
+    from llmkit.training.folder import check_out
+
+    check_out(out, resume=resume is not None, overwrite=overwrite, dry_run=dry_run, inputs=inputs)
+    return resume is None
 
 
 def check_command(config: "Recipe", path: Path | None, command: str, task: str | None) -> None:

@@ -41,6 +41,9 @@ def pretrain_command(
         from llmkit.tokens.prepared import load_prepared
 
         load_prepared(data)  # says what is wrong with the folder, before torch is imported
+    options.check_run_options(
+        out, resume, overwrite=overwrite, dry_run=dry_run, inputs=[str(data), model], nnodes=nnodes
+    )
     if not dry_run:
         distributed.launch()
     from llmkit.runs.train import pretrain  # torch loads here, so --help stays instant

@@ -44,7 +44,8 @@ def load_recipe(
     `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
     those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
     settings, encoding and delimiter, which hold for its train file only; a classifier's config.json has the names too.
-    Keys and values that were renamed since earlier versions are accepted, and their new names are logged.
+    Keys and values that were renamed since earlier versions are accepted, and their new names are logged, unless a run
+    keeps the recipe: nobody edits it.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
@@ -66,6 +67,8 @@ def load_recipe(
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
+    if path is not None and _is_kept(path):
+        renamed.clear()
     for option, setting in (each for each in settings if _is_setting(each[1])):
         place = f"{option} {setting.partition('=')[2]}" if option else f"--set {setting}"
         _apply_override(values, setting, place, sources, renamed)
@@ -85,6 +88,11 @@ def load_recipe(
         order = {place: number for number, place in enumerate(sources.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
     return recipe
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a recipe is the copy that a run keeps."""
+    return path.name == "recipe.yaml" and (path.parent / "manifest.json").is_file()
 
 
 def _apply_columns(

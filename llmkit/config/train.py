@@ -88,6 +88,15 @@ class Train(Section):
         default=[], description="Experiment trackers that also receive the log; each needs the extra with its name."
     )
 
+    def describe_longer(self, step: int, n_steps: int) -> str:
+        """Name the setting that ended a run of `n_steps` planned steps at `step`, as advice to train longer."""
+        if step < n_steps:
+            return f"train longer with a higher train.early_stopping (now {self.early_stopping})"
+        for name in LENGTHS:
+            if (value := getattr(self, name)) is not None:
+                return f"train longer with a higher train.{name} (now {value:g})"
+        return f"train longer with train.max_steps above {step}, the default for this data"
+
     @model_validator(mode="after")
     def _one_length(self) -> "Train":
         given = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}

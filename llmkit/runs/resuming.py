@@ -21,10 +21,11 @@ from llmkit.core.machine import VARIABLES, describe_versions, thread_count
 from llmkit.runs.plan import make_trial, plan_micro_batches, recipe_fields, resume_fingerprint
 from llmkit.tasks.base import TrainingTask
 from llmkit.tasks.table import TASKS
-from llmkit.training.checkpoints import MANIFEST, list_checkpoints
+from llmkit.training.checkpoints import list_checkpoints
 from llmkit.training.contract import Plan, read_plan
 from llmkit.training.engines import RESHARDS
 from llmkit.training.folder import RunFolder
+from llmkit.training.run_files import MANIFEST
 from llmkit.training.speed import choose_precision, peak_flops, set_threads
 from llmkit.training.time_budget import calibration_step
 

@@ -187,6 +187,8 @@ def train_run(
             _score(run, trained, task, _export(run, trained, task, network), recipe)
             seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
             run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(seconds)})
+            if recipe.train.max_minutes is not None and trained.step > trained.first_step:
+                _warn(run, trained.step, seconds.describe_overrun(recipe.train.max_minutes))
             from llmkit.reporting.report import write_report  # training does not need it
 
             write_report(run.path)
@@ -321,15 +323,21 @@ def _score(run: RunFolder, trained: TrainingLoop, task: TrainingTask, network: P
     for split, metrics in task.score(network, recipe.evaluate, share).items():
         run.add_metrics(split, {"task": recipe.task} | metrics)
         if split == "validation":
+            longer = recipe.train.describe_longer(trained.step, trained.plan.n_steps)
             failure = task.describe_failure(metrics)
-            advice = "train longer, or change optim.learning_rate"
-            trend = describe_trend([(record["step"], record["loss"]) for record in run.read_log("eval")])
-            found = (failure and f"{failure}; {advice}", task.compare_with_baseline(metrics), trend)
-            for text in filter(None, found):
-                console.info(f"warning: {text}")
-                note = {"kind": "note", "step": trained.step, "text": text}
-                if note not in run.read_log("note"):  # --resume scores a finished run again
-                    run.append_log(note)
+            _warn(run, trained.step, failure and f"{failure}; {longer}, or change optim.learning_rate")
+            _warn(run, trained.step, task.compare_with_baseline(metrics))
+            losses = [(record["step"], record["loss"]) for record in run.read_log("eval")]
+            _warn(run, trained.step, describe_trend(losses, longer))
+
+
+def _warn(run: RunFolder, step: int, text: str | None) -> None:
+    """Show a warning, if there is one, and keep it in the log for the report."""
+    if text:
+        console.info(f"warning: {text}")
+        note = {"kind": "note", "step": step, "text": text}
+        if note not in run.read_log("note"):  # --resume scores a finished run again
+            run.append_log(note)
 
 
 def _phase_seconds(progress: Progress, finish: float) -> PhaseSeconds:

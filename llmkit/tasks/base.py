@@ -254,6 +254,14 @@ class Task(ABC):
     def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
         """Return the metrics of the task; `facts` is a run's manifest or the metrics of an evaluation."""
 
+    def check_request(self, recipe: "Recipe", model: str | None, files: Mapping[str, str]) -> None:
+        """Check the arguments of a new run without torch, so that a mistake is reported before it is imported.
+
+        Raises:
+            UsageError, DataError: see errors.py.
+        """
+        return
+
     @abstractmethod
     def open_training(self, recipe: "Recipe", request: TrainingRequest) -> TrainingSetup:
         """Read the data and open or build the model.

@@ -31,8 +31,9 @@ from llmkit.core.files import describe_files, failpoint, find_foreign, new_folde
 from llmkit.training.contract import Objective
 from llmkit.training.engines import is_sharded, load_optimizer, unshard
 from llmkit.training.losses import LossWindow
+from llmkit.training.run_files import MANIFEST, list_files
 
-MANIFEST, OPTIMIZER, STATE = "MANIFEST.json", "optimizer.pt", "objective.safetensors"
+OPTIMIZER, STATE = "optimizer.pt", "objective.safetensors"
 STATE_BATCH_DIM = 2
 """The dimension of an objective's state that indexes the rows of the global batch."""
 _NAME = re.compile(r"step-(\d+)")
@@ -113,15 +114,6 @@ def mark_damaged(path: Path) -> None:
     """Rename a damaged checkpoint to `.damaged`, so that it is kept for the user but never read again."""
     names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in count(1))
     path.rename(next(target for target in map(path.with_name, names) if not target.exists()))
-
-
-def list_files(folder: Path) -> set[str] | None:
-    """Paths of a checkpoint that llmkit wrote, folders with a slash; None if its manifest does not say."""
-    try:
-        files = read_json(folder / MANIFEST)["files"]
-        return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _has_foreign(checkpoint: Path) -> bool:

@@ -8,12 +8,13 @@ Paths in the manifest are relative to the run, so that run, model and data can b
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.core.files import PARTIAL, check_writable, read_json, refuse_inputs_inside, write_json, write_text
+from llmkit.core.lock import lock_folder
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
 
@@ -139,6 +140,19 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
         raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
     refuse_inputs_inside(path, [name for name in inputs if name])
     refuse_foreign_files(path)
+
+
+def check_out(
+    path: Path, *, resume: bool, overwrite: bool, dry_run: bool = False, inputs: Iterable[str | None] = ()
+) -> None:
+    """Check, before slow imports, whether a command may write the run `path`. Training repeats it and keeps the lock.
+
+    Raises:
+        UsageError, EnvironmentFault: see `check_writable`, `lock_folder` and `check_run`.
+    """
+    check_writable(path, dry_run=dry_run)
+    with nullcontext() if dry_run else lock_folder(path):
+        check_run(path, resume=resume, overwrite=overwrite, inputs=inputs)
 
 
 def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:

@@ -36,7 +36,6 @@ from llmkit.core.process import EvaluationAborted, StopRequest, catch_signals, c
 from llmkit.training.batches import StepSampler
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import (
-    MANIFEST,
     gather_state,
     load_objective_state,
     load_optimizer_state,
@@ -61,6 +60,7 @@ from llmkit.training.engines import gather_full_params, is_sharded, parallelize
 from llmkit.training.folder import RunFolder
 from llmkit.training.losses import fail_on_nonfinite
 from llmkit.training.optimizer import build_optimizer, learning_rate_factor
+from llmkit.training.run_files import MANIFEST
 from llmkit.training.speed import autocast
 from llmkit.training.time_budget import calibration_step
 

@@ -19,8 +19,9 @@ MAX_DEVIATIONS, MIN_JUMP = 8.0, 0.2
 """A spike is this many mean deviations, and this share of the mean, above the running mean."""
 MEMORY = 0.9
 """Decay of the running mean."""
-MIN_RELATIVE_FALL, MIN_FALL = 0.05, 0.01
-"""A held-out loss that fell by more than this share, and nats, in the last fifth of a run was still falling."""
+MIN_FALL, MIN_FALL_OF_FIFTH, MIN_FALL_OF_HALF = 0.01, 0.05, 0.1
+"""A held-out loss was still falling if it fell by this many nats, and by this share in the last fifth or the last half
+of a run. The half counts too because a learning rate that decays to zero flattens the end."""
 
 
 def sum_fp64(losses: Tensor) -> Tensor:
@@ -107,22 +108,23 @@ def detect_spike(expected: list[float], loss: float) -> tuple[bool, list[float]]
     return is_spike, [memory * mean + (1 - memory) * seen, deviation, n_seen + 1]
 
 
-def describe_trend(losses: list[tuple[int, float]]) -> str | None:
+def describe_trend(losses: list[tuple[int, float]], advice: str) -> str | None:
     """Return a warning if the held-out loss was still falling steeply at the end of the run, else None.
 
-    `losses` are (step, loss) in the order of steps.
+    `losses` are (step, loss) in the order of steps; `advice` says which setting makes the run longer.
     """
-    if len(losses) < 3:
+    if len(losses) < 2:
         return None
     last_step, last = losses[-1]
-    before = [loss for step, loss in losses if step <= 0.8 * last_step]
-    fall = before[-1] - last if before else 0.0
-    if fall < MIN_FALL or fall < MIN_RELATIVE_FALL * before[-1]:
-        return None
-    return (
-        f"the held-out loss still fell by {fall / before[-1]:.0%} in the last fifth of the run: train longer "
-        "(train.max_minutes, train.max_steps or train.epochs)"
-    )
+    fifth = [each for each in losses[:-1] if each[0] <= 0.8 * last_step][-1:]
+    half = [each for each in losses[:-1] if each[0] >= 0.5 * last_step][:1]
+    for begins, least in ((fifth, MIN_FALL_OF_FIFTH), (half, MIN_FALL_OF_HALF)):
+        since, before = begins[0] if begins else losses[-1]
+        if before - last >= max(MIN_FALL, least * before):
+            return (
+                f"the held-out loss still fell by {1 - last / before:.0%} after step {since} of {last_step}: {advice}"
+            )
+    return None
 
 
 def fail_on_nonfinite(

@@ -1,4 +1,7 @@
-"""Which paths of a run folder llmkit writes: --overwrite deletes those, and no others."""
+"""Which paths of a run folder llmkit writes: --overwrite deletes those, and no others.
+
+Does not import torch, so that a wrong --out is reported before it is imported.
+"""
 
 import json
 import os
@@ -8,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.files import IsOurs, delete_ours, find_foreign, read_json, refuse_foreign
-from llmkit.training.checkpoints import list_files
 
+MANIFEST = "MANIFEST.json"
+"""Of a checkpoint."""
 _TOP = re.compile(
     r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
     r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)\.partial"
@@ -79,6 +83,15 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target, follow_symlinks=False)
     except OSError:  # a file system without hard links
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def list_files(folder: Path) -> set[str] | None:
+    """Paths of a checkpoint that llmkit wrote, folders with a slash; None if its manifest does not say."""
+    try:
+        files = read_json(folder / MANIFEST)["files"]
+        return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_ours(path: Path) -> IsOurs:

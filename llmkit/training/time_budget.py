@@ -31,6 +31,8 @@ STEP_TOLERANCE = 0.07
 """Maximum relative difference between a measured step and the median of those before it."""
 RESERVE = 0.03
 """Share of the remaining time: the first steps of a run were 2 to 5 % faster than later ones (docs/log.md)."""
+OVERRUN_TOLERANCE = 0.01
+"""Share of the limit; a run that takes longer than this on top is reported."""
 FINISH_SECONDS = 1.0
 """For writing the model and the report."""
 
@@ -151,3 +153,14 @@ class PhaseSeconds:
         shown = [f"{name} {seconds:.1f}" for name, seconds in parts.items() if seconds >= 0.05]
         share = self.training / self.total if self.total else 0.0
         return f"{self.total:.1f} s: " + ", ".join([f"training {self.training:.1f} ({share:.0%})", *shown])
+
+    def describe_overrun(self, max_minutes: float) -> str | None:
+        """Return a warning if the run took longer than `train.max_minutes`, else None."""
+        limit = 60 * max_minutes
+        if self.total <= (1 + OVERRUN_TOLERANCE) * limit:
+            return None
+        return (
+            f"the run took {self.total:.1f} s, longer than train.max_minutes={max_minutes:g} allows ({limit:g} s); "
+            f"a run has at least one step, and a machine that slows down delays its end: set a lower "
+            f"train.max_minutes if the limit is strict"
+        )

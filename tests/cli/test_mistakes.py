@@ -1,6 +1,9 @@
 """A wrong command line is three lines that lead to what was meant."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +75,51 @@ def test_option_without_its_value_is_not_called_unknown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert explain(monkeypatch, capsys, "prepare book.txt --out")[0] == "option '--out' requires an argument"
+
+
+WITHOUT_TORCH = """
+import os
+import subprocess
+import sys
+from pathlib import Path
+sys.modules["torch"] = None
+from llmkit.cli.app import main
+for line in sys.stdin:
+    sys.argv = ["llmkit", *line.split()]
+    if not (pid := __import__("os").fork()):
+        main()
+    code = __import__("os").waitstatus_to_exitcode(__import__("os").waitpid(pid, 0)[1])
+    print(f"exit {code}", file=sys.stderr, flush=True)
+"""
+
+
+def test_cheap_mistakes_are_reported_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/thesis.txt").touch()
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert/config.json").write_text("{}")
+    (tmp_path / "rows.csv").write_text("text,label\na b,x\nc d,y\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/manifest.json").write_text("{}")
+    tuned = "finetune-cls --model bert --data"
+    mistakes = {
+        "pretrain-clm --data data --out taken": "2 'taken' is not empty and not a run of llmkit",
+        "pretrain-clm --data data --out new --resume": "2 there is no run to resume in 'new'",
+        f"{tuned} rows.csv --out taken": "2 'taken' is not empty and not a run of llmkit",
+        f"{tuned} rows.csv --out rows.csv": "2 'rows.csv' is a file",
+        f"{tuned} gone.csv --out new": "3 no such file or folder: gone.csv",
+        f"{tuned} rows.csv --validation gone.csv --out new": "3 no such file or folder: gone.csv",
+        f"{tuned} rows.csv --out new --text body": "3 no column 'body'; found: 'text', 'label'",
+        f"{tuned} rows.csv --out new --label class --folds 2": "3 no column 'class'; found: 'text', 'label'",
+        "finetune-cls --data rows.csv --out new": "2 there is no model to fine-tune",
+        "predict bert --data gone.csv": "3 no such file or folder: gone.csv",
+        "eval bert --data gone.csv": "3 no such file or folder: gone.csv",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=tmp_path, input="\n".join(mistakes), text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=True,
+    )  # fmt: skip
+    lines = [line for line in ended.stderr.splitlines() if line.startswith(("error: ", "exit "))]
+    said = [f"{code[5:]} {what[7:]}" for what, code in zip(lines[::2], lines[1::2], strict=True)]
+    assert said == list(mistakes.values()), ended.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "data", "rows.csv", "taken"]

@@ -35,6 +35,21 @@ def test_each_pair_of_lengths_is_refused_and_each_alone_is_taken(lengths: tuple[
         assert getattr(Train.model_validate({name: 1}), name) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "step", "said"),
+    [
+        ({"epochs": 3}, 100, "a higher train.epochs (now 3)"),
+        ({"max_steps": 100}, 100, "a higher train.max_steps (now 100)"),
+        ({"max_minutes": 0.5}, 100, "a higher train.max_minutes (now 0.5)"),
+        ({"epochs": 3, "early_stopping": 2}, 100, "a higher train.epochs (now 3)"),
+        ({"epochs": 3, "early_stopping": 2}, 60, "a higher train.early_stopping (now 2)"),
+        ({}, 100, "train.max_steps above 100, the default for this data"),
+    ],
+)
+def test_advice_to_train_longer_names_what_ended_the_run(settings: dict[str, float], step: int, said: str) -> None:
+    assert Train.model_validate(settings).describe_longer(step, 100) == f"train longer with {said}"
+
+
 @pytest.mark.parametrize("size", [0, -1, "all", 1.5])
 def test_micro_batch_is_a_positive_number_or_auto(size: object) -> None:
     with pytest.raises(ValidationError):

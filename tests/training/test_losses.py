@@ -227,11 +227,14 @@ class AlwaysNan(PoisonedAt):
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ([(10, 4.0), (20, 3.0), (30, 2.0)], "fell by 33%"),
-        ([(10, 4.0), (80, 2.2), (90, 2.1), (100, 2.0)], "fell by 9%"),
+        ([(10, 4.0), (20, 3.0), (30, 2.0)], "fell by 33% after step 20 of 30: raise x"),
+        ([(10, 4.0), (80, 2.2), (90, 2.1), (100, 2.0)], "fell by 9% after step 80 of 100: raise x"),
         ([(10, 4.0), (80, 2.05), (90, 2.0), (100, 2.0)], None),
         ([(10, 4.0), (80, 2.0), (90, 2.2), (100, 2.1)], None),
-        ([(10, 4.0), (20, 1.0)], None),
+        ([(10, 4.0), (20, 1.0)], "fell by 75% after step 10 of 20"),
+        ([(10, 4.0)], None),
+        ([(40, 9.0), (50, 2.3), (80, 2.05), (90, 2.0), (100, 2.0)], "fell by 13% after step 50 of 100"),
+        ([(40, 9.0), (60, 2.2), (80, 2.05), (90, 2.0), (100, 2.0)], None),
         ([(1, 0.5), (5, 0.1), (10, 0.0)], "fell by 100%"),
         ([(1, 0.5), (5, 2e-4), (10, 1e-4)], None),
         ([(1, 0.0), (5, 0.0), (10, 0.0)], None),
@@ -239,7 +242,7 @@ class AlwaysNan(PoisonedAt):
     ],
 )
 def test_loss_that_still_falls_at_the_end_is_reported(losses: list[tuple[int, float]], said: str | None) -> None:
-    trend = describe_trend(losses)
+    trend = describe_trend(losses, "raise x")
     assert trend is None if said is None else trend is not None and said in trend
 
 

@@ -81,6 +81,14 @@ def test_seconds_are_described_by_phase() -> None:
     assert spent.describe() == "40.0 s: training 30.0 (75%), start 4.0, evaluation 4.0, finish 2.0"
 
 
+def test_run_that_takes_longer_than_its_limit_says_so_with_both_times() -> None:
+    spent = PhaseSeconds(start=50.0, training=12.0)
+    assert spent.describe_overrun(1.1) is None
+    assert spent.describe_overrun(61.9 / 60) is None
+    said = spent.describe_overrun(1)
+    assert said is not None and said.startswith("the run took 62.0 s, longer than train.max_minutes=1 allows (60 s)")
+
+
 @pytest.mark.parametrize(
     ("step", "seconds", "following"),
     [

@@ -34,6 +34,12 @@ class ClsTask(Task):
             raise ModelError(what, where="manifest.json", hint=did_you_mean(name, METRICS))
         return METRICS[name]
 
+    def check_request(self, recipe: Recipe, model: str | None, files: Mapping[str, str]) -> None:
+        from llmkit.tasks.cls.request import check_files, check_request
+
+        check_request(model, files)
+        check_files(_to_cls_recipe(recipe), files)
+
     def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
         from llmkit.tasks.cls.training import open_classifier_training
 

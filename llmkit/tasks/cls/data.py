@@ -23,14 +23,14 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
-from llmkit.tables.joined_columns import join_texts, list_labels
-from llmkit.tables.label_columns import choose_columns, describe_guess, find_unused_texts
+from llmkit.tables.label_columns import describe_guess, find_unused_texts
 from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
 from llmkit.tasks.cls.label_types import LabelType, choose_label_type
+from llmkit.tasks.cls.request import find_train_columns, named_columns
 from llmkit.tasks.cls.row_format import (
     RowFormat,
     TextCounts,
@@ -133,8 +133,7 @@ def load_labelled(
     Raises:
         DataError: a file cannot be read (tables/rows.py, tables/labelled.py), or has no rows to train on.
     """
-    wanted = [name for name in (section.text, section.pair, section.label) if name]
-    with open_rows(files["train"], read, header=section.header, wanted=wanted) as rows:
+    with open_rows(files["train"], read, header=section.header, wanted=named_columns(section)) as rows:
         row_format = decide_format(section, rows, block_size)
         notes = [row_format.describe(rows)]
         if unused := find_unused_texts(rows, row_format.columns):
@@ -232,13 +231,7 @@ def _add_baseline(
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
     """Choose columns and label type from the section and the first rows."""
-    join_texts(rows, section.text, required=True)
-    list_labels(rows, section.label, required=True)
-    sample = [row.cells for row in rows.sample]
-    columns = choose_columns(
-        rows.columns, sample, text=section.text, pair=section.pair, label=section.label, need_label=True,
-        where=rows.path,
-    )  # fmt: skip
+    columns = find_train_columns(section, rows)
     for note in describe_guess(columns, rows.columns, (columns.text, section.label)):
         rows.note(note, "")
     label_type = choose_label_type(section, rows.sample, columns)

@@ -1,7 +1,6 @@
 """Set up and run training of classifiers on labelled rows."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,6 +37,7 @@ from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
+from llmkit.tasks.cls.request import check_request
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
@@ -283,7 +283,9 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     model, files = request.model, request.data
     if resume:
         model, files = load_origin(RunFolder(request.out), model, files)
-    name = _check_request(recipe, model, files)
+    name = check_request(model, files)
+    if recipe.cls.lora_rank:
+        require_peft("cls.lora_rank")
     path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
@@ -321,24 +323,6 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         console.info(note)
     task.prepare_model(network)
     return TrainingSetup(recipe, task, network)
-
-
-def _check_request(recipe: ClsRecipe, model: str | None, files: Mapping[str, str]) -> str:
-    """Return the model's name; raises UsageError if the data or the model cannot be used for training."""
-    if "train" not in files:
-        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
-    if files["train"] == "-":
-        hint = "write it to a file first: the rows are read again by --resume and eval"
-        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
-    if (Path(files["train"]) / "manifest.json").is_file():
-        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
-        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
-    if model is None:
-        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
-        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
-    if recipe.cls.lora_rank:
-        require_peft("cls.lora_rank")
-    return model
 
 
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:

@@ -126,6 +126,24 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
     return metrics | {"n_masked": sums["n_masked"], "n_tokens": sums["n_tokens"], "n_examples": sums["n_examples"]}
 
 
+def describe_pair_failure(metrics: dict[str, Any], relation: str | None) -> str | None:
+    """Return a warning if the head for sentence pairs is no better than one constant answer, else None.
+
+    `metrics` are of `to_metrics`. Pairs that all have the same relation show nothing.
+    """
+    confusion = metrics.get(f"{relation}_confusion", {})
+    if sum(any(row.values()) for row in confusion.values()) < 2:
+        return None
+    predicted = {name for row in confusion.values() for name, n in row.items() if n}
+    accuracy, baseline = metrics[f"{relation}_accuracy"], metrics[f"{relation}_baseline_accuracy"]
+    if len(predicted) == 1:
+        n_pairs, answer = metrics["n_pairs"], predicted.pop()
+        return f"{relation}: all {n_pairs:,} pairs are predicted as {answer}, {accuracy:.1%} of them rightly"
+    if accuracy > baseline:
+        return None
+    return f"{relation} accuracy {accuracy:.1%} is no better than one answer for all pairs, {baseline:.1%}"
+
+
 @torch.inference_mode()
 def score_documents(
     model: PreTrainedModel, pairs: Pairs, *, max_tokens: int, batch_size: int = 16, precision: str = "fp32"

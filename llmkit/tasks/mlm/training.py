@@ -18,6 +18,7 @@ from llmkit.models.masked import build_masked, load_masked, load_masked_for_trai
 from llmkit.tasks.evaluation import EvaluationData
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
+    describe_pair_failure,
     evaluate_masked_lm,
     evaluation_seed,
     score_split,
@@ -160,10 +161,11 @@ class MlmTraining(PretrainingTask):
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         accuracy, baseline = metrics["mlm_accuracy"], metrics["mlm_baseline_accuracy"]
+        pairs = describe_pair_failure(metrics, self.objective.relation)
         if accuracy > baseline:
-            return None
+            return pairs
         what = f"masked-token accuracy {accuracy:.1%} is no better than always predicting the most frequent token"
-        return f"{what}, {baseline:.1%}"
+        return f"{what}, {baseline:.1%}" + (f"; {pairs}" if pairs else "")
 
     def finish_model(self, network: PreTrainedModel, share: float) -> None:
         rescale_embeddings(network)

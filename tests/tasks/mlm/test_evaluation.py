@@ -18,6 +18,7 @@ from llmkit.models.loading import load_masked_lm
 from llmkit.tasks.evaluation import encode_files
 from llmkit.tasks.mlm.evaluation import (
     describe_not_next,
+    describe_pair_failure,
     evaluate_masked_lm,
     evaluation_seed,
     score_documents,
@@ -89,6 +90,24 @@ def test_model_without_a_pair_head_has_no_pair_metrics(split: Split) -> None:
     pairs = make_pairs(split, "none", block_size=48)
     sums = evaluate_masked_lm(make_bert(BertForMaskedLM).eval(), pairs, MaskedLM(0, "none"))
     assert not [name for name in to_metrics(sums, None) if "nsp" in name or "pairs" in name]
+
+
+@pytest.mark.parametrize(
+    ("confusion", "said"),
+    [
+        ([[30, 0], [20, 0]], "nsp: all 50 pairs are predicted as next, 60.0% of them rightly"),
+        ([[0, 20], [0, 30]], "nsp: all 50 pairs are predicted as not_next, 60.0% of them rightly"),
+        ([[15, 10], [15, 10]], "nsp accuracy 50.0% is no better than one answer for all pairs, 50.0%"),
+        ([[20, 5], [5, 20]], None),
+        ([[10, 0], [0, 0]], None),
+        ([[0, 0], [0, 0]], None),
+    ],
+)
+def test_pair_head_that_learned_nothing_is_said(confusion: list[list[int]], said: str | None) -> None:
+    sums = {"mlm_nats": 1.0, "pair_nats": 1.0, "n_masked": 1, "n_correct": 1, "n_top5": 1, "n_tokens": 9}
+    metrics = to_metrics(sums | {"n_examples": 1, "n_most_frequent": 1, "confusion": confusion}, "nsp")
+    assert describe_pair_failure(metrics, "nsp") == said
+    assert describe_pair_failure(metrics, None) is None
 
 
 def test_text_without_maskable_tokens_is_refused(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def finetune_command(
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
+    if folds or seeds > 1:
+        distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")
     if model is not None:
         options.check_model(model)
     inputs = [*files.values(), model]
@@ -71,7 +73,6 @@ def finetune_command(
 
         folds, seeds = read_series(out)
     if (folds or seeds > 1) and not dry_run:
-        distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")
         from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(

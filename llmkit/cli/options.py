@@ -289,20 +289,28 @@ class DistributedOptions:
     nnodes: int = 1
     rdzv_endpoint: str | None = None
 
-    def launch(self) -> None:
-        """Start the processes, wait for them and exit with their code; does nothing without `--nproc`.
+    def __post_init__(self) -> None:
+        """Check the options.
 
         Raises:
-            UsageError: several machines without `--nproc`, or a value that is not a number.
+            UsageError: several machines without `--nproc` or an endpoint, or a value that is not a number.
         """
         if self.nproc is None:
             if self.nnodes > 1 or self.rdzv_endpoint:
                 hint = "add --nproc auto, or --nproc with a number"
                 raise UsageError("--nnodes and --rdzv-endpoint need --nproc", where="--nproc", hint=hint)
-            return
-        if self.nproc != "auto" and (not self.nproc.isdecimal() or int(self.nproc) < 1):
+        elif self.nproc != "auto" and (not self.nproc.isdecimal() or int(self.nproc) < 1):
             hint = did_you_mean(self.nproc, ["auto"]) if self.nproc.isalpha() else "a number from 1 on, or auto"
             raise UsageError(f"--nproc is {self.nproc!r}", where="--nproc", hint=hint)
+
+        elif self.nnodes > 1 and self.rdzv_endpoint is None:
+            hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
+            raise UsageError(f"{self.nnodes} machines need a rendezvous endpoint", where="--nnodes", hint=hint)
+
+    def launch(self) -> None:
+        """Start the processes, wait for them and exit with their code; does nothing without `--nproc`."""
+        if self.nproc is None:
+            return
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints its C++ stack on a failure to connect
         from llmkit.training.launch import launch
 

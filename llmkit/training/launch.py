@@ -36,12 +36,8 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
     machines; its host is one of them.
 
     Raises:
-        UsageError: several machines without an endpoint.
         EnvironmentFault: the machines, or the processes of this machine, could not connect.
     """
-    if nnodes > 1 and rdzv_endpoint is None:
-        hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
-        raise UsageError(f"{nnodes} machines need a rendezvous endpoint", where="--nnodes", hint=hint)
     n_processes = count_processes(nproc)
     _divide_cores(n_processes)
     logging.disable()  # of torch's launcher: errors are reported by the ranks or here

@@ -12,7 +12,10 @@ def test_columns_for_a_run_of_a_language_model_are_refused_by_the_option_that_wa
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "recipe.yaml").write_text("task: clm\n")
-    code, _, err = run(monkeypatch, capsys, "eval", str(tmp_path), "--data", "rows.csv", "--label", "a")
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}')
+    (tmp_path / "rows.csv").write_text("a,text\n1,b\n")
+    data = str(tmp_path / "rows.csv")
+    code, _, err = run(monkeypatch, capsys, "eval", str(tmp_path), "--data", data, "--label", "a")
     assert code == 2
     assert "where: --label" in err
 

@@ -86,14 +86,15 @@ def test_engine_is_said_as_set_would_say_it() -> None:
 @pytest.mark.parametrize("nproc", ["0", "-1", "aut", "2.5", "", "٣x"])
 def test_number_of_processes_that_is_none_is_refused(nproc: str) -> None:
     with pytest.raises(UsageError, match="--nproc is"):
-        DistributedOptions(nproc=nproc).launch()
+        DistributedOptions(nproc=nproc)
 
 
 def test_machines_without_a_number_of_processes_are_refused_and_one_process_launches_nothing() -> None:
     DistributedOptions().launch()
-    for several in (DistributedOptions(nnodes=2), DistributedOptions(rdzv_endpoint="a:1")):
-        with pytest.raises(UsageError, match="need --nproc"):
-            several.launch()
+    with pytest.raises(UsageError, match="need --nproc"):
+        DistributedOptions(nnodes=2)
+    with pytest.raises(UsageError, match="need --nproc"):
+        DistributedOptions(rdzv_endpoint="a:1")
 
 
 def test_command_line_and_numbers_reach_the_launcher_and_its_exit_code_is_the_commands(

@@ -14,7 +14,10 @@ def test_result_that_cannot_be_written_is_refused_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there.csv").touch()
-    code, out, err = run(monkeypatch, capsys, "predict", "./nowhere", "--data", "rows.csv", "--out", name)
+    Path("rows.csv").touch()
+    Path("model").mkdir()
+    Path("model/config.json").touch()  # reading the model would fail
+    code, out, err = run(monkeypatch, capsys, "predict", "model", "--data", "rows.csv", "--out", name)
     assert (code, out) == (2, "")
     assert words in err
 
@@ -23,5 +26,7 @@ def test_rows_written_to_a_file_are_counted_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("llmkit.evaluating.predict.predict", lambda *_, **__: {"n_rows": 1234})
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").touch()
     code, out, err = run(monkeypatch, capsys, "predict", "m", "--data", "rows.csv", "--out", "new.csv")
     assert (code, out, err) == (0, "", "1,234 rows written to new.csv\n")

@@ -178,14 +178,13 @@ def test_a_file_without_permission_is_named_with_the_bad_ones_and_skipped_with_s
 ) -> None:
     for name in ("a.txt", "b.txt", "c.txt"):
         (tmp_path / name).write_text(f"{name} is read.")
-    open_file = Path.open
 
-    def refuse(path: Path, *arguments: object) -> object:  # root may read everything
-        if path.name != "b.txt":
+    def refuse(path: str) -> object:  # root may read everything
+        if not path.endswith("b.txt"):
             raise PermissionError
-        return open_file(path, *arguments)  # type: ignore[call-overload]  # passed on
+        return Path(path).open("rb")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
     with pytest.raises(EnvironmentFault, match="may not read") as caught:
         read_all(tmp_path)
     assert len(caught.value.problems) == 3

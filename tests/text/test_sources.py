@@ -244,6 +244,6 @@ def test_a_file_that_may_not_be_read_names_its_permissions(tmp_path: Path, monke
     def refuse(*_: object, **__: object) -> None:  # root may read everything
         raise PermissionError
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
     with pytest.raises(AccessDenied, match="may not read"):
         list(find_entries(str(tmp_path / "a.txt"), Source("")))

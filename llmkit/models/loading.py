@@ -32,6 +32,7 @@ from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
+from llmkit.core.files import expand_home
 from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
@@ -52,7 +53,7 @@ def resolve_model(name: str) -> str:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
     """
     if name.startswith(PREFIX):
-        return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
+        return convert_pickle(expand_home(name.removeprefix(PREFIX)))
     return find_model_folder(name)
 
 

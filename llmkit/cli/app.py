@@ -124,6 +124,7 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; exit codes are those of errors.py."""
+    _open_closed_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     # Hide the progress bars and advice of libraries.
@@ -153,6 +154,22 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):  # the command is done: a signal only ends the exit sooner
         signal.signal(number, lambda *_: os._exit(code))
     _leave(code)
+
+
+def _open_closed_streams() -> None:
+    """Open stdin, stdout and stderr if the caller closed them, so that no other file gets their numbers.
+
+    A result that is written to a closed stdout is an error, as of other commands. Messages to a closed stderr are lost.
+    """
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:  # the lowest free number
+        if number == 2:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    os.close(number)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
 
 
 def _report(error: BaseException) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from llmkit.config.problems import describe_unknown, to_problem
+from llmkit.config.problems import describe_slip, describe_unknown, to_problem
 from llmkit.config.recipe import RECIPES, ROW_TASK, Recipe, find_task, make_recipe
 from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
 from llmkit.config.train import LENGTHS
@@ -129,17 +129,24 @@ def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> 
         else:
             hint = "give the path of a recipe, such as recipes/gpt2-tiny.yaml"
         raise UsageError(f"there is no recipe {str(path)!r}", where=str(path.parent), hint=hint) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        what = f"the recipe is not UTF-8: byte {error.object[error.start]:#04x} at position {error.start}"
+        raise UsageError(what, where=str(path), hint="save it as UTF-8 in your editor") from None
+    except OSError as error:
         raise UsageError(
             f"the recipe cannot be read: {error}", where=str(path), hint="it must be a YAML file"
         ) from None
+    if "\0" in text:
+        what = "the recipe is not text in UTF-8: it has null characters, as UTF-16 has"
+        raise UsageError(what, where=str(path), hint="save it as UTF-8 in your editor")
     try:
         node, values = _parse_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         what = f"the recipe is not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise UsageError(what, where=f"{path}{line}", hint="check indentation, colons and quotes") from None
+        hint = describe_slip(text.splitlines()) or "check indentation, colons and quotes"
+        raise UsageError(what, where=f"{path}{line}", hint=hint) from None
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):

@@ -1,7 +1,7 @@
 """What is wrong with a recipe, from pydantic's errors to three lines with the place and the key that was meant."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,13 @@ from llmkit.config.renamed import Key
 from llmkit.config.section import split_message
 from llmkit.core.errors import Problem, did_you_mean, find_near
 
+_SLIPS = (
+    (re.compile(r"^ *\t"), "indent with spaces: YAML takes no tabs"),
+    (re.compile(r"^\s*[\w.]+\s*："), "write `: ` for the full-width colon"),
+    (re.compile(r"^\s*[\w.]+:[^\s/]"), "write a space after the colon, such as `max_steps: 100`"),
+    (re.compile(r"^\s*[\w.]+\s*=(?!=)"), "write `key: value`, not `key = value`"),
+)
+"""Slips of YAML in a line that begins with a key, and what to write."""
 _SETTING = re.compile(r"[a-z]\w*(\.\w+)*=[^\s;,]+")
 
 
@@ -46,11 +53,20 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
         return Problem(f"{name} is {_show(item['input'])}", where, _suggest_value(name, item["input"], known))
     if item["type"] == "model_type":  # `optim: adamw_torch`
         section = _section_at(location, kind)
-        meant = describe_unknown(name, where) or f"its keys are {', '.join(section.model_fields)}"
+        value = item["input"]
+        meant = describe_slip([value]) if isinstance(value, str) else None
+        if isinstance(value, list):
+            meant = "remove the dashes: a section has lines `key: value`"
+        meant = meant or describe_unknown(name, where) or f"its keys are {', '.join(section.model_fields)}"
         return Problem(f"{name} is a section, not {_show(item['input'])}", where, meant)
     message = str(item["msg"])
     hint = (field.description if field else None) or message
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
+
+
+def describe_slip(lines: Iterable[str]) -> str | None:
+    """What to write in place of the first line that is not YAML in a common way; None if there is none."""
+    return next((hint for line in lines for slip, hint in _SLIPS if slip.search(line)), None)
 
 
 def describe_unknown(name: str, where: str = "--set") -> str | None:

@@ -182,6 +182,11 @@ def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
     return found
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return the path with a leading `~` expanded; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+
+
 def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
     """Check that no input is in the folder to replace, also through links; names that are not files are skipped.
 
@@ -190,7 +195,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
     """
     folder = out.resolve()
     for name in inputs:
-        path = Path(name.removeprefix("pickle:")).expanduser()
+        path = expand_home(name.removeprefix("pickle:"))
         if path.exists() and path.resolve().is_relative_to(folder):
             hint = "move the input to another folder, or give another --out"
             raise UsageError(f"the input {name!r} is in the output folder {str(out)!r}", where="--out", hint=hint)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import ModelError
+from llmkit.core.files import expand_home
 
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"
@@ -35,7 +36,7 @@ def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = No
     Raises:
         ModelError: names the file, and the key in it.
     """
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if folder.is_dir():
         _check_links(folder)
         _check_names(name, lambda file: folder / file)

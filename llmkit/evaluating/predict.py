@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
-from llmkit.core.files import check_writable, new_file
+from llmkit.core.files import check_writable, expand_home, new_file
 from llmkit.models.loading import resolve_model
 from llmkit.tables.rows import Data, without_surrogates
 from llmkit.tasks.base import Emit, PredictionRequest
@@ -103,7 +103,7 @@ def _format_of(out: Path | None) -> Format:
 def _check_out(out: Path, data: Data, overwrite: bool) -> None:
     if out.is_dir():
         raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file")
-    given = Path(data).expanduser() if isinstance(data, str) else None
+    given = expand_home(data) if isinstance(data, str) else None
     if out.exists() and given is not None and given.exists() and out.samefile(given):
         raise UsageError(f"{str(out)!r} is the input, --data", where="--out", hint="give another name")
     if out.exists() and not overwrite:

@@ -32,6 +32,7 @@ from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
+from llmkit.core.files import expand_home
 from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
@@ -54,7 +55,7 @@ def resolve_model(name: str) -> str:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
     """
     if name.startswith(PREFIX):
-        return convert_pickle(Path(name.removeprefix(PREFIX)).expanduser())
+        return convert_pickle(expand_home(name.removeprefix(PREFIX)))
     if is_adapter(Path(name)):
         return merge_adapter(Path(name), _load_base)
     return find_model_folder(name)

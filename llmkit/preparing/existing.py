@@ -19,6 +19,7 @@ from llmkit.core.files import (
     PARTIAL,
     IsOurs,
     delete_ours,
+    expand_home,
     find_foreign,
     read_json,
     refuse_foreign,
@@ -56,7 +57,7 @@ def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
         raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a new folder")
     refuse_inputs_inside(out, [*([tokenizer] if tokenizer else []), *map(_local_name, inputs)])
     for name in map(_local_name, inputs):
-        path = Path(name).expanduser()
+        path = expand_home(name)
         if not path.exists() and has_magic(name):
             # A pattern may have matches elsewhere too.
             refuse_inputs_inside(out, find_files([name], {}))

@@ -23,6 +23,7 @@ from typing import Any
 from llmkit.config.prepare import Read
 from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.core.files import expand_home
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.records.row_documents import read_texts
 from llmkit.text.records.rows import Row, Rows, RowStream
@@ -172,7 +173,7 @@ def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str
 def _load(path: str, config: str | None, name: str) -> Any:
     import datasets
 
-    folder = Path(path).expanduser()
+    folder = expand_home(path)
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
             return datasets.load_from_disk(str(folder))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from llmkit.core.errors import EnvironmentFault, ModelError
+from llmkit.core.files import expand_home
 from llmkit.core.untrusted import check_model_files
 from llmkit.tokens.normalization import own_normalizer
 
@@ -68,7 +69,7 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
         ModelError: there is none, it is damaged, or it has no fast backend.
         EnvironmentFault: the hub cannot be reached.
     """
-    folder = Path(path_or_name).expanduser()
+    folder = expand_home(path_or_name)
     if not (folder / "tokenizer.json").is_file() and (folder / "model" / "tokenizer.json").is_file():
         folder = folder / "model"  # of a run
         path_or_name = str(folder)

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmkit.core.errors import ModelError, UsageError
-from llmkit.core.files import PARTIAL, check_writable, read_json, refuse_inputs_inside, write_json, write_text
+from llmkit.core.files import (
+    PARTIAL,
+    check_writable,
+    expand_home,
+    read_json,
+    refuse_inputs_inside,
+    write_json,
+    write_text,
+)
 from llmkit.core.lock import lock_folder
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
@@ -192,9 +200,9 @@ def read_series(path: Path) -> tuple[int | None, int]:
 
 def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:
     """Return the model and the files that a run in `out` is trained from, for its manifest."""
-    start = model if not Path(model).exists() else os.path.relpath(Path(model).expanduser(), out)
+    start = model if not Path(model).exists() else os.path.relpath(expand_home(model), out)
     relative = {
-        name: path if path.startswith("hf:") else os.path.relpath(Path(path).expanduser(), out)
+        name: path if path.startswith("hf:") else os.path.relpath(expand_home(path), out)
         for name, path in files.items()
     }
     return {"start": start, "files": relative}

@@ -182,3 +182,23 @@ def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     code, out, _ = run(monkeypatch, capsys, "--show-completion", "bash")
     assert code == 0
     assert out.splitlines()[-1].startswith("complete -o default -F ")
+
+
+@pytest.mark.parametrize(
+    ("closed", "typed", "code", "out", "err"),
+    [
+        (">&-", "schema", 4, "", "error: Bad file descriptor\n"),
+        ("2>&-", "prepare gone.txt --out o", 3, "", ""),
+        (">&- 2>&-", "schema", 4, "", ""),
+        ("<&-", "prepare - --out o", 3, "", "skipped: - (empty file)\nerror: no usable document"),
+    ],
+)
+def test_closed_streams_are_no_traceback(
+    tmp_path: Path, closed: str, typed: str, code: int, out: str, err: str
+) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"{shlex.quote(sys.executable)} -m llmkit {typed} {closed}"], cwd=tmp_path, text=True,
+        capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (code, out)
+    assert ended.stderr.startswith(err) and "Traceback" not in ended.stderr

@@ -159,3 +159,33 @@ def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_
 def test_unknown_key_that_is_named_like_a_type_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match=r"unknown key '(train.int|int|str)'"):
         load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"train:\n\tmax_steps: 5\n", "indent with spaces"),
+        (b"train:\n  max_steps:5\n", "write a space after the colon"),
+        (b"train:\n  max_steps:5\n  seed: 2\n", "write a space after the colon"),
+        ("train:\n  max_steps：5\n".encode(), "write `: ` for the full-width colon"),
+        ("train：\n  max_steps: 5\n".encode(), "write `: ` for the full-width colon"),
+        (b"train:\n  max_steps = 5\n", "write `key: value`"),
+        (b"train:\n  - max_steps: 5\n", "remove the dashes"),
+        ("train: {max_steps: 5}\n".encode("utf-16"), "save it as UTF-8"),
+        ("train: {max_steps: 5}\n".encode("utf-16-le"), "save it as UTF-8"),
+        ("train: {} # 步\n".encode("gbk"), "save it as UTF-8"),
+        (b"train: [\n", "check indentation, colons and quotes"),
+    ],
+)
+def test_slip_of_yaml_is_answered_with_what_to_write(tmp_path: Path, content: bytes, hint: str) -> None:
+    (tmp_path / "r.yaml").write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        load_recipe(tmp_path / "r.yaml")
+    [problem] = caught.value.problems
+    assert problem.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("content", [b"", b"# x\n", b'{"train": {"max_steps": 5}}', b"train:\r\n  max_steps: 5\r\n"])
+def test_empty_json_and_windows_recipes_are_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "r.yaml").write_bytes(content)
+    assert load_recipe(tmp_path / "r.yaml").train.max_steps in (None, 5)

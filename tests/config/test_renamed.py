@@ -1,6 +1,7 @@
 """Recipes and records of earlier versions are read under today's names, and the user hears of each."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,15 @@ def test_objective_is_taken_for_task(tmp_path: Path, capsys: pytest.CaptureFixtu
     labels = load_recipe(None, ["task=cls", "cls.labels=multiple"])
     assert labels.cls.labels == "multi_label"  # type: ignore[attr-defined]
     assert "cls.labels multiple is now called multi_label" in capsys.readouterr().err
+
+
+def test_recipe_that_a_run_keeps_is_read_without_lines_on_renamed_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_text("objective: mlm\nmlm: {mask_share: 0.2}\n")
+    (tmp_path / "manifest.json").touch()
+    recipe: Any = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.mlm.mlm_probability == 0.2
+    assert capsys.readouterr().err == ""
+    load_recipe(tmp_path / "recipe.yaml", ["mlm.mask_share=0.3"])
+    assert "mlm.mask_share is now called mlm.mlm_probability" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import (
     check_writable,
     describe_files,
+    expand_home,
     explain_full_disk,
     hash_file,
     hash_small_file,
@@ -221,3 +222,9 @@ def test_sizes_are_in_the_unit_that_suits_them() -> None:
     assert [show_size(n) for n in sizes] == [
         "0 bytes", "999 bytes", "1.5 kB", "64 MB", "2 GB", "80 GB", "3 TB", "2,000 TB"
     ]  # fmt: skip
+
+
+def test_home_of_nobody_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/a") == Path("/home/me/a")
+    assert expand_home(Path("~nobody-of-this-name/a")) == Path("~nobody-of-this-name/a")

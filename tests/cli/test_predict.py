@@ -22,6 +22,8 @@ def test_result_that_cannot_be_written_is_refused_first(
 def test_rows_written_to_a_file_are_counted_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").touch()
     monkeypatch.setattr("llmkit.evaluating.predict.predict", lambda *_, **__: {"n_rows": 1234})
     code, out, err = run(monkeypatch, capsys, "predict", "m", "--data", "rows.csv", "--out", "new.csv")
     assert (code, out, err) == (0, "", "1,234 rows written to new.csv\n")

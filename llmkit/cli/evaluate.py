@@ -38,16 +38,19 @@ def eval_command(
     )  # fmt: skip
     check_overrides("eval", set_ or ())
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
-    options.check_model(model)
-    options.check_data(data or ())
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:
+        options.check_model(model)
+        options.check_data(data or ())
         from llmkit.models.loading import resolve_model
         from llmkit.tasks.table import task_of_model
 
         task = task_of_model(resolve_model(model)).name
     config = load_recipe(recipe_file, overrides, task, columns=columns, forget_columns=recipe is None)
+    if recipe_file is not None:
+        options.check_model(model)
+        options.check_data(data or ())
     from llmkit.evaluating.evaluate import check_columns, evaluate  # torch loads here, so --help stays instant
 
     check_columns({"text": text, "pair": pair, "label": label}, data or ())

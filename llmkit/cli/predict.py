@@ -38,9 +38,11 @@ def predict_command(
     check_overrides("predict", set_ or ())
     columns = {"text": text, "pair": pair}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
+    from llmkit.evaluating.predict import check_out, predict
+
+    check_out(out, data, format_, overwrite=overwrite)
     options.check_model(model)
     options.check_data([data])
-    from llmkit.evaluating.predict import predict  # torch loads here, so --help stays instant
 
     def write(line: str) -> None:
         show_line(line) if sys.stdout.isatty() else write_out(line)

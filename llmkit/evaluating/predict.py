@@ -10,7 +10,6 @@ from typing import Any, Literal
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
 from llmkit.core.files import check_writable, expand_home, new_file
-from llmkit.models.loading import resolve_model
 from llmkit.tables.rows import Data, without_surrogates
 from llmkit.tasks.base import Emit, PredictionRequest
 from llmkit.tasks.table import task_of_model
@@ -40,9 +39,9 @@ def predict(
         DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
         ModelError: the model cannot be used.
     """
-    chosen = file_format or _format_of(out)
-    if out is not None:
-        _check_out(out, data, overwrite)
+    from llmkit.models.loading import resolve_model  # imports torch, which check_out does not need
+
+    chosen = check_out(out, data, file_format, overwrite=overwrite)
     path = resolve_model(model)
     task = task_of_model(path)
 
@@ -100,7 +99,16 @@ def _format_of(out: Path | None) -> Format:
     raise UsageError(f"the output format of {out.name!r} is unknown", where="--out", hint=hint)
 
 
-def _check_out(out: Path, data: Data, overwrite: bool) -> None:
+def check_out(out: Path | None, data: Data, file_format: Format | None, *, overwrite: bool) -> Format:
+    """Check the file that predictions are written to, before slow imports; returns its format.
+
+    Raises:
+        UsageError: the suffix is unknown, or `out` exists, or is a folder or the input.
+        EnvironmentFault: it is not writable.
+    """
+    chosen = file_format or _format_of(out)
+    if out is None:
+        return chosen
     if out.is_dir():
         raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file")
     given = expand_home(data) if isinstance(data, str) else None
@@ -109,3 +117,4 @@ def _check_out(out: Path, data: Data, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise UsageError(f"{str(out)!r} exists", where="--out", hint="give another name, or --overwrite")
     check_writable(out)
+    return chosen

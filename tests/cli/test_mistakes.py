@@ -112,6 +112,7 @@ def test_cheap_mistakes_are_reported_without_torch(tmp_path: Path) -> None:
         f"{tuned} rows.csv --out new --text body": "3 no column 'body'; found: 'text', 'label'",
         f"{tuned} rows.csv --out new --label class --folds 2": "3 no column 'class'; found: 'text', 'label'",
         "finetune-cls --data rows.csv --out new": "2 there is no model to fine-tune",
+        "predict bert --data rows.csv --out rows.csv": "2 'rows.csv' is the input, --data",
         "predict bert --data gone.csv": "3 no such file or folder: gone.csv",
         "eval bert --data gone.csv": "3 no such file or folder: gone.csv",
     }

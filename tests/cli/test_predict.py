@@ -25,6 +25,8 @@ def test_result_that_cannot_be_written_is_refused_first(
 def test_rows_written_to_a_file_are_counted_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").touch()
     monkeypatch.setattr("llmkit.evaluating.predict.predict", lambda *_, **__: {"n_rows": 1234})
     monkeypatch.chdir(tmp_path)
     Path("rows.csv").touch()

@@ -110,11 +110,18 @@ def test_wordpiece_model_encodes_prompts_without_cls_and_sep(tmp_path: Path) -> 
     assert evaluate(word, model=str(tmp_path / "run"))["n_tokens"] > 0
 
 
-def test_dropout_of_a_hub_model_is_replaced_by_the_recipe(run: Path, data: Path, tmp_path: Path) -> None:
-    pretrain(recipe("train.max_steps=1", "model.dropout=0.25"), data=data, out=tmp_path / "wet", model=str(run))
-    pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "dry", model=str(tmp_path / "wet"))
-    rates = [AutoModelForCausalLM.from_pretrained(tmp_path / n / "model").config.resid_pdrop for n in ("wet", "dry")]
-    assert rates == [0.25, 0.0]
+def test_dropout_of_a_model_is_replaced_by_the_recipe_and_kept_in_the_saved_one(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = {}
+    for rate in (0.0, 0.25):
+        out = tmp_path / f"{rate}"
+        pretrain(recipe("train.max_steps=1", f"model.dropout={rate}"), data=data, out=out, model=str(run))
+        assert AutoModelForCausalLM.from_pretrained(out / "model").config.resid_pdrop == 0.0
+        log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        losses[rate] = next(each["loss"] for each in log if each["kind"] == "train")
+        assert ("model.dropout 0.25 replaces the model's 0" in capsys.readouterr().err) == (rate == 0.25)
+    assert losses[0.0] != losses[0.25]
 
 
 def test_saved_configuration_lets_others_generate_with_a_cache(run: Path) -> None:

@@ -264,7 +264,8 @@ def test_existing_bert_trains_on_with_its_own_vocabulary(
     assert ("new, not in the model: the head for pairs" in said) == (kind is BertForMaskedLM)
     trained = BertForPreTraining.from_pretrained(tmp_path / "run/model")
     assert trained.config.vocab_size == len(tokenizer)
-    assert trained.config.hidden_dropout_prob == 0.0
+    assert trained.config.hidden_dropout_prob == 0.1
+    assert "model.dropout 0 replaces the model's 0.1" in said
     assert AutoTokenizer.from_pretrained(tmp_path / "run/model").get_vocab() == tokenizer.get_vocab()
 
 

@@ -91,7 +91,7 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
         is_matrix = part and not kind.startswith("embedding")
         weights[f"{path}{part}{kind}.default" + (".weight" if is_matrix else "") if part else path] = weight
     try:
-        config = peft.LoraConfig.from_peft_type(**_read_settings(folder))
+        config = peft.LoraConfig.from_peft_type(**_read_settings(folder))  # type: ignore[no-untyped-call]
         ranks = [len(weight) for key, weight in weights.items() if ".lora_A." in key or ".lora_embedding_A." in key]
         if max([config.r, *config.rank_pattern.values()]) > max(ranks, default=0):  # before memory is spent on it
             raise ValueError(f"its rank {config.r} is not that of its weights")

@@ -36,7 +36,7 @@ _HEADING = re.compile(r"^#+ +", re.M)
 
 
 def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a built-in corpus: plays, help topics, or the docstrings of one module each."""
+    """Yield the documents of a built-in corpus; a document is a play, a help topic, or a module's docstrings."""
     play = name.removeprefix("builtin:shakespeare/")
     corpora: dict[str, Callable[[], Iterator[str]]] = {
         "builtin:shakespeare": _read_plays,
@@ -127,7 +127,7 @@ HUB_TIMEOUT_SECONDS = 10
 
 
 def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a data set, one per row."""
+    """Yield the documents of a data set, one per row."""
     with RowStream(source, read) as rows:
         rows.start(read_dataset_rows(rows))
         yield from _make_documents(read_texts(rows), source, read)
@@ -159,7 +159,9 @@ def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
 
 
 def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return the class names of each ClassLabel column, or column of lists of them, of the rows of `open_dataset`."""
+    """Return the class names of each column that holds ClassLabels or lists of them; `rows` come from
+    `open_dataset`.
+    """
     import datasets
 
     found: dict[str, list[str]] = {}

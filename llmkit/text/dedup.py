@@ -26,7 +26,7 @@ EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
 MIN_PARAGRAPH_BYTES = 60
 """60 letters or 20 Chinese characters; shorter paragraphs, such as "Yes.", are never duplicates."""
 _N_PERMUTATIONS = 128
-_SEED = 42  # that of rensa's index
+_SEED = 42  # rensa's index uses the same seed
 _N = 5
 _WHITE_SPACE = b" \t\n\r\f\v"
 _WIDE_SPACES = frozenset("\u3000\xa0")
@@ -56,7 +56,7 @@ def dedup_steps(dedup: Dedup) -> list[DedupStep]:
 
 
 Keys = tuple[bytes | None, ...]
-"""The key of a document for each of the `dedup_steps`."""
+"""The keys of a document, one per step of `dedup_steps`."""
 
 
 def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
@@ -68,7 +68,7 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """Yield for the keys of each document, in order, whether the document is unique; adds the steps to `counts`."""
+    """Yield whether each document is unique, in document order, given its keys; adds the steps to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)
@@ -168,7 +168,9 @@ def _measure(texts: Iterable[str], sizes: Counter[str]) -> Iterator[str]:
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:
-    """Paragraphs end at blank lines, or at line ends in a document whose first part has no blank line."""
+    """Yield each text without the paragraphs that are in `seen`. Paragraphs end at blank lines, or at line ends if the
+    document's first part has no blank line.
+    """
     separator = ""
     carried = ""
     for text, last in mark_last(texts):

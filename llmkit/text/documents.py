@@ -78,7 +78,7 @@ class StepCounts:
 
 
 def hash_text(text: str) -> str:
-    """SHA-256 of the text as UTF-8, in hex: identifies a document independently of its file."""
+    """Return the SHA-256 of the text as UTF-8, in hex; it identifies a document independently of its file."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -93,7 +93,7 @@ def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool
     for piece in pieces:
         waiting.append(piece)
         n_waiting += len(piece)
-        if n_waiting <= max_chars + 1:  # one more, to see a following combining character
+        if n_waiting <= max_chars + 1:  # one more, because the next character may be a combining one
             continue
         buffer, start = "".join(waiting), 0
         while len(buffer) - start > max_chars + 1:

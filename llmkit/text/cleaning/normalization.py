@@ -84,6 +84,6 @@ def normalize_documents(
 
 
 def name_normalization(normalization: Clean) -> list[str]:
-    """The settings that are on, in words, such as `NFC` and `lower case`."""
+    """Return the enabled settings in words, such as `NFC` and `lower case`."""
     form = [] if normalization.unicode == "none" else [normalization.unicode]
     return form + [name for field, name in _NAMES.items() if getattr(normalization, field)]

@@ -69,7 +69,7 @@ def _count_in_seen_lines(text: str, seen: set[int]) -> int:
 
 
 def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
-    """(characters in repeated 5-grams, characters in all tokens) of one text."""
+    """Return (characters in repeated 5-grams, characters in all tokens) of one text."""
     tokens = TOKEN.findall(text.casefold())
     n_chars = sum(map(len, tokens))
     grams = list(zip(*(tokens[shift:] for shift in range(_N)), strict=False))

@@ -22,7 +22,7 @@ _RANGES = (
     ("hebrew", 0x5F0, 0x5F2), ("arabic", 0x621, 0x652), ("arabic", 0x66E, 0x6D3), ("thai", 0xE01, 0xE3A),
     ("thai", 0xE40, 0xE4E),
 )  # fmt: skip
-# Letters that older encodings lack and replace, and the two ways to write the Romanian ones.
+# Letters that older encodings replace by others, including the two ways to write some Romanian letters.
 _SAME = str.maketrans("șțیىکςİΐΰ", "şţييكσiιυ")
 # Words are assigned to a script without regard to accents; these are the rates of unseen pairs.
 _UNSEEN = 0.02

@@ -41,7 +41,7 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
 
 def read_mimetype(archive: zipfile.ZipFile) -> bytes:
-    """The member `mimetype` of an EPUB or OpenDocument file; empty if there is none that can be read."""
+    """Return the member `mimetype` of an EPUB or OpenDocument file; empty if it is missing or cannot be read."""
     try:
         with open_member(archive, archive.getinfo("mimetype")) as member:
             return member.read(200)
@@ -64,7 +64,7 @@ def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """One member of a .tar; read its `file` before iterating on."""
+    """One member of a .tar; read its `file` before requesting the next member."""
 
     name: str
     member_type: str
@@ -168,7 +168,7 @@ def _own_name(block: bytes) -> bytes:
 
 
 def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Records `length key=value\\n`."""
+    """Yield (key, value) of the records `length key=value\\n`."""
     while data.strip(b"\0"):
         digits, space, _ = data[:20].partition(b" ")
         length = int(digits) if digits.isdigit() else 0

@@ -65,7 +65,7 @@ def read_warc(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
-    """Yield the records of an unpacked file; those of more than MAX_RECORD_BYTES are skipped and counted.
+    """Yield the records of an unpacked file; records of more than MAX_RECORD_BYTES are skipped and counted.
 
     Raises:
         DataError: a record does not begin with a WARC header, or its header is invalid.

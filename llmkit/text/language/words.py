@@ -80,7 +80,7 @@ def choose_segmenter(wanted: Literal["auto", "jieba", "characters"]) -> str:
 
 
 def chinese_mask(text: str) -> NDArray[np.bool_]:
-    """For each character, whether it is Chinese."""
+    """Return, for each character, whether it is Chinese."""
     found = np.zeros(len(text), bool)
     for run in _CHINESE.finditer(text):
         found[run.start() : run.end()] = True
@@ -88,7 +88,7 @@ def chinese_mask(text: str) -> NDArray[np.bool_]:
 
 
 def chinese_continuation_mask(text: str) -> NDArray[np.bool_]:
-    """For each character, whether it is Chinese and continues the word of the previous character."""
+    """Return, for each character, whether it is Chinese and continues the word of the previous character."""
     inside = np.zeros(len(text), bool)
     runs = list(_CHINESE.finditer(text))
     if not runs:

@@ -1,8 +1,8 @@
 """Choose the field of a row that holds the text, and turn its value into a text.
 
 A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
-are joined by a line end. A column whose name equals the whole field is preferred. A path continues through lists, so
-that `paragraphs.text` is a list of texts.
+are joined by a line end. If a column has the complete field as its name, it is used. A path continues through lists, so
+`paragraphs.text` is a list of texts.
 
 A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
 `value`) is one text with a line `role: content` for each message.
@@ -81,7 +81,7 @@ def get_value(value: object, path: str) -> object:
 
 
 def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cells], where: str) -> Field:
-    """The wanted field, else a column with a well-known name, else the only column with texts in `rows`.
+    """Return the wanted field, else a column with a well-known name, else the only column with texts in `rows`.
 
     Numbers written as strings, as in CSV, are not texts. Raises DataError with a list of the columns.
     """
@@ -146,7 +146,7 @@ def _show_example(rows: Iterable[Cells], paths: Sequence[str]) -> str:
 
 
 def nested_names(rows: Iterable[Cells]) -> list[str]:
-    """Paths to the texts inside objects in `rows`, the first rows."""
+    """Return the paths to texts inside objects; `rows` are the first rows."""
     found: dict[str, None] = {}
     for row in list(rows)[:10]:
         for column, value in row.items():
@@ -204,7 +204,7 @@ def is_prose(value: object) -> bool:
 
 
 def count_chars(value: object) -> int:
-    """Characters of the texts in a value."""
+    """Count the characters of the texts in a value."""
     if isinstance(value, str):
         return len(value)
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -251,7 +251,7 @@ def to_texts(values: Sequence[object]) -> list[str]:
             except UnicodeDecodeError:
                 raise BadCell("bytes that are not UTF-8, not a text") from None
         elif is_chat(value):
-            texts += _read_chat(value)  # type: ignore[arg-type]  # is_chat has looked
+            texts += _read_chat(value)  # type: ignore[arg-type]  # checked by is_chat
         elif isinstance(value, list):
             texts += to_texts(value)
         else:

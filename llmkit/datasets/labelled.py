@@ -44,7 +44,7 @@ class Input:
 
 
 OuterTypes = tuple[int | None, int | None]
-"""The token types of the first and of the last token where they are neither 0 nor 1, as those of XLNet's <cls>."""
+"""The token types of the first and the last token if they are neither 0 nor 1, such as that of XLNet's <cls>."""
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ def encode_inputs(
 
 
 def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a row without tokens the token that starts a text, or else the one that ends it.
+    """Fill a row without tokens with the token that starts a text, or else with the token that ends it.
 
     Raises:
         DataError: the tokenizer has neither.
@@ -246,7 +246,7 @@ class _Template:
 
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
-    """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
+    """Token types of the tokens before, the first text, the tokens between, the second text, and the tokens after."""
     outer_types: OuterTypes = (None, None)
 
     def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:

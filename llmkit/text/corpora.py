@@ -134,7 +134,7 @@ def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_dataset_rows(stream: RowStream) -> Rows:
-    """The rows of a data set, with class numbers replaced by class names."""
+    """Yield the rows of a data set, with class numbers replaced by class names."""
     stream.unit = "row"
     rows = open_dataset(stream.path)
     class_names = find_class_names(rows)
@@ -152,7 +152,7 @@ def _to_class_names(value: object, names: Sequence[str]) -> object:
 
 
 def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
-    """The rows of `hf:NAME[:CONFIG][@SPLIT]`, read lazily."""
+    """Return the rows of `hf:NAME[:CONFIG][@SPLIT]`, read lazily."""
     rest, _, split = name.removeprefix("hf:").partition("@")
     path, _, config = rest.partition(":")
     return _choose_split(_load(path, config or None, name), split, name)

@@ -108,7 +108,7 @@ def _is_unspaced(window: Window) -> bool:
 
 
 def _move_off_marks(window: Window) -> int:
-    """The target, moved past marks that belong to the character before it."""
+    """Return the target, moved past marks that belong to the character before it."""
     cut = window.target - window.start
     while 0 < cut < len(window.text) and _is_joined(window.text, cut):
         cut += 1

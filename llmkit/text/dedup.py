@@ -46,7 +46,7 @@ class DedupStep:
 
 
 def dedup_steps(dedup: Dedup) -> list[DedupStep]:
-    """The steps that `dedup` enables, with empty indexes."""
+    """Return the steps that `dedup` enables, with empty indexes."""
     steps = []
     if dedup.documents:
         steps.append(DedupStep(EXACT, "seen before", _exact_key, _exact_index()))
@@ -60,7 +60,7 @@ Keys = tuple[bytes | None, ...]
 
 
 def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
-    """The keys of each document, for `find_unique`; documents may be processed in any order and process."""
+    """Yield the keys of each document, for `find_unique`; documents may be processed in any order and process."""
     steps = dedup_steps(dedup)
     for _, texts in group_documents(documents):
         with replay_texts(texts) as replay:
@@ -85,7 +85,7 @@ def _is_duplicate(step: DedupStep, key: bytes | None, count: StepCounts) -> bool
 
 
 def fold(text: str) -> bytes:
-    """The casefolded text as UTF-8, without white space."""
+    """Return the casefolded text as UTF-8, without white space."""
     folded = casefold_utf8(text, _WHITE_SPACE)
     for space in scan_text(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")

@@ -228,7 +228,9 @@ def _walk_links(folder: str, counts: Counter[str]) -> list[str]:
 
 
 def _walk(top: str, seen: set[tuple[int, int]], links: list[str], counts: Counter[str]) -> Iterator[str]:
-    """The files below a folder; adds the folders to `seen`, links to folders to `links`, hidden names to `counts`."""
+    """Yield the files below a folder; adds the folders to `seen`, links to folders to `links`, hidden names to
+    `counts`.
+    """
 
     def refuse(error: OSError) -> None:
         raise EnvironmentFault(

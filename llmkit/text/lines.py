@@ -37,7 +37,7 @@ def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:
 
 
 def row_too_long_error(where: str) -> DataError:
-    """The error for a row that might not fit in memory."""
+    """Return the error for a row that might not fit in memory."""
     return DataError(
         f"a single row is longer than {MAX_ROW_CHARS:,} characters",
         where=where,

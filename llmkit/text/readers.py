@@ -51,7 +51,7 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
 
 
 def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """The documents of all inputs, in a fixed order; `sources` gets one record per source.
+    """Yield the documents of all inputs, in a fixed order; `sources` gets one record per source.
 
     A record is appended when its source is opened, and is complete when the next one is opened; its notes are logged at
     the end.

@@ -82,7 +82,7 @@ def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
 
 
 def known_utf8(text: str) -> bytes | None:
-    """The cached UTF-8 of the text, if it was scanned last."""
+    """Return the cached UTF-8 of the text, if it was scanned last."""
     return _last._utf8 if _last.text is text else None
 
 

@@ -271,7 +271,7 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
 
 
 def _refuse(entry: Entry, what: str, hint: str) -> Entry:
-    """An entry that raises DataError when it is opened, so that --skip-bad continues with the next one."""
+    """Return an entry that raises DataError when it is opened, so that --skip-bad continues with the next one."""
     return _with_error(entry, DataError(what, where=entry.path, hint=hint))
 
 

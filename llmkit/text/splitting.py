@@ -242,7 +242,9 @@ class SplitShard:
         return False
 
     def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
-        """The documents in order; `with_part_before` adds the previous part if a slice begins inside a document."""
+        """Yield the documents in order; `with_part_before` adds the previous part if a slice begins inside a
+        document.
+        """
         if with_part_before:
             yield from replace(self, shard=replace(self.shard, with_part_before=True)).read()
             return
@@ -259,5 +261,5 @@ class SplitShard:
 
 
 def _hash(seed: int, text_hash: str) -> int:
-    """A document's hash, between 0 and _HASH_RANGE."""
+    """Return the hash of a document, between 0 and _HASH_RANGE."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{text_hash}".encode()).digest()[:8], "big")

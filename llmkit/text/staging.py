@@ -125,7 +125,7 @@ def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) 
 
 
 def find_shards(folder: Path) -> list[Shard]:
-    """The shards of a staged folder."""
+    """Return the shards of a staged folder."""
     if not (folder / SHARDS_FILE).exists():
         return [Shard(folder)]
     return [
@@ -178,7 +178,7 @@ def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[D
 
 
 def read_others(shard: Shard) -> set[str]:
-    """The distinct characters of the shard that are neither printable ASCII nor ASCII white space."""
+    """Return the distinct characters of the shard that are neither printable ASCII nor ASCII white space."""
     others: set[str] = set()
     for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         others.update(*batch.column("others").to_pylist())

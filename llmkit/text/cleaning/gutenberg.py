@@ -113,7 +113,7 @@ class _Frame:
         self._has_begun = False
 
     def strip(self, text: str, last: bool) -> str:
-        """The book text of the next part; its end may be held back until the following call."""
+        """Return the book text of the next part; its end may be held back until the following call."""
         text, self._carried = self._carried + text, ""
         steps = {_State.HEADER: self._strip_header, _State.CREDIT: self._strip_credit, _State.BOOK: self._strip_footer}
         kept = ""
@@ -251,7 +251,7 @@ def _with_short_tail(text: str, end: int) -> int:
 
 
 def _without_frame(text: str) -> str:
-    """The text without white space at its ends and without lines that name Project Gutenberg."""
+    """Return the text without white space at its ends and without lines that name Project Gutenberg."""
     return "\n".join(line for line in text.strip().split("\n") if "gutenberg" not in line.casefold())
 
 
@@ -265,7 +265,7 @@ def _find_start(text: str, position: int = 0) -> tuple[int, int]:
 
 
 def _find_end(text: str) -> int | None:
-    """The beginning of the first line that may begin a footer."""
+    """Return the beginning of the first line that may begin a footer."""
     # Searching the name first is a hundred times as fast as the pattern, and a pattern that begins with a line feed is
     # ten times as fast as one with ^ and re.M, which is tried at every character.
     found: list[int] = []
@@ -283,7 +283,7 @@ def _find_end(text: str) -> int | None:
 
 
 def _cut_credit(text: str) -> str:
-    """The text after the header, without the credit paragraph and a transcriber's note in brackets."""
+    """Return the text after the header, without the credit paragraph and a transcriber's note in brackets."""
     if credit := _CREDIT.match(text, 0, _CREDIT_CHARS):
         text = text[credit.end() :]
     if note := _NOTE.search(text, 0, _CREDIT_CHARS):

@@ -30,7 +30,7 @@ _NAMES = {
 
 
 def record_normalization(clean: Clean) -> dict[str, Any]:
-    """The recorded fields of `clean`, for a manifest."""
+    """Return the recorded fields of `clean`, for a manifest."""
     return clean.model_dump(mode="json", include=set(TRAVELLING))
 
 
@@ -69,7 +69,7 @@ def normalize_text(text: str, normalization: Clean) -> str:
 
 
 def find_changing_steps(text: str, normalization: Clean) -> list[str]:
-    """The names of the steps that change the text, as `prepare` counts them."""
+    """Return the names of the steps that change the text, as `prepare` counts them."""
     counts: dict[str, StepCounts] = {}
     for _ in normalize_documents([Document(text, "")], normalization, counts):
         pass

@@ -145,7 +145,7 @@ class _Words:
         return hyphenated if is_compound or len(left) == 1 or first[1] or rest.startswith("-") else joined
 
     def _find_known(self) -> frozenset[str]:
-        """The words of the text in lower case, without the halves at line ends."""
+        """Return the words of the text in lower case, without the halves at line ends."""
         if self._known is None:
             whole = _BROKEN_WORD.sub(" ", self._text)
             self._known = frozenset(word.casefold() for word in _WORD.findall(whole))
@@ -168,7 +168,7 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
 
 
 def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
-    """The width in characters at which the text was wrapped; 0 if it was not wrapped."""
+    """Return the width in characters at which the text was wrapped; 0 if it was not wrapped."""
     pairs = [
         (a, b) for (a, b), (is_a, is_b) in zip(pairwise(lines), pairwise(is_literal), strict=False)
         if a and b and not is_a and not is_b and not _NEW_LINE.match(b)

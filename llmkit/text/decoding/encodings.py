@@ -275,7 +275,7 @@ class TextStream:
         )
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
-        """The error for a byte that is a control character in the guessed legacy encoding."""
+        """Return the error for a byte that is a control character in the guessed legacy encoding."""
         controls = (
             n
             for n, byte in enumerate(chunk)

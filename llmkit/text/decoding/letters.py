@@ -35,7 +35,7 @@ def fold(char: str) -> str:
 
 
 def script_of(char: str) -> str:
-    """The script of a letter; empty for other characters and for Chinese, Japanese and Korean."""
+    """Return the script of a letter; empty for other characters and for Chinese, Japanese and Korean."""
     code = ord(char)
     return next((script for script, first, last in _RANGES if first <= code <= last), "")
 

@@ -165,7 +165,7 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
 def _score_words(
     number: int, places: Any, script: Any, letter: Any, document: Any, n_documents: int, log_p: Any
 ) -> Any:
-    """The scores of the words of one script in each language, of shape (languages, documents)."""
+    """Return the scores of the words of one script in each language, of shape (languages, documents)."""
     previous = np.where(script[places - 1] == number, letter[places - 1], 0)
     is_last = script[places + 1] != number
     starts = np.flatnonzero(previous == 0)

@@ -90,7 +90,7 @@ def _share_of_common(window: bytes, encoding: str) -> float:
 
 
 def detect_escapes(data: bytes) -> str:
-    """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
+    """Return the encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
     if b"\x1b$" in data:
         return next((name for name in _ESCAPES if is_valid(data, name)), "")
     # HZ writes GB 2312 between ~{ and ~}, and UTF-7 writes non-ASCII characters between + and -. Source code contains

@@ -133,7 +133,7 @@ def _read_block(file: BinaryIO, *, may_end: bool = False) -> bytes:
 
 
 def _parse_header(block: bytes) -> int:
-    """The size field of a header; raises ReadError if the checksum is wrong."""
+    """Return the size field of a header; raises ReadError if the checksum is wrong."""
     try:
         wanted = int(block[148:156].strip(b" \0"), 8)
     except ValueError:

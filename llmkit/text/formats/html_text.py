@@ -55,7 +55,7 @@ _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
 def html_to_text(page: str) -> str:
-    """The text of an HTML or XHTML page."""
+    """Return the text of an HTML or XHTML page."""
     from selectolax.lexbor import LexborHTMLParser
 
     page = _MARKERS.sub("", page)

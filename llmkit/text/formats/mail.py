@@ -28,7 +28,7 @@ _MAX_DEPTH = 20
 
 
 def read_mbox(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The messages of a mailbox."""
+    """Yield the messages of a mailbox."""
     with entry.open(source) as file:
         for index, message in enumerate(_split_messages(file, source, entry.path)):
             if message is not None:

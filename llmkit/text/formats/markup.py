@@ -129,7 +129,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
 
 
 def _find_encrypted(archive: zipfile.ZipFile, path: str) -> set[str]:
-    """The members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
+    """Return the members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
     if "META-INF/encryption.xml" not in archive.namelist():
         return set()
     nodes = _parse_xml(archive, "META-INF/encryption.xml", path).iter()

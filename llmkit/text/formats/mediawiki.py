@@ -133,7 +133,7 @@ class _Pages:
 
 
 def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The articles of a dump."""
+    """Yield the articles of a dump."""
     try:
         import mwparserfromhell
     except ImportError:
@@ -186,7 +186,7 @@ def _remove_simple(markup: str) -> str:
 
 
 def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
-    """The visible text of the nodes of parsed markup."""
+    """Yield the visible text of the nodes of parsed markup."""
     for node in code.nodes if code is not None else ():
         if isinstance(node, nodes.Text):
             yield str(node.value)

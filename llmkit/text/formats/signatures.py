@@ -180,7 +180,7 @@ def looks_like_html(head: bytes) -> bool:
 
 
 def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
-    """The format of a .zip archive, from the names of its members and the content of the member `mimetype`."""
+    """Return the format of a .zip archive, from the names of its members and the content of the member `mimetype`."""
     if found := _OPEN_DOCUMENT.get(mimetype.strip()):
         return found
     known = set(names)

@@ -113,7 +113,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
-    """Up to `n_bytes` unpacked from the beginning of a compressed file; empty if it is damaged."""
+    """Return up to `n_bytes` unpacked from the beginning of a compressed file; empty if it is damaged."""
     try:
         if packing == ".gz":
             return zlib.decompressobj(31).decompress(head, n_bytes)
@@ -129,7 +129,7 @@ def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
 
 
 def read_head(file: BinaryIO, n_bytes: int) -> bytes:
-    """Up to `n_bytes`; one read of a pipe may return fewer."""
+    """Return up to `n_bytes`; one read of a pipe may return fewer."""
     head = b""
     while len(head) < n_bytes and (more := file.read(n_bytes - len(head))):
         head += more

@@ -46,7 +46,7 @@ class Record:
 
 
 def read_warc(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The documents of a .warc, .wet or .wat file."""
+    """Yield the documents of a .warc, .wet or .wat file."""
     with entry.open(source) as file:
         for index, record in enumerate(read_records(file, source, entry.path)):
             where = f"{entry.path}, record {index + 1}"

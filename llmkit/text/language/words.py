@@ -45,7 +45,7 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
 
 def _count_separated(scan: TextScan) -> int:
-    """Number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
+    """Return the number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
     data = scan.utf8
     for space in scan.others & _SPACES:
         data = data.replace(space.encode(), b" ")

@@ -127,7 +127,7 @@ def _parse_quoted(lines: Iterator[str], dialect: Dialect, start: int) -> Iterato
 
 
 def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "auto") -> Dialect:
-    """The dialect of the first lines of a text, which may end inside a quoted cell."""
+    """Return the dialect of the first lines of a text, which may end inside a quoted cell."""
     n_skipped = 0
     if head and (named := _SEP_LINE.fullmatch(head[0].strip("\ufeff \r"))):
         n_skipped, head = 1, head[1:]
@@ -181,7 +181,7 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 
 def _decide_quotes(head: Sequence[str], dialect: Dialect, ending: str) -> Dialect:
-    """The dialect with the quoting that parses the sample without an error."""
+    """Return the dialect with the quoting that parses the sample without an error."""
     text = "\n".join(head)
     if dialect.delimiter not in ("", " ", "\t"):
         dialect = replace(dialect, skip_spaces=_always_spaced(text, dialect.delimiter))
@@ -207,7 +207,7 @@ def _count_bad(head: Sequence[str], dialect: Dialect) -> int:
 
 
 def _parse_sample(head: Sequence[str], dialect: Dialect) -> list[list[str] | str]:
-    """The records of a sample, which may end inside a quoted cell."""
+    """Return the records of a sample, which may end inside a quoted cell."""
     records: list[list[str] | str] = []
     for line, cells in parse_records(iter(head), dialect):
         if cells == _UNCLOSED and 2 * line > len(head) >= _SAMPLE_LINES // 2:

@@ -84,7 +84,7 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
 
 
 def _read_chat(rows: RowStream) -> str:
-    """The only document of a file whose rows are the messages of one chat."""
+    """Return the only document of a file whose rows are the messages of one chat."""
     texts: list[str] = []
     for row in rows:
         try:

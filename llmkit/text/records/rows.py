@@ -135,7 +135,7 @@ class RowStream:
         self.source.notes[what] = example
 
     def locate(self, line: int) -> str:
-        """The path and line of a row, for errors."""
+        """Return the path and line of a row, for errors."""
         return f"{self.path}:{line}" if self.unit == "line" else f"{self.path}, row {line}"
 
     def reject(self, problem: str, line: int, hint: str = "") -> None:

@@ -78,6 +78,6 @@ def _is_short(cell: str, column: Sequence[str]) -> bool:
 
 
 def _count_words(text: str) -> float:
-    """Number of words; in Chinese and other text without spaces, half the number of characters."""
+    """Return the number of words; in Chinese and other text without spaces, half the number of characters."""
     n_wide = sum(char > "\u2e7f" for char in text)
     return len(text.split()) + n_wide / 2

@@ -1,4 +1,4 @@
-"""Labelled inputs in training order, and their augmentation.
+"""Order labelled inputs for training, and augment them.
 
 The order is random, but the rows of an optimizer step have similar lengths. The rows of a step are a pure function of
 (seed, step): they do not depend on micro-batches, and resuming takes constant time. Augmentation deletes, swaps and

@@ -26,7 +26,7 @@ NO_WORD = -1
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is split: adjacent windows share `stride` tokens; a text has at most `max_windows` windows."""
+    """Settings for splitting a long text: adjacent windows share `stride` tokens; a text has at most `max_windows`."""
 
     stride: int
     max_windows: int
@@ -161,7 +161,7 @@ def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None:
         hint = "remove rows without a text"
-        raise DataError("a text has no tokens, and the model cannot read nothing", where="the text column", hint=hint)
+        raise DataError("a text has no tokens, and the model needs at least one", where="the text column", hint=hint)
     words = None if row[0].words is None else np.array([NO_WORD], np.int32)
     row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 

@@ -1,4 +1,4 @@
-"""BERT's training examples, each a pure function of (seed, epoch, number).
+"""Make BERT's training examples; each is a pure function of (seed, epoch, number).
 
 `sentence_objective` selects the kind of example:
 

@@ -1,4 +1,4 @@
-"""An index of the sentences of a split on its token stream.
+"""Index the sentences of a split by their positions in its token stream.
 
 Only rows are in memory (16 bytes each); the ends of sentences stay in the memory-mapped file. A row is a document or a
 part of a long document; no sentence crosses the end of a row.

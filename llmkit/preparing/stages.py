@@ -1,4 +1,4 @@
-"""The stages of a prepared folder: staged text, tokenizer, splits, overlap between splits, and the manifest.
+"""Build a prepared folder in stages: staged text, tokenizer, splits, overlap between splits, and the manifest.
 
 An executor maps every pass over the text over its shards (shards.py). This module does the work that depends on
 the order of all documents: removing duplicates, splitting, training the tokenizer, joining rows. Cleaned text is staged
@@ -170,7 +170,7 @@ def _stage_texts(
     map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path, left_out: list[Source]
 ) -> Facts:
     """Stage the inputs as `main` and each of the user's own splits under its name; returns sources and cleaning steps
-    for the manifest. `left_out` has the skipped files of each folder.
+    for the manifest. `left_out` are the folders with skipped files.
 
     Raises:
         DataError, AccessDenied: files cannot be read; names all of them.

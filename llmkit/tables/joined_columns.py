@@ -31,8 +31,9 @@ def join_texts(rows: RowStream, name: str | None, *, required: bool) -> None:
 def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
     """Add the column `name` with lists of labels to the rows; the labels are the names of the parts whose cell is on.
 
-    Raises: DataError: `required` is set, and a part is not a column of the file, or a cell of the first rows is neither
-    on nor off.
+    Raises:
+        DataError: `required` is set, and a part is not a column of the file; or a cell of the first rows is not on or
+            off.
     """
     _add(rows, name, _find_on, required=required)
 

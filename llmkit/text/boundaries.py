@@ -78,7 +78,7 @@ def _find_all(pattern: re.Pattern[str], text: str, start: int, where: str) -> It
         raise DataError(
             f"prepare.read.separator {pattern.pattern!r} takes more than {MAX_SEPARATOR_SECONDS:g} seconds",
             where=where,
-            hint="write it without a repetition inside of a repetition, such as a+ in place of (a+)+",
+            hint="do not nest repetitions: write a+ instead of (a+)+",
         )
 
     previous = signal.signal(signal.SIGVTALRM, stop)

@@ -1,4 +1,4 @@
-"""Documents, the counts of the steps that process them, and long documents in parts of bounded length.
+"""Define documents, cut long documents into parts of bounded length, and count what the steps do to documents.
 
 A part ends after a line end if there is one in its second half, otherwise after a space or a punctuation mark,
 otherwise inside a word; never between a carriage return and its line feed, never before a combining character. Cleaning
@@ -62,7 +62,9 @@ class StepCounts:
         self.examples.setdefault(kind, example)
 
     def note_removal(self, n_in: int, n_out: int, document: Document) -> None:
-        """Note the document if the step removed more than a third of its characters: `n_in` before, `n_out` after."""
+        """Note the document if the step removed more than a third of its characters; it had `n_in` before, `n_out`
+        after.
+        """
         if 3 * (n_in - n_out) > n_in:
             share = (n_in - n_out) / n_in
             self.note(LARGE_REMOVAL, f"{share:.0%} of {document.source}, document {document.index}")

@@ -70,7 +70,7 @@ def report_skipped(skipped: Mapping[str, Mapping[str, int]]) -> None:
         log.warning("skipped in %s: %s; %s", where, list_counts(counts), _ALWAYS_READ)
 
 
-_ALWAYS_READ = "a file named explicitly is always read, as text if need be"
+_ALWAYS_READ = "a file named explicitly is always read, as plain text if its format is unknown"
 MAX_LISTED = 20
 
 
@@ -153,7 +153,7 @@ def is_stream(name: str) -> bool:
 def _expand_home(name: str) -> Path:
     if not name.strip():
         raise DataError(
-            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is this one"
+            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is the current folder"
         )
     if "\0" in name:
         raise DataError(

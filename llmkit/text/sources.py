@@ -367,7 +367,7 @@ _DAMAGES = (
 
 @contextmanager
 def _translate_errors(path: str) -> Iterator[None]:
-    """Convert damaged data to DataError and system errors to EnvironmentFault; both name the file."""
+    """Convert errors of damaged data to DataError, and system errors to EnvironmentFault; both name the file."""
     try:
         yield
     except _DAMAGES as error:

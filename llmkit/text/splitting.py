@@ -27,8 +27,8 @@ from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, rea
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""Minimum number of documents for splitting by hash, which is too inexact for 5 % of fewer documents. `auto` then holds
-out the documents with the lowest hashes, or splits by tail.
+"""Minimum number of documents for splitting by hash. With fewer, a share of 5 % would be inexact, so `auto` holds out
+the documents with the lowest hashes, or splits by tail.
 """
 SHORT_CHARS, MIN_SHORT = 5_000, 20
 """Maximum mean length of short documents, and the minimum number of short documents for which `auto` splits by

@@ -1,4 +1,4 @@
-"""Encode with a cache: split a text into chunks, and encode each distinct chunk once with `tokenizers`.
+"""Encode text with a cache: split it into chunks, and encode each distinct chunk once with `tokenizers`.
 
 A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a line end), or a run of other characters
 between these and white space. Its ids do not depend on other chunks. `tokenizers` classifies the characters; this

@@ -1,4 +1,4 @@
-"""Executors for the shards of `prepare`: this process, this machine's cores, Ray, or Slurm jobs.
+"""Run the shards of `prepare` in this process, on this machine's cores, on Ray, or as Slurm jobs.
 
 An executor maps a function over picklable tasks and returns the results in the order of tasks. Tasks write their output
 to a folder that all machines share. A task whose worker dies is repeated on another worker; repeating a finished task

@@ -1,4 +1,5 @@
-"""Marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front matter, subtitle times.
+"""Remove, decode or count marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front
+matter, subtitle times.
 
 Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, so
 that `prepare` can name the option.

@@ -1,4 +1,4 @@
-"""The cleaning steps that change spelling, which must also be applied to every later input of the model.
+"""Record the cleaning steps that change spelling, to apply them to every later input of the model too.
 
 `prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
 control characters are normalized for every model that has a record. Steps that concern the files of a corpus are not

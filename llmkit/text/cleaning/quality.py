@@ -1,4 +1,4 @@
-"""Quality rules for whole documents, for Chinese as well as English; a document that breaks one is dropped.
+"""Check whole documents, Chinese as well as English, against quality rules; a document that breaks one is dropped.
 
 The rules are those of Rae et al. 2021 (Gopher, appendix A1.1), in characters instead of words; the tokens of the
 5-grams are words and Chinese characters. The rules apply to a long document as a whole, except that 5-grams are

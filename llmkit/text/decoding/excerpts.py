@@ -1,4 +1,4 @@
-"""Lines of undecoded or decoded text to show in messages and receipts."""
+"""Choose lines of text, undecoded or decoded, to show in messages and receipts."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Folded letters and their scripts, and the table of letter pairs by language (letter_pairs.npz).
+"""Fold letters, find their scripts, and load the table of letter pairs by language (letter_pairs.npz).
 
 docs/make_letter_pairs.py builds the table and documents its sources.
 """

@@ -1,7 +1,7 @@
-"""The members of .zip and .tar archives, with bounds on their number and size.
+"""Read the members of .zip and .tar archives, with bounds on their number and size.
 
-Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text; so is a
-.tar without its closing blocks.
+Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text. A .tar
+without its closing blocks counts as truncated.
 
 Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
 """

@@ -121,11 +121,11 @@ class _Pages:
     def _take_page(self) -> None:
         page, self._page = self._page, {}
         if page.get("ns", "0") != "0":
-            self._source.skipped["page that is no article"] += 1
+            self._source.skipped["page that is not an article"] += 1
         elif "redirect" in page:
             self._source.skipped["redirect"] += 1
         elif page.get("model", "wikitext") != "wikitext":
-            self._source.skipped["page that is no wikitext"] += 1
+            self._source.skipped["page that is not wikitext"] += 1
         elif len(page.get("text", "")) >= MAX_PAGE_CHARS:
             self._source.skip("page longer than MediaWiki allows", f"{self._path}, {page.get('title', '')}")
         else:

@@ -1,4 +1,4 @@
-"""Compressed streams with a limit on the unpacked size, and streams that count or prefix the bytes of another stream.
+"""Unpack compressed streams with a limit on the size, and count or prefix the bytes of a stream.
 
 A truncated stream is an error, never a shorter text. A file that unpacks to more than MIN_BOUNDED_BYTES and to more
 than MAX_RATIO times its size is refused as a decompression bomb.

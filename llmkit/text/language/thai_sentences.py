@@ -1,4 +1,4 @@
-"""Sentence boundaries of Thai and Lao, which have no final mark: at line ends and at some of the spaces.
+"""Find sentence boundaries of Thai and Lao, which have no final mark, at line ends and some spaces.
 
 Thai writes a space between sentences, but also between clauses, around numbers and after ๆ. A space is a boundary if
 both neighbours are letters, both runs are long enough, and the words around it do not join them ("because", "which").

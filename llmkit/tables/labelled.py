@@ -1,5 +1,4 @@
-"""Read the labelled rows of a table, and build label2id, the map from labels to ids that training, scoring and serving
-share.
+"""Read labelled rows, and build label2id, the map from labels to ids that training, scoring and serving share.
 
 A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing cell cannot turn a
 classification into a regression; it is an error that names the line.

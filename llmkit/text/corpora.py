@@ -159,9 +159,7 @@ def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
 
 
 def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return the class names of each column that holds ClassLabels or lists of them; `rows` come from
-    `open_dataset`.
-    """
+    """Return the class names of each column of ClassLabels or of lists of them; `open_dataset` returns `rows`."""
     import datasets
 
     found: dict[str, list[str]] = {}

@@ -43,9 +43,7 @@ class Window:
     text: str = ""
 
     def add(self, text: str, position: int) -> None:
-        """Add the characters of a part that lie in the window. The part begins at `position`; parts are added in
-        order.
-        """
+        """Add those characters of a part that lie in the window; the part begins at `position`. Add parts in order."""
         self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
 
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:

@@ -294,9 +294,7 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
 
 
 def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: Skipped) -> list[str]:
-    """Return the names of the files that llmkit reads; counts the others in `counts`, and stores `counts` in
-    `skipped`.
-    """
+    """Return the files that llmkit reads; counts the others in `counts`, and stores `counts` in `skipped`."""
     kept = [name for name in names if _may_read(name)]
     are_kept = set(kept)
     counts.update(_describe_other(name) for name in names if name not in are_kept)

@@ -190,9 +190,7 @@ def _hash_windows(documents: Iterable[Document], choose: Choose) -> Iterator[Has
 
 
 def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Hashes]:
-    """Yield the hashes of the chosen windows. The joined documents end at `ends`; the last document may be
-    unfinished.
-    """
+    """Yield the hashes of the chosen windows. The documents in `data` end at `ends`; the last may be unfinished."""
     n_windows = max(0, len(data) - WINDOW_BYTES + 1)
     all_ends = np.array([*ends, len(data)])
     for start in range(0, n_windows, _BYTES_AT_ONCE):

@@ -246,9 +246,7 @@ def read_skipped_lengths(shard: Shard) -> list[int]:
 
 
 def count_inner_chars(shard: Shard) -> int | None:
-    """Return the number of characters of a slice that lies inside one document; None if a document ends in the
-    shard.
-    """
+    """Return the number of characters of a slice inside one document; None if a document ends in the shard."""
     if shard.batches is None:
         return None
     n_chars = 0

@@ -30,8 +30,7 @@ PACKAGES = (
 """Packages, besides llmkit, that affect the bytes of the output."""
 
 MapShards = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""(run, tasks) -> results in the order of tasks; each result is yielded when its task and all earlier tasks have
-finished.
+"""(run, tasks) -> results in the order of tasks; a result comes when its task and all earlier tasks have finished.
 
 Raises the LlmkitError or OSError of the first failed task, and WorkersLost if all workers that tried a task died."""
 
@@ -43,9 +42,7 @@ class Executor:
     require: Callable[[], None]
     """Raises EnvironmentFault if it cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
-    """Opens a MapShards whose tasks may leave files in the folder. Closing its generator cancels the remaining
-    tasks.
-    """
+    """Opens a MapShards whose tasks may leave files in the folder. Closing its generator cancels the other tasks."""
 
 
 EXECUTORS = {"ray": Executor(require_ray, open_ray), "slurm": Executor(require_slurm, open_slurm)}

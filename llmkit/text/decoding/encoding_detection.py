@@ -112,9 +112,7 @@ _MAX_RATE_LOSS = 0.25
 """A part of a large file is examined only if it scores worse than the best part by this many nats per byte."""
 _CHANGE_MARGIN = 15.0
 _CHANGE_MARGIN_PER_BYTE = 0.3
-"""Minimum lead of another encoding over the file's own for a part of the file: in nats, and in nats per non-ASCII
-byte.
-"""
+"""Minimum lead of another encoding over the file's own for a part of it, in nats and in nats per non-ASCII byte."""
 _PART_BYTES = 1 << 14
 _MIN_PART_BYTES = 600
 _MIN_PART_HIGH = 8
@@ -253,9 +251,7 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
 
 
 def score_as(sample: bytes, encoding: str) -> float:
-    """Return the score of the sample in an encoding, in nats, for the best language. As UTF-8, invalid bytes are
-    ignored.
-    """
+    """Return the score of the sample in an encoding, in nats, for the best language; UTF-8 ignores invalid bytes."""
     text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
     (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
     return found.score

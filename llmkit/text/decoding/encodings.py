@@ -128,9 +128,7 @@ class TextStream:
             source.notes[what] = f"{self._n_replacements:,} of them"
 
     def _detect(self, head: bytes, offset: int) -> bytes:
-        """Choose the encoding by the window that starts at the first non-ASCII byte; returns `head` and the bytes
-        read.
-        """
+        """Choose the encoding by the window at the first non-ASCII byte; returns `head` and the bytes read."""
         start = find_high(head)
         start = max(head.rfind(b"\n", 0, start), head.rfind(b" ", 0, start)) + 1  # the beginning of its word
         n_bytes = WINDOW_BYTES

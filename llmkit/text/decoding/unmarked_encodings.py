@@ -74,9 +74,7 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """Return the fraction of non-ASCII characters that are common Chinese ones; 0 for bytes invalid in this
-    encoding.
-    """
+    """Return the share of common Chinese among non-ASCII characters; 0 if the bytes are invalid in the encoding."""
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:
@@ -103,9 +101,7 @@ def detect_escapes(data: bytes) -> str:
 
 
 def _prefer_to_ascii(encoding: str, data: bytes, position: int) -> str:
-    """Return the encoding if the bytes around the position are more likely text in it than in ASCII; otherwise
-    empty.
-    """
+    """Return the encoding if the bytes around the position are more likely text in it than in ASCII; else empty."""
     start = data.rfind(b" ", 0, max(0, position - 1000)) + 1
     sample = data[start : start + 6000]
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)

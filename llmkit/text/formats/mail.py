@@ -87,9 +87,7 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
 
 
 def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
-    """Return the text parts that are not attachments; among alternatives, the first plain-text part or else the first
-    part.
-    """
+    """Return the text parts except attachments; among alternatives, the first plain-text part or else the first."""
     if depth > _MAX_DEPTH or message.get_content_disposition() == "attachment":
         return []
     if not message.is_multipart():

@@ -1,4 +1,4 @@
-"""Labelled inputs in training order, and their augmentation.
+"""Order labelled inputs for training, and augment them.
 
 The order is random, but the rows of an optimizer step have similar lengths. The rows of a step are a pure function of
 (seed, step): they do not depend on micro-batches, and resuming takes constant time. Augmentation deletes, swaps and
@@ -20,9 +20,9 @@ from llmkit.datasets.labelled import NO_WORD, Input, Inputs
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
-"""Steps whose rows are sorted by length together, as in group_by_length of transformers."""
+"""Number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
 MIN_CHUNKS_PER_EPOCH = 4
-"""Keeps small data sets shuffled."""
+"""A minimum above 1 keeps small data sets shuffled."""
 _ORDER, _CHUNK = 1, 2
 
 Augmenter = Callable[[Input, int], Input]

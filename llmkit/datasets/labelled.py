@@ -26,7 +26,7 @@ NO_WORD = -1
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is split: adjacent windows share `stride` tokens; a text has at most `max_windows` windows."""
+    """Settings for splitting a long text: adjacent windows share `stride` tokens; a text has at most `max_windows`."""
 
     stride: int
     max_windows: int
@@ -44,7 +44,7 @@ class Input:
 
 
 OuterTypes = tuple[int | None, int | None]
-"""The token types of the first and of the last token where they are neither 0 nor 1, as those of XLNet's <cls>."""
+"""The token types of the first and the last token if they are neither 0 nor 1, such as that of XLNet's <cls>."""
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ def encode_inputs(
 
 
 def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a row without tokens the token that starts a text, or else the one that ends it.
+    """Fill a row without tokens with the token that starts a text, or else with the token that ends it.
 
     Raises:
         DataError: the tokenizer has neither.
@@ -161,7 +161,7 @@ def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None:
         hint = "remove rows without a text"
-        raise DataError("a text has no tokens, and the model cannot read nothing", where="the text column", hint=hint)
+        raise DataError("a text has no tokens, and the model needs at least one", where="the text column", hint=hint)
     words = None if row[0].words is None else np.array([NO_WORD], np.int32)
     row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 
@@ -246,7 +246,7 @@ class _Template:
 
     parts: tuple[Ids, Ids, Ids]
     types: tuple[int, int, int, int, int]
-    """Of the tokens before, the first text, the tokens between, the second text, the tokens after."""
+    """Token types of the tokens before, the first text, the tokens between, the second text, and the tokens after."""
     outer_types: OuterTypes = (None, None)
 
     def build_input(self, texts: tuple[Text, Text], spans: Spans, with_words: bool) -> Input:

@@ -4,7 +4,7 @@ As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: words
 fixed fraction of the tokens is reached; 80 % of the chosen tokens become the mask token, 10 % a random token, 10 % stay
 unchanged. A word that would exceed the fraction is skipped.
 
-Knows nothing of the origin of sequences.
+Knows nothing of where sequences come from.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class MaskVocabulary:
     ordinary: TokenIds
     """Ids of ordinary tokens: only these are predicted, and only these replace others at random."""
     is_special: NDArray[np.bool_]
-    """By id."""
+    """For each id, whether it is a special token."""
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "MaskVocabulary":

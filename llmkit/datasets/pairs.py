@@ -1,4 +1,4 @@
-"""BERT's training examples, each a pure function of (seed, epoch, number).
+"""Make BERT's training examples; each is a pure function of (seed, epoch, number).
 
 `sentence_objective` selects the kind of example:
 
@@ -16,9 +16,10 @@ is stored. An epoch has about as many tokens as the split, each about once; ever
 
 Segments are made as in BERT. Sentences are added up to the target length, which is short in 10 % of the examples, and
 the segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of
-the longer segment, at random. Segments that do not follow are sampled uniformly over the tokens of other documents;
-BERT samples documents first, which favours short ones. Their length and their position in the document do not reveal
-that they do not follow. In a split of one document they come from a passage at least a quarter of the document away.
+the longer segment, at random. Second segments that do not follow the first are sampled uniformly over the tokens of
+other documents; BERT samples documents first, which favours short ones. The length and the position of a second segment
+do not reveal whether it follows the first. In a split of one document, unrelated segments come from a passage at least
+a quarter of the document away.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ SentenceObjective = Literal["nsp", "sop", "none"]
 IS_NEXT, IS_NOT_NEXT = 0, 1
 """BERT counts 0 as "is next", the reverse of what the name suggests. ALBERT: 0 is in order, 1 swapped."""
 NO_PAIR = -1
-"""The relation of an example of one segment."""
+"""The relation of an example that has only one segment."""
 
 MIN_BLOCK_SIZE = 8
 
@@ -53,7 +54,7 @@ class Example:
     """One training sequence; all arrays are int64."""
 
     input_ids: TokenIds
-    """With [CLS] and [SEP], corrupted at the masked positions."""
+    """Token ids with [CLS] and [SEP], corrupted at the masked positions."""
     n_first: int
     """Length of the first segment with [CLS] and [SEP]; later tokens have token type 1."""
     masked: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Random numbers for data, computed from integers without a generator state.
+"""Compute random numbers for data from integers, without a generator state.
 
 A run therefore resumes exactly at any step, with any number of workers and ranks. The numbers are the same on every
 machine and with every version of numpy.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # workers do without transformers
 
 CHARS_PER_BATCH = 500_000
 MAX_UNKNOWN_TEXTS = 1_000
-"""Different texts of unknown tokens that are kept of a shard, the most frequent ones."""
+"""Maximum number of distinct unknown texts that are kept per shard; the most frequent ones are kept."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""An index of the sentences of a split on its token stream.
+"""Index the sentences of a split by their positions in its token stream.
 
 Only rows are in memory (16 bytes each); the ends of sentences stay in the memory-mapped file. A row is a document or a
 part of a long document; no sentence crosses the end of a row.
@@ -56,12 +56,12 @@ class Sentences:
         return len(np.unique(self.documents[self.n_sentences > 0]))
 
     def pair_fraction(self) -> float:
-        """Fraction of tokens in rows with at least two sentences."""
+        """Return the fraction of tokens in rows with at least two sentences."""
         lengths = np.diff(self.row_starts)
         return float(lengths[self.n_sentences >= 2].sum() / lengths.sum())
 
     def mean_window(self, room: int) -> float:
-        """Mean length of a window of up to `room` tokens within its row, over all start tokens."""
+        """Return the mean length of a window of up to `room` tokens within its row, over all start tokens."""
         lengths = np.diff(self.row_starts)
         return float((lengths * np.minimum(lengths, room)).sum() / lengths.sum())
 
@@ -143,7 +143,7 @@ class Passage:
         return below if abs(self.end_of(below) - end) <= abs(self.end_of(above) - end) else above
 
     def _count_until(self, position: int) -> int:
-        """Number of sentences that end at or before `position`."""
+        """Return the number of sentences that end at or before `position`."""
         return int(self._ends.searchsorted(np.int32(max(-1, min(position - self.start, _INT32_MAX))), side="right"))
 
     def window_from(self, position: int, room: int) -> int:

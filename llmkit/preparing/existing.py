@@ -1,4 +1,4 @@
-"""An existing output folder: decide whether it is reused, replaced or refused.
+"""Decide whether an existing output folder is reused, replaced or refused.
 
 Only files that the manifest of a prepared folder names are ever deleted. Knows nothing of how a folder is built.
 """

@@ -25,10 +25,10 @@ from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
 from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
 
 MIN_BYTES = 16_000_000
-"""Size of the input from which on workers are started; less takes one or two seconds without them."""
+"""Minimum size of the input for which workers are started; a smaller input takes one or two seconds without them."""
 
 MIN_BYTES_ONE_SHARD = 64_000_000
-"""As MIN_BYTES, for a text in one shard, which one worker cleans while the others wait for the later stages."""
+"""Like MIN_BYTES, for a text in one shard; one worker cleans it while the other workers wait for the later stages."""
 LARGE_FILE = 1_000_000
 """Bytes."""
 
@@ -163,7 +163,7 @@ def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
 
 
 def _hash_readable(file: str, result: Future[str] | None) -> str:
-    """The hash of a file; empty for one that this user may not read, which is an error, or skipped, when it is read."""
+    """Return the hash of a file; empty if the user may not read it, which is reported or skipped later."""
     try:
         return hash_small_file(file) if result is None else result.result()
     except PermissionError:

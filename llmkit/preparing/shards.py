@@ -36,7 +36,9 @@ from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
 SHARD_BYTES = 8_000_000
-"""Of input files on the disk. A shard takes seconds, as the shard of a dead worker is repeated."""
+"""Maximum size of a group of input files on disk. A shard takes only seconds, because the shard of a dead worker is
+repeated.
+"""
 
 
 def cut_files(files: Sequence[str]) -> list[list[str]]:
@@ -64,7 +66,7 @@ class _BadFiles(Exception):  # noqa: N818 - ends a shard early
 def clean_shard(
     settings: Prepare, work: Path, is_only: bool, task: tuple[Path, list[str]]
 ) -> Facts | list[LlmkitError]:
-    """Stage the cleaned documents of some files in a folder, and the keys that find copies.
+    """Stage the cleaned documents of some files in a folder, with the keys for finding duplicates.
 
     `is_only`: the text has no other shard. Returns the errors of the files that cannot be read, if there are any; a
     later run then reads the shard again.
@@ -144,7 +146,7 @@ def count_bytes(documents: Iterable[Document], meter: ProgressBar) -> Iterator[D
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """Return a source for the manifest, without empty notes and an empty example."""
+    """Return the record of a source for the manifest; leaves out notes and example if they are empty."""
     return {name: value for name, value in as_json(source).items() if name not in ("notes", "example") or value}
 
 

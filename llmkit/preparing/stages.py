@@ -1,6 +1,6 @@
-"""The stages of a prepared folder: staged text, tokenizer, splits, overlap between splits, and the manifest.
+"""Build a prepared folder in stages: staged text, tokenizer, splits, overlap between splits, and the manifest.
 
-Every pass over the text is mapped over its shards (shards.py) by an executor. This module does the work that depends on
+An executor maps every pass over the text over its shards (shards.py). This module does the work that depends on
 the order of all documents: removing duplicates, splitting, training the tokenizer, joining rows. Cleaned text is staged
 on disk because three passes read it, so memory use does not grow with the text. An interrupted run resumes after its
 last finished stage; see staging_dir.py.
@@ -82,7 +82,7 @@ class Inputs:
     user_splits: dict[str, str]
     tokenizer: "PreTrainedTokenizerBase | None" = None
     skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Number of files left out of each folder, by reason."""
+    """Number of skipped files of each folder, by reason."""
 
 
 def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: MapShards) -> Facts:
@@ -108,7 +108,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
 
     @cache
     def encode() -> partial[Facts]:
-        """`encode_shard` for all splits; the fast encoder is checked once per run."""
+        """Return `encode_shard` for all splits; checks the fast encoder once per run."""
         saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
         characters = set().union(*map(read_others, shards))
@@ -170,7 +170,7 @@ def _stage_texts(
     map_shards: MapShards, given: Mapping[str, Sequence[str]], settings: Prepare, work: Path, left_out: list[Source]
 ) -> Facts:
     """Stage the inputs as `main` and each of the user's own splits under its name; returns sources and cleaning steps
-    for the manifest. `left_out` are folders of which some files are not read.
+    for the manifest. `left_out` are the folders with skipped files.
 
     Raises:
         DataError, AccessDenied: files cannot be read; names all of them.

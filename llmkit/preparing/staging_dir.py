@@ -65,7 +65,7 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
         refuse_foreign_files(path)  # check again: other files may have been added during the build
         replace_folder(work / FOLDER, path, delete_prepared)
     except BaseException as error:
-        # Stages are kept after a signal, lost workers or files of others, but not after errors such as a full disk.
+        # Stages are kept after a signal, lost workers or foreign files, but not after errors such as a full disk.
         keeps_stages = not isinstance(error, Exception) or isinstance(error, WorkersLost | UsageError)
         names = [] if request is None or not keeps_stages else _finished_stages(work)
         if not names:
@@ -160,7 +160,7 @@ def _finished_stages(work: Path) -> list[str]:
 
 
 def _read(path: Path) -> Any:
-    """Read a JSON file; None if it is missing or damaged."""
+    """Read a JSON file; returns None if it is missing or damaged."""
     try:
         return read_json(path)
     except (OSError, ValueError):

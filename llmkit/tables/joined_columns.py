@@ -15,7 +15,7 @@ _OFF = {"0", "0.0", "false", "no", "n", "f", "", "否"}
 
 
 def split_names(name: str) -> list[str]:
-    """The names between the commas."""
+    """Return the names between the commas."""
     return [part for each in name.split(",") if (part := each.strip())]
 
 
@@ -23,22 +23,23 @@ def join_texts(rows: RowStream, name: str | None, *, required: bool) -> None:
     """Add the column `name` with the joined texts of its parts to the rows, unless the file has such a column.
 
     Raises:
-        DataError: `required`, and a part is no column of the file.
+        DataError: `required` is set, and a part is not a column of the file.
     """
     _add(rows, name, _join, required=required)
 
 
 def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
-    """Add the column `name` with lists of labels to the rows: the names of its parts whose cell is on.
+    """Add the column `name` with lists of labels to the rows; the labels are the names of the parts whose cell is on.
 
     Raises:
-        DataError: `required`, and a part is no column of the file; a cell of the first rows is neither on nor off.
+        DataError: `required` is set, and a part is not a column of the file; or a cell of the first rows is not on or
+            off.
     """
     _add(rows, name, _find_on, required=required)
 
 
 def find_flag_columns(columns: Sequence[str], sample: Sequence[Mapping[str, object]]) -> list[str]:
-    """The columns that hold only 0 and 1 (or true and false) in the sample, both of them in at least one column."""
+    """Return the columns that hold only 0 and 1 (or true and false) in the sample; at least one must hold both."""
     cells = {column: {_fold(row.get(column)) for row in sample} - {""} for column in columns}
     flags = [column for column, found in cells.items() if found and found <= {"0", "1", "0.0", "1.0", "true", "false"}]
     return flags if any(len(cells[column]) > 1 for column in flags) else []

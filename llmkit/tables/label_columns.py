@@ -1,8 +1,8 @@
 """Choose the columns of a labelled table: the text, the second text of a pair, the label.
 
-A name that the user gives has priority, followed by well-known names and by the cells: the text is the column with the
-longest cells, the label the column with few different values. An ambiguous choice is an error that lists the columns. A
-second text is found by name only, and only together with the first.
+Names that the user gives have priority over well-known names, and these over the contents of the cells: the text is the
+column with the longest cells, and the label is the column with few different values. An ambiguous choice is an error
+that lists the columns. A second text is found by name only, and only together with the first.
 """
 
 import shlex
@@ -80,7 +80,7 @@ def choose_columns(
 
 
 def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
-    """Columns of the file with texts of several words, other than `columns`."""
+    """Return the columns of the file that hold texts of several words and are not in `columns`."""
     taken: set[str | None] = {
         column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
     }
@@ -88,9 +88,9 @@ def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
 
 
 def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
-    """A note on the text and the label that were chosen among several columns, unless their names leave no doubt.
+    """Return notes on the text and label columns that were chosen among several, unless their names leave no doubt.
 
-    `names` are all columns, `given` those that the user named or that the model was trained with.
+    `names` are all columns; `given` are the columns that the user named or that the model was trained with.
     """
     taken = {columns.text, columns.pair, columns.label}
     others = [name for name in names if name not in taken and name.strip().casefold() not in ID_NAMES]

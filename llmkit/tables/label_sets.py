@@ -1,4 +1,4 @@
-"""Look at the labels of a file as a set: what often means that they are not the classes the user thinks of.
+"""Check the set of labels of a file for signs that the labels are not the classes that the user means.
 
 Each finding is one sentence with an example and the setting that changes it. Nothing is changed here.
 """
@@ -13,16 +13,16 @@ from llmkit.tables.labelled import Label
 _SHOWN = 3
 _MAX_RARE_LABELS = 20
 _MIN_ALL_DIFFERENT = 4
-"""Number of rows from which on labels that are all different are an error."""
+"""Minimum number of rows for which labels that are all different are an error."""
 
 
 def describe_labels(counts: Mapping[str, int]) -> list[str]:
-    """Notes on labels that differ only in case, width or type, and on labels that are joins of others."""
+    """Return notes on labels that differ only in case, width or type, and on labels that join several other labels."""
     return [*_describe_variants(counts), *_describe_joins(counts)]
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
-    """Refuse labels of which nearly every row has its own.
+    """Check that labels repeat: refuse them if nearly every row has a different label.
 
     Raises:
         DataError: with examples, and the setting that is probably meant.
@@ -37,7 +37,7 @@ def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
 
 
 def describe_contradictions(keys: Sequence[int], labels: Sequence[Label], lines: Sequence[int]) -> list[str]:
-    """A note on rows with equal texts, which have equal `keys`, and different labels."""
+    """Return a note on rows with equal texts and different labels; rows with equal texts have equal `keys`."""
     first: dict[int, tuple[Label, int]] = {}
     rows: Counter[int] = Counter(keys)
     contrary: dict[int, str] = {}
@@ -67,7 +67,7 @@ def _describe_variants(counts: Mapping[str, int]) -> list[str]:
 
 
 def _fold(label: str) -> str:
-    """Equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`."""
+    """Return a key that is equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`."""
     folded = label.casefold().strip(" .!\t_-")
     try:
         return f"{float(folded):g}"

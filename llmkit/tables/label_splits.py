@@ -1,7 +1,7 @@
 """Split rows into train, validation and test, or into folds, stratified by label.
 
 A hash of the text orders the rows of a label. Equal rows are always in the same split; the split does not depend on the
-order of the rows or on the machine. The stratum of a row is its label, or the rarest of several labels.
+order of the rows or on the machine. The stratum of a row is its label, or its rarest label if it has several.
 
 Near duplicates and pairs that share only one text are not detected.
 """

@@ -1,4 +1,4 @@
-"""Labelled rows of a table, and label2id, the map from labels to ids that training, scoring and serving share.
+"""Read labelled rows, and build label2id, the map from labels to ids that training, scoring and serving share.
 
 A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing cell cannot turn a
 classification into a regression; it is an error that names the line.
@@ -28,7 +28,7 @@ _SOFT = "soft labels, such as a probability per label, are not supported: give o
 Label = str | tuple[str, ...] | float
 """One label, several, or a number."""
 ParseLabel = Callable[[object], Label | None]
-"""Parses the cell of a label: None for a missing label, NaN for a cell that should be a number and is not. Raises
+"""Parses the cell of a label: None for a missing label, NaN for a cell that should be a number but is not. Raises
 BadCell for a cell that cannot be a label."""
 
 
@@ -182,7 +182,7 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
 
 
 def parse_list(cell: str) -> list[str] | None:
-    """The strings of a list that was written as text, such as `['joy', 'love']`; None for any other text."""
+    """Return the strings of a list that was written as text, such as `['joy', 'love']`; None for any other text."""
     text = cell.strip()
     if not (text.startswith("[") and text.endswith("]")):
         return None
@@ -200,7 +200,7 @@ def parse_list(cell: str) -> list[str] | None:
 
 
 def map_labels(parse: ParseLabel, label_map: Mapping[str, str]) -> ParseLabel:
-    """`parse` with labels renamed by `label_map`; two labels with one new name become one."""
+    """Return `parse` with labels renamed by `label_map`; labels that get the same new name are merged."""
 
     def parse_mapped(cell: object) -> Label | None:
         label = parse(cell)

@@ -50,8 +50,8 @@ IN_MEMORY = "the given rows"
 def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> RowStream:
     """Open the rows of one file, of stdin, of a data set, or in memory.
 
-    `wanted` are columns that the user named: a first line that contains one of them is a header. With `read.skip_bad`
-    bad rows are skipped, counted in `source.skipped` and logged.
+    `wanted` are columns that the user named: a first line that contains one of these names is a header. With
+    `read.skip_bad` bad rows are skipped, counted in `source.skipped` and logged.
 
     Raises:
         DataError: no such file, no rows, bad rows (with their line), or two columns with the same name. Bad rows after

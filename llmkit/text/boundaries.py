@@ -22,7 +22,7 @@ _MAX_SEPARATOR_CHARS = 1000
 """Maximum length of a separator in a text that arrives in pieces."""
 
 MAX_SEPARATOR_SECONDS = 10.0
-"""CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
+"""Maximum CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
 
 
 def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
@@ -45,7 +45,7 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
 
 
 def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: str) -> Iterator[str]:
-    """Like `pattern.split` on the complete text, but empty matches separate too.
+    """Yield the parts that `pattern.split` returns for the complete text; empty matches also separate parts.
 
     A match that ends within `margin` characters of the end of a piece is searched again together with the next piece.
     """
@@ -78,7 +78,7 @@ def _find_all(pattern: re.Pattern[str], text: str, start: int, where: str) -> It
         raise DataError(
             f"prepare.read.separator {pattern.pattern!r} takes more than {MAX_SEPARATOR_SECONDS:g} seconds",
             where=where,
-            hint="write it without a repetition inside of a repetition, such as a+ in place of (a+)+",
+            hint="do not nest repetitions: write a+ instead of (a+)+",
         )
 
     previous = signal.signal(signal.SIGVTALRM, stop)

@@ -36,7 +36,7 @@ _HEADING = re.compile(r"^#+ +", re.M)
 
 
 def read_builtin(name: str, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a built-in corpus: plays, help topics, or the docstrings of one module each."""
+    """Yield the documents of a built-in corpus; a document is a play, a help topic, or a module's docstrings."""
     play = name.removeprefix("builtin:shakespeare/")
     corpora: dict[str, Callable[[], Iterator[str]]] = {
         "builtin:shakespeare": _read_plays,
@@ -127,14 +127,14 @@ HUB_TIMEOUT_SECONDS = 10
 
 
 def read_dataset(name: str, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a data set, one per row."""
+    """Yield the documents of a data set, one per row."""
     with RowStream(source, read) as rows:
         rows.start(read_dataset_rows(rows))
         yield from _make_documents(read_texts(rows), source, read)
 
 
 def read_dataset_rows(stream: RowStream) -> Rows:
-    """The rows of a data set, with class numbers replaced by class names."""
+    """Yield the rows of a data set, with class numbers replaced by class names."""
     stream.unit = "row"
     rows = open_dataset(stream.path)
     class_names = find_class_names(rows)
@@ -152,14 +152,14 @@ def _to_class_names(value: object, names: Sequence[str]) -> object:
 
 
 def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
-    """The rows of `hf:NAME[:CONFIG][@SPLIT]`, read lazily."""
+    """Return the rows of `hf:NAME[:CONFIG][@SPLIT]`, read lazily."""
     rest, _, split = name.removeprefix("hf:").partition("@")
     path, _, config = rest.partition(":")
     return _choose_split(_load(path, config or None, name), split, name)
 
 
 def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return the class names of each ClassLabel column, or column of lists of them, of the rows of `open_dataset`."""
+    """Return the class names of each column of ClassLabels or of lists of them; `open_dataset` returns `rows`."""
     import datasets
 
     found: dict[str, list[str]] = {}

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from llmkit.text.language.sentences import find_sentence_ends
 
 MIN_REACH, MAX_REACH = 200, 5_000
-"""How far a cut may move, in characters; between these limits it is half of the text that follows."""
+"""Limits of the distance that a cut may move, in characters. The distance is half of the text after the target,
+clamped to these limits.
+"""
 MAX_WORD_CHARS = 100
 """A shorter document without any boundary is one word and is not cut."""
 
@@ -23,7 +25,9 @@ _SPACE = re.compile(r"\s+")
 ZERO_WIDTH_JOINER = "\u200d"
 _FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]*\\Z")
 _CONTINUES = re.compile("[\u200c\u200d\u0e33\u0eb3\u1160-\u11ff\U0001f3fb-\U0001f3ff]")
-"""Joiners, vowels of Thai and Lao, letters inside a Korean syllable, skin tones; all marks (category M) do so too."""
+"""Characters that belong to the previous character: joiners, vowels of Thai and Lao, letters inside a Korean syllable,
+skin tones. All marks (category M) belong to it too.
+"""
 _VIRAMA = 9
 """The canonical combining class of signs that join two consonants."""
 
@@ -39,11 +43,11 @@ class Window:
     text: str = ""
 
     def add(self, text: str, position: int) -> None:
-        """Add the characters of a part that lie in the window; the part begins at `position`, parts come in order."""
+        """Add those characters of a part that lie in the window; the part begins at `position`. Add parts in order."""
         self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
 
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
-        """Return the ends of the matches of `boundary` inside the window, ascending; None means ends of sentences."""
+        """Return the offsets in the window where `boundary` matches end, ascending; None means sentence ends."""
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
         else:
@@ -61,8 +65,8 @@ def window_around(text: str, target: int, n_chars: int) -> Window:
 
 
 def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
-    """Return the cut nearest to each of one or two targets, ascending; all cuts use the best available kind of
-    boundary.
+    """Return the nearest cut for each target (one or two), ascending. All cuts use the best kind of boundary that is
+    available.
 
     A document of one short word is not cut: all cuts are at its end. A long run without white space, as in Chinese, is
     cut at the target.
@@ -102,7 +106,7 @@ def _is_unspaced(window: Window) -> bool:
 
 
 def _move_off_marks(window: Window) -> int:
-    """The target, moved past marks that belong to the character before it."""
+    """Return the target, moved past marks that belong to the character before it."""
     cut = window.target - window.start
     while 0 < cut < len(window.text) and _is_joined(window.text, cut):
         cut += 1

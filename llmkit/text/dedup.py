@@ -26,7 +26,7 @@ EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
 MIN_PARAGRAPH_BYTES = 60
 """60 letters or 20 Chinese characters; shorter paragraphs, such as "Yes.", are never duplicates."""
 _N_PERMUTATIONS = 128
-_SEED = 42  # that of rensa's index
+_SEED = 42  # rensa's index uses the same seed
 _N = 5
 _WHITE_SPACE = b" \t\n\r\f\v"
 _WIDE_SPACES = frozenset("\u3000\xa0")
@@ -46,7 +46,7 @@ class DedupStep:
 
 
 def dedup_steps(dedup: Dedup) -> list[DedupStep]:
-    """The steps that `dedup` enables, with empty indexes."""
+    """Return the steps that `dedup` enables, with empty indexes."""
     steps = []
     if dedup.documents:
         steps.append(DedupStep(EXACT, "seen before", _exact_key, _exact_index()))
@@ -56,11 +56,11 @@ def dedup_steps(dedup: Dedup) -> list[DedupStep]:
 
 
 Keys = tuple[bytes | None, ...]
-"""The key of a document for each of the `dedup_steps`."""
+"""The keys of a document, one per step of `dedup_steps`."""
 
 
 def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
-    """The keys of each document, for `find_unique`; documents may be processed in any order and process."""
+    """Yield the keys of each document, for `find_unique`; documents may be processed in any order and process."""
     steps = dedup_steps(dedup)
     for _, texts in group_documents(documents):
         with replay_texts(texts) as replay:
@@ -68,7 +68,7 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """Yield for the keys of each document, in order, whether the document is unique; adds the steps to `counts`."""
+    """Yield whether each document is unique, in document order, given its keys; adds the steps to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)
@@ -85,7 +85,7 @@ def _is_duplicate(step: DedupStep, key: bytes | None, count: StepCounts) -> bool
 
 
 def fold(text: str) -> bytes:
-    """The casefolded text as UTF-8, without white space."""
+    """Return the casefolded text as UTF-8, without white space."""
     folded = casefold_utf8(text, _WHITE_SPACE)
     for space in scan_text(text).others & _WIDE_SPACES:
         folded = folded.replace(space.encode(), b"")
@@ -168,7 +168,9 @@ def _measure(texts: Iterable[str], sizes: Counter[str]) -> Iterator[str]:
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:
-    """Paragraphs end at blank lines, or at line ends in a document whose first part has no blank line."""
+    """Yield each text without the paragraphs that are in `seen`. Paragraphs end at blank lines, or at line ends if the
+    document's first part has no blank line.
+    """
     separator = ""
     carried = ""
     for text, last in mark_last(texts):

@@ -1,4 +1,4 @@
-"""Documents, the counts of the steps that process them, and long documents in parts of bounded length.
+"""Define documents, cut long documents into parts of bounded length, and count what the steps do to documents.
 
 A part ends after a line end if there is one in its second half, otherwise after a space or a punctuation mark,
 otherwise inside a word; never between a carriage return and its line feed, never before a combining character. Cleaning
@@ -62,7 +62,9 @@ class StepCounts:
         self.examples.setdefault(kind, example)
 
     def note_removal(self, n_in: int, n_out: int, document: Document) -> None:
-        """Note the document if the step removed more than a third of its characters: `n_in` before, `n_out` after."""
+        """Note the document if the step removed more than a third of its characters; it had `n_in` before, `n_out`
+        after.
+        """
         if 3 * (n_in - n_out) > n_in:
             share = (n_in - n_out) / n_in
             self.note(LARGE_REMOVAL, f"{share:.0%} of {document.source}, document {document.index}")
@@ -78,7 +80,7 @@ class StepCounts:
 
 
 def hash_text(text: str) -> str:
-    """SHA-256 of the text as UTF-8, in hex: identifies a document independently of its file."""
+    """Return the SHA-256 of the text as UTF-8, in hex; it identifies a document independently of its file."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -93,7 +95,7 @@ def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool
     for piece in pieces:
         waiting.append(piece)
         n_waiting += len(piece)
-        if n_waiting <= max_chars + 1:  # one more, to see a following combining character
+        if n_waiting <= max_chars + 1:  # one more, because the next character may be a combining one
             continue
         buffer, start = "".join(waiting), 0
         while len(buffer) - start > max_chars + 1:

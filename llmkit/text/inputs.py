@@ -1,9 +1,9 @@
 """Find the input files: files, folders, globs, standard input and names of data sets.
 
-A folder means its readable files, sorted, without hidden ones. What is left out is counted by reason, such as `.doc
-file` or `hidden folder`. Linked folders are followed; each folder is read once, so loops of links end. A file that the
-user names is always read, as plain text if its suffix is unknown and its bytes have no signature. A name that does not
-exist is bad input (exit code 3), not bad usage, because recipes and scripts name inputs too.
+A folder means its readable files, sorted, without hidden ones. Skipped files and folders are counted by reason, such as
+`.doc file` or `hidden folder`. Links to folders are followed; each folder is read once, so cyclic links end. A file
+that the user names is always read, as plain text if its suffix is unknown and its bytes have no signature. A name that
+does not exist is bad input (exit code 3), not bad usage, because recipes and scripts name inputs too.
 
 Pipes, sockets and devices are never opened, except standard input (`-`) and pipes that are open already, such as
 `/dev/fd/63` of a shell's `<(...)`.
@@ -34,14 +34,14 @@ _SHORT = {".tgz": ".tar.gz", ".tbz": ".tar.bz2", ".tbz2": ".tar.bz2", ".txz": ".
 SPECIAL = ("hf:", "builtin:")
 
 Skipped = dict[str, Counter[str]]
-"""Number of files that are left out, by reason, of each folder or pattern."""
+"""For each folder or pattern, the number of skipped files by reason."""
 
 
 def find_files(inputs: Sequence[str], skipped: Skipped | None = None) -> list[str]:
-    """Files, in a fixed order, for a list of files, folders (recursive), globs, `-`, `hf:NAME`, `builtin:NAME`.
+    """Return the files of the inputs: files, folders (recursive), globs, `-`, `hf:NAME` and `builtin:NAME`.
 
-    The order is that of the inputs, sorted within a folder or glob; a file named twice is read once. The files left out
-    are added to `skipped`, or logged if it is None.
+    Files are in the order of the inputs, and sorted within a folder or glob; a file named twice is read once. Skipped
+    files are added to `skipped`, or logged if `skipped` is None.
     """
     found: dict[str, None] = {}
     counts: Skipped = {} if skipped is None else skipped
@@ -65,17 +65,17 @@ def find_files(inputs: Sequence[str], skipped: Skipped | None = None) -> list[st
 
 
 def report_skipped(skipped: Mapping[str, Mapping[str, int]]) -> None:
-    """Log what is left out of each folder."""
+    """Log the skipped files of each folder."""
     for where, counts in skipped.items():
         log.warning("skipped in %s: %s; %s", where, list_counts(counts), _ALWAYS_READ)
 
 
-_ALWAYS_READ = "a file named explicitly is always read, as text if need be"
+_ALWAYS_READ = "a file named explicitly is always read, as plain text if its format is unknown"
 MAX_LISTED = 20
 
 
 def list_counts(counts: Mapping[str, int]) -> str:
-    """`3 .doc file, 1 hidden file`: the most frequent reasons, and the number of the others."""
+    """Return the most frequent reasons and the number of other files, such as `3 .doc file, 1 hidden file`."""
     common = Counter(counts).most_common(MAX_LISTED)
     listed = [f"{n:,} {reason}" for reason, n in common]
     if n_others := sum(counts.values()) - sum(n for _, n in common):
@@ -84,7 +84,7 @@ def list_counts(counts: Mapping[str, int]) -> str:
 
 
 def split_endings(name: str) -> tuple[str, str]:
-    """(format, compression) from the suffixes of a name; either may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
+    """Return (format, compression) from a name's suffixes; either may be empty: "x.jsonl.gz" -> (".jsonl", ".gz")."""
     rest = name.lower()
     packing = ""
     short = _suffix(rest)
@@ -99,7 +99,7 @@ def split_endings(name: str) -> tuple[str, str]:
 
 
 def _suffix(name: str) -> str:
-    """As `Path(name).suffix`, which is slower than reading a small file."""
+    """Return `Path(name).suffix`; pathlib takes longer than reading a small file."""
     base = os.path.basename(name)  # noqa: PTH119
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
@@ -115,7 +115,7 @@ def display_name(name: str) -> str:
 
 
 def file_size(name: str) -> int | None:
-    """Size in bytes; None if there is no such file."""
+    """Return the size in bytes; None if there is no such file."""
     try:
         found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
     except (OSError, ValueError):
@@ -153,7 +153,7 @@ def is_stream(name: str) -> bool:
 def _expand_home(name: str) -> Path:
     if not name.strip():
         raise DataError(
-            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is this one"
+            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is the current folder"
         )
     if "\0" in name:
         raise DataError(
@@ -180,7 +180,7 @@ def _require_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return  # a link to nothing, which is refused or skipped when it is read
+        return  # a broken link, which is refused or skipped when it is read
     except OSError as error:
         raise DataError(
             f"cannot be opened: {error.strerror}", where=display_name(str(path)), hint="is it a link to itself?"
@@ -207,10 +207,10 @@ def _find_in_folder(folder: Path, skipped: Skipped) -> list[str]:
 
 
 def _walk_links(folder: str, counts: Counter[str]) -> list[str]:
-    """The files below a folder, through links to folders too; each folder is read once.
+    """Return the files below a folder, including linked folders; each folder is read once.
 
-    Links come after all real folders, so that a folder has its own name if it has one. What is left out is added to
-    `counts`.
+    Links are followed after all real folders, so a file is listed under its real path if that is below the folder.
+    Skipped files and folders are added to `counts`.
     """
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -228,7 +228,9 @@ def _walk_links(folder: str, counts: Counter[str]) -> list[str]:
 
 
 def _walk(top: str, seen: set[tuple[int, int]], links: list[str], counts: Counter[str]) -> Iterator[str]:
-    """The files below a folder; adds the folders to `seen`, links to folders to `links`, hidden names to `counts`."""
+    """Yield the files below a folder; adds the folders to `seen`, links to folders to `links`, hidden names to
+    `counts`.
+    """
 
     def refuse(error: OSError) -> None:
         raise EnvironmentFault(
@@ -272,7 +274,7 @@ def _find_by_glob(pattern: str, skipped: Skipped) -> list[str]:
 
 
 def _match_deep(pattern: str) -> list[str]:
-    """The files that match a pattern with `**`; glob would follow loops of links forever."""
+    """Return the files that match a pattern with `**`; glob would follow cyclic links forever."""
     pieces = Path(pattern).parts
     n_plain = next(number for number, piece in enumerate(pieces) if glob.has_magic(piece))
     top = str(Path(*pieces[:n_plain]))
@@ -292,7 +294,7 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
 
 
 def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: Skipped) -> list[str]:
-    """The names of files that are read; the others are added to `counts`, and these to `skipped`."""
+    """Return the files that llmkit reads; counts the others in `counts`, and stores `counts` in `skipped`."""
     kept = [name for name in names if _may_read(name)]
     are_kept = set(kept)
     counts.update(_describe_other(name) for name in names if name not in are_kept)
@@ -315,7 +317,7 @@ def _may_read(name: str) -> bool:
         return False
     if ending == ".xml":
         return _is_dump(name)
-    # A link to nothing stays, so that it is an error, or skipped and counted with --skip-bad.
+    # A broken link is kept here: reading it raises an error, or skips and counts it with --skip-bad.
     return file_size(name) is not None or not os.path.exists(name)  # noqa: PTH110
 
 
@@ -345,7 +347,7 @@ _MAX_SUFFIX = 12
 
 
 def describe_suffix(name: str) -> str:
-    """A file that is not read because of its suffix: `.doc file`."""
+    """Describe a file that is not read because of its suffix, such as `.doc file`."""
     suffix = display_name(_suffix(name).lower())
     return f"{suffix} file" if 0 < len(suffix) <= _MAX_SUFFIX and " " not in suffix else "file without a known suffix"
 

@@ -9,7 +9,7 @@ MAX_ROW_CHARS = 64_000_000
 
 
 def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
-    """The same text with every kind of line end replaced by a line feed."""
+    """Yield the text with every kind of line end replaced by a line feed."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
     for text in stream:
         yield decoder.decode(text)
@@ -17,7 +17,7 @@ def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
 
 
 def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:
-    """Lines without their line feeds. DataError if a line exceeds MAX_ROW_CHARS."""
+    """Yield the lines without line feeds. Raises DataError if a line exceeds MAX_ROW_CHARS."""
     waiting: list[str] = []
     n_waiting = 0
     n_lines = 0
@@ -37,7 +37,7 @@ def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:
 
 
 def row_too_long_error(where: str) -> DataError:
-    """The error for a row that might not fit in memory."""
+    """Return the error for a row that might not fit in memory."""
     return DataError(
         f"a single row is longer than {MAX_ROW_CHARS:,} characters",
         where=where,

@@ -1,9 +1,9 @@
 """Read the documents of all inputs.
 
-READERS maps the suffix of a format to its reader; sources.py determines the format of a file. With
-`read.skip_bad` each file is read twice, first to check that it can be read to its end, so that a damaged file is
-skipped as a whole. Without it the remaining files are still read, so that all damaged ones are reported together.
-Nothing is cleaned here.
+READERS maps the suffix of a format to its reader; sources.py determines the format of a file. With `read.skip_bad` each
+file is read twice: the first pass checks that it can be read to its end, so a damaged file is skipped as a whole.
+Without `read.skip_bad`, reading continues after a damaged file, so that one error reports all damaged files. Nothing is
+cleaned here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
 
 
 def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> Iterator[Document]:
-    """The documents of all inputs, in a fixed order; `sources` gets one record per source.
+    """Yield the documents of all inputs, in a fixed order; `sources` gets one record per source.
 
     A record is appended when its source is opened, and is complete when the next one is opened; its notes are logged at
     the end.
@@ -66,11 +66,11 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
 
 
 MAX_BAD_FILES, MAX_LISTED = 1000, 10
-"""Reading stops after so many files that cannot be read; an error names the first of them."""
+"""Maximum number of unreadable files before reading stops; the error names the first of them."""
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source], bad: list[LlmkitError]) -> Iterator[Document]:
-    """As `read_documents`, for the result of `find_files`; adds the errors of files that cannot be read to `bad`."""
+    """Like `read_documents`, for the result of `find_files`; adds the errors of unreadable files to `bad`."""
     for name in files:
         if len(bad) >= MAX_BAD_FILES:
             return
@@ -91,7 +91,7 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source], bad: lis
 def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
     """Raise one error for all files that cannot be read: up to ten problems, then the number of files.
 
-    Files with the same problem are one problem, with the place of the first.
+    Files with the same problem are reported as one problem, with the location of the first file.
     """
     if len(errors) < 2:
         for error in errors:

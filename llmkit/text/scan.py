@@ -12,9 +12,11 @@ _ORDINARY = bytes([*b"\t\n", *range(32, 127)])
 _LINE_MARKS = b"\v\f\r"
 _LOWER = bytes(range(256)).lower()
 _FEW_BYTES = 2_000
-"""From this many non-ASCII characters on, a table of all code points is faster than a set."""
+"""Minimum number of non-ASCII characters for which a table of all code points is faster than a set."""
 _MAX_REPLACED = 12
-"""Up to this many different cased characters are folded by bytes.replace; Greek and Russian have more: str.casefold."""
+"""Maximum number of distinct cased characters for bytes.replace. Texts with more, such as Greek or Russian, are folded
+by str.casefold.
+"""
 
 
 class TextScan:
@@ -80,7 +82,7 @@ def cache_scan(text: str, utf8: bytes, others: str | None = None) -> str:
 
 
 def known_utf8(text: str) -> bytes | None:
-    """The cached UTF-8 of the text, if it was scanned last."""
+    """Return the cached UTF-8 of the text, if it was scanned last."""
     return _last._utf8 if _last.text is text else None
 
 
@@ -90,7 +92,7 @@ def decode(utf8: bytes, others: str | None = None) -> str:
 
 
 def casefold_utf8(text: str, without: bytes = b"") -> bytes:
-    """`text.casefold()` as UTF-8, without the ASCII characters `without`, which must be uncased."""
+    """Return `text.casefold()` as UTF-8 without the ASCII characters in `without`, which must be uncased."""
     scan = scan_text(text)
     cased = [char for char in scan.others if char.casefold() != char]
     is_unspaced = len(scan.utf8) > 2 * len(text)  # Chinese: bytes.replace stops at every character

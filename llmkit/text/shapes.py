@@ -1,4 +1,4 @@
-"""Detect that a plain text, prepared as one document, has the form of another format, and note this.
+"""Detect plain text that is prepared as one document but has the form of another format, and add a note.
 
 Recognizes separators between documents, one title per line, lines of JSON, tables, and fastText labels. Does not change
 the text.
@@ -33,7 +33,7 @@ _TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]
 _MIN_RULES = 10
 _MIN_SHORT_RULES = 30
 _MAX_TOKENS = 3
-"""More different tokens are elements of markup."""
+"""Maximum number of distinct tokens; a text with more of them contains markup."""
 _LABEL = re.compile(r"__label__\S+\s+\S")
 _MIN_TITLES = 10
 _MAX_TITLE_CHARS = 120
@@ -69,7 +69,7 @@ def _describe_marks(counts: Counter[str]) -> tuple[str, str] | None:
 
 
 def _describe_lines(head: str) -> tuple[str, str] | None:
-    """(note with the setting to use, example) for the lines at the beginning of a text; None if they are plain."""
+    """Return (note with the setting to use, example) for the first lines of a text; None if they are plain text."""
     whole = head.split("\n")
     lines = [line for line in (whole[:-1] if len(head) >= _HEAD_CHARS else whole) if line.strip()]
     example = f"first line: {lines[0].strip()[:60]!r}" if lines else ""
@@ -86,7 +86,7 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
 
 
 def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
-    """(note, example) if one line that is a mark and no text occurs again and again."""
+    """Return (note, example) if a line that is a mark without text occurs repeatedly; else None."""
     counts = Counter(stripped for line in lines if len(stripped := line.strip()) <= _MAX_TITLE_CHARS)
     rules = {line: n for line, n in counts.items() if n >= _MIN_RULES and _RULE.fullmatch(line)}
     rules |= {line: n for line, n in counts.items() if n >= _MIN_SHORT_RULES and _SHORT_RULE.fullmatch(line)}
@@ -110,7 +110,7 @@ def are_fasttext(lines: Sequence[str]) -> bool:
 
 
 def find_table(lines: Sequence[str]) -> str:
-    """The table format that the first lines of a text look like; empty if none."""
+    """Return the table format that the first lines of a text resemble; empty if there is none."""
     if lines and all(map(_is_object, lines[:3])):
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):
@@ -135,7 +135,7 @@ def _is_object(line: str) -> bool:
 
 
 def _are_titles(lines: Sequence[str], n_all: int) -> bool:
-    """Whether each line is a separate unit: short, without ends of sentences, not wrapped at a width."""
+    """Whether each line is a separate unit: short, without sentence ends, and not wrapped at a width."""
     if len(lines) < _MIN_TITLES or n_all > 1.1 * len(lines) + 1:
         return False
     lines = [line.strip() for line in lines]

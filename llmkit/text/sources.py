@@ -1,12 +1,12 @@
 """Open the input files, plain, compressed or archived, and record each source.
 
-The first bytes of a file determine its format (signatures.py), and its name only if they have no signature. The members
+The first bytes of a file determine its format (signatures.py); if they have no signature, its name does. The members
 of a .zip or .tar are separate entries, named `books.zip!a.txt`, each with its own format. Members of a .zip are sorted
 by name; those of a .tar keep their order, because a .tar is read once, from beginning to end.
 
 A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they are read.
 
-Knows nothing of encodings and of the readers of formats (readers.py).
+Knows nothing of encodings or format readers (readers.py).
 """
 
 import errno
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 
 class AccessDenied(EnvironmentFault):
-    """A file that this user may not read; unlike other faults of the machine, it concerns one file."""
+    """The user has no permission to read a file. Unlike other environment faults, it concerns a single file."""
 
 
 MAX_DEPTH = 3
@@ -85,7 +85,7 @@ class Source:
     skipped: Counter[str] = field(default_factory=Counter)
     """Skipped files, rows or members, by reason."""
     notes: dict[str, str] = field(default_factory=dict)
-    """Guesses and omissions with the setting that changes them, and an example from the source for each."""
+    """Guesses and omissions, each with the setting that changes it, mapped to an example from the source."""
 
     def skip(self, reason: str, where: str) -> None:
         """Count a skipped item and log it."""
@@ -95,7 +95,7 @@ class Source:
 
 
 def describe_notes(sources: Iterable[Source]) -> list[str]:
-    """One line per note, with its first source and its example."""
+    """Return one line per note, with its first source and its example."""
     found: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
         for what, example in source.notes.items():
@@ -108,8 +108,9 @@ def describe_notes(sources: Iterable[Source]) -> list[str]:
 
 
 def describe_encodings(sources: Iterable[Source]) -> list[str]:
-    """One line per legacy encoding that was detected, with its first source and a line of text; `prepare` has these in
-    its receipt. Call it only where `read.encoding` is `auto`."""
+    """Return one line per detected legacy encoding, with its first source and a line of text, for the receipt of
+    `prepare`. Call it only if `read.encoding` is `auto`.
+    """
     found: dict[str, list[Source]] = {}
     for source in sources:
         if source.example and not source.encoding.startswith("utf"):
@@ -158,11 +159,11 @@ class Entry:
     ending: str
     """Suffix of the format, such as `.txt`, without the compression; empty for plain text."""
     packing: str
-    """The compression, by content, else by name."""
+    """The compression, detected from the content, or else from the name."""
     open_raw: Callable[[], BinaryIO]
     """Opens the stored bytes."""
     reopens: bool = True
-    """Whether the bytes can be opened several times; not true for stdin, a pipe and a member of a .tar."""
+    """Whether the bytes can be opened several times; False for stdin, pipes and members of a .tar."""
 
     @contextmanager
     def open(self, source: Source) -> Iterator[BinaryIO]:
@@ -176,7 +177,7 @@ class Entry:
 
     @contextmanager
     def open_seekable(self, source: Source) -> Iterator[BinaryIO]:
-        """The unpacked bytes in a temporary file, for formats that need seeking."""
+        """Unpack the bytes to a temporary file, for formats that need seeking."""
         with tempfile.TemporaryFile() as copy:
             with self.open(source) as file:
                 shutil.copyfileobj(file, copy, _COPY_BYTES)
@@ -186,7 +187,7 @@ class Entry:
 
     @contextmanager
     def make_reopenable(self) -> Iterator["Entry"]:
-        """The entry in a form that can be read twice, copied to disk if necessary."""
+        """Yield an entry that can be read twice; copies the bytes to disk if necessary."""
         if self.reopens:
             yield self
             return
@@ -202,9 +203,9 @@ class Entry:
 
 
 def find_entries(path: str, source: Source) -> Iterator[Entry]:
-    """The entry of a file, or those of the members of an archive, at any depth.
+    """Yield the entry of a file, or the entries of an archive's members, at any depth.
 
-    Use an entry before iterating on. Members that are not read are counted in `source`.
+    Use each entry before requesting the next. Members that llmkit does not read are counted in `source`.
 
     Raises:
         DataError: a format that llmkit does not read; a damaged or hostile archive; a broken link.
@@ -230,7 +231,7 @@ def _open_stdin() -> io.FileIO:
 
 
 def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
-    """The entries of a file or member: itself, or its members."""
+    """Yield the entry of a file or member itself, or the entries of its members if it is an archive."""
     entry, head, found = _peek(entry)
     if found is None and entry.ending in ARCHIVES:
         found = TAR if entry.ending == ".tar" else ZIP
@@ -247,11 +248,11 @@ def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 
 
 _NEVER_MARKUP = (".docx", ".odt", ".rtf", ".pdf", ".xlsx", ".parquet")
-"""Formats that never begin like an HTML page. Web sites name the pages that they export after them."""
+"""Formats that never begin like an HTML page. Some web sites export HTML pages under these suffixes."""
 
 
 def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
-    """The entry with the format found in its bytes, else that of its name."""
+    """Return the entry with the format detected from its bytes, or else from its name."""
     if found is None:
         if entry.packing and detect_compression(head):
             return _refuse(entry, "this is compressed twice", "unpack it once")
@@ -270,7 +271,7 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
 
 
 def _refuse(entry: Entry, what: str, hint: str) -> Entry:
-    """An entry that raises DataError when it is opened, so that --skip-bad continues with the next one."""
+    """Return an entry that raises DataError when it is opened, so that --skip-bad continues with the next one."""
     return _with_error(entry, DataError(what, where=entry.path, hint=hint))
 
 
@@ -282,7 +283,7 @@ def _with_error(entry: Entry, error: DataError) -> Entry:
 
 
 def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
-    """The entry with its compression, the beginning of its unpacked bytes, and their format."""
+    """Return the entry with its compression, its first unpacked bytes, and their format."""
     with _translate_errors(entry.path):
         raw = entry.open_raw()
         head = read_head(raw, HEAD_BYTES)
@@ -292,7 +293,7 @@ def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
             head += read_head(raw, _PACKED_HEAD_BYTES)
         if entry.reopens:
             raw.close()
-            if len(head) < HEAD_BYTES:  # a whole small file: opening it again takes a tenth of the time to read it
+            if len(head) < HEAD_BYTES:  # keep a complete small file: reopening it takes a tenth of the time to read it
                 small = head
                 entry = replace(entry, open_raw=lambda: io.BytesIO(small))
         else:
@@ -343,7 +344,7 @@ def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 
 
 def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterator[Entry]:
-    """The entries of a member of an archive; an error in it is raised when it is opened."""
+    """Yield the entries of an archive member; an error in the member is raised when it is opened."""
     if is_lock_file(name):
         source.skip(LOCK_FILE, member.path)
     elif is_hidden(name):
@@ -360,13 +361,13 @@ def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterat
 
 _DAMAGES = (
     *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.ReadError),
-    NotImplementedError,  # a method of compression that zipfile does not know
+    NotImplementedError,  # a compression method that zipfile does not support
 )
 
 
 @contextmanager
 def _translate_errors(path: str) -> Iterator[None]:
-    """Convert damaged data to DataError and system errors to EnvironmentFault; both name the file."""
+    """Convert errors of damaged data to DataError, and system errors to EnvironmentFault; both name the file."""
     try:
         yield
     except _DAMAGES as error:

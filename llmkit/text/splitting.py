@@ -27,11 +27,15 @@ from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, rea
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""With fewer documents, hashes miss a share of 5 %: `auto` holds out those with the lowest ones, or splits by tail."""
+"""Minimum number of documents for splitting by hash. With fewer, a share of 5 % would be inexact, so `auto` holds out
+the documents with the lowest hashes, or splits by tail.
+"""
 SHORT_CHARS, MIN_SHORT = 5_000, 20
-"""Mean length of short documents, and the minimum number of them that `auto` splits whole: one is then 5 %."""
+"""Maximum mean length of short documents, and the minimum number of short documents for which `auto` splits by
+document: each is then at most 5 %.
+"""
 TINY_CHARS = 200
-"""Mean length of documents of a sentence or two, which `auto` always splits whole."""
+"""Maximum mean length of documents of one or two sentences, for which `auto` always splits by document."""
 MIN_HELD_OUT_CHARS = 1_000
 """A smaller held-out split is reported as too small."""
 _HASH_RANGE = 1 << 64
@@ -46,9 +50,9 @@ class SplitPlan:
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Splits by text hash that override the rule, because a split would be empty or of a wrong size."""
+    """Splits of documents, by text hash, that override the rule where it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """By tail: ends of train and validation, by text hash, of the documents that are stored in several parts."""
+    """By tail: where train and validation end in each document that is stored in several parts, by text hash."""
 
     @property
     def names(self) -> tuple[SplitName, ...]:
@@ -61,7 +65,7 @@ class SplitPlan:
         return ("train", *held_out)
 
     def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
-        """Return the split of each document that is assigned completely."""
+        """Yield the split of each document, which is assigned as a whole."""
         validation_end, test_end = (ceil(end * _HASH_RANGE) for end in (self.validation, self.validation + self.test))
         for text_hash in text_hashes:
             value = _hash(self.seed, text_hash)
@@ -69,7 +73,7 @@ class SplitPlan:
             yield self.forced.get(text_hash, hashed)
 
     def targets(self, n_chars: int) -> list[int]:
-        """Return the ends in characters of all splits but the last for a document of `n_chars`, before moving to
+        """Return where each split except the last ends in a document of `n_chars` characters, before the cuts move to
         boundaries.
         """
         train_end = int(n_chars * (1 - self.validation - self.test))
@@ -77,8 +81,8 @@ class SplitPlan:
         return [train_end, validation_end][: len(self.names) - 1]
 
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
-        """Return (split, its end in characters) for a document that spans splits; `text` if it is stored in one
-        part.
+        """Return (split, its end in characters) for each split of a document. `text` is given if the document is stored
+        in one part.
         """
         ends: Sequence[int] = self.cuts.get(total.text_hash) or self.targets(total.n_chars)
         if self.by == "tail" and text is not None and ends:
@@ -127,7 +131,9 @@ def plan_split(totals: Iterable[Total], split: Split) -> SplitPlan:
 
 
 def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
-    """Splits of a few documents, whose text hashes are `ordered`: the first are held out, at least one per split."""
+    """Return the splits of a few documents by text hash. The first documents of `ordered` are held out, at least one
+    per split.
+    """
     n_validation, n_test = (
         max(1, round(len(ordered) * share)) if share else 0 for share in (plan.validation, plan.test)
     )
@@ -140,7 +146,7 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
 
 
 def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
-    """Add to a plan by tail the cuts of documents that are stored in several parts; choosing them needs the text.
+    """Add the cuts of documents that are stored in several parts to a plan by tail; choosing them needs the text.
 
     `documents` and `totals` are in the same order. Reads all of the text once.
     """
@@ -168,8 +174,8 @@ def split_documents(
 ) -> Iterator[tuple[SplitName, Document]]:
     """Yield each part with the name of its split; `totals` are in the documents' order (read_shard_totals).
 
-    By tail and by position, a document becomes one document per split, in up to three consecutive pieces. `skipped` are
-    the lengths in characters of the parts of the first document that precede `documents`.
+    By tail and by position, a document becomes up to three consecutive documents, one per split. `skipped` has the
+    lengths, in characters, of the first document's parts that precede `documents`.
     """
     document_totals = iter(totals)
     cuts: list[tuple[SplitName, int]] = []
@@ -217,11 +223,11 @@ class SplitShard:
     split: str
     shard: Shard
     plan: SplitPlan | None = None
-    """How to split; None: the whole shard is in the split."""
+    """How to split; None if the whole shard is in the split."""
 
     def may_have_text(self) -> bool:
-        """Return False only if the shard surely has no text of the split: a slice inside a document that is cut
-        elsewhere.
+        """Return False only if the shard certainly has no text of the split: it is a slice inside a document, and the
+        split's text is outside of the slice.
         """
         if self.plan is None or self.plan.by == "document" or (n_chars := count_inner_chars(self.shard)) is None:
             return True
@@ -236,7 +242,9 @@ class SplitShard:
         return False
 
     def read(self, *, with_part_before: bool = False) -> Iterator[Document]:
-        """The documents in order; `with_part_before` adds the previous part if a slice begins inside a document."""
+        """Yield the documents in order; `with_part_before` adds the previous part if a slice begins inside a
+        document.
+        """
         if with_part_before:
             yield from replace(self, shard=replace(self.shard, with_part_before=True)).read()
             return
@@ -253,5 +261,5 @@ class SplitShard:
 
 
 def _hash(seed: int, text_hash: str) -> int:
-    """A document's hash, between 0 and _HASH_RANGE."""
+    """Return the hash of a document, between 0 and _HASH_RANGE."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{text_hash}".encode()).digest()[:8], "big")

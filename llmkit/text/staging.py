@@ -27,7 +27,7 @@ from llmkit.text.documents import Document
 from llmkit.text.scan import decode, scan_text
 
 STAGED_FORMAT = 2
-"""Increase it when the columns change, so that no run resumes from files staged by another version of llmkit."""
+"""Version of the columns. Increase it when they change, so that no run resumes from files with other columns."""
 DOCUMENTS_FILE = "documents.arrow"
 TOTALS_FILE = "totals.arrow"
 SHARDS_FILE = "shards.json"
@@ -107,9 +107,9 @@ class Shard:
     kept: Path | None = None
     """A .npy with a mask of the documents that are kept; None: all."""
     batches: tuple[int, int] | None = None
-    """Range of the batches of a slice, which may begin and end inside a document. None: all batches."""
+    """The batches of a slice, as a range; a slice may begin and end inside a document. None: all batches."""
     with_part_before: bool = False
-    """Whether to read also the previous part if a slice begins inside a document."""
+    """Whether to also read the part before a slice that begins inside a document."""
 
 
 def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) -> None:
@@ -125,7 +125,7 @@ def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) 
 
 
 def find_shards(folder: Path) -> list[Shard]:
-    """The shards of a staged folder."""
+    """Return the shards of a staged folder."""
     if not (folder / SHARDS_FILE).exists():
         return [Shard(folder)]
     return [
@@ -135,7 +135,7 @@ def find_shards(folder: Path) -> list[Shard]:
 
 
 def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
-    """Cut shards into slices of bounded size, as a large file is staged as one shard."""
+    """Cut shards into slices of bounded size; a large file is staged as a single shard."""
     slices: list[Shard] = []
     for shard in shards:
         with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
@@ -153,7 +153,7 @@ def read_staged(folder: Path) -> Iterator[Document]:
 
 
 def read_totals(folder: Path) -> Iterator[Total]:
-    """One Total per document, in the same order."""
+    """Yield one Total per document, in the same order."""
     for shard in find_shards(folder):
         yield from read_shard_totals(shard)
 
@@ -178,7 +178,7 @@ def read_shard(shard: Shard, wanted: Iterable[bool] | None = None) -> Iterator[D
 
 
 def read_others(shard: Shard) -> set[str]:
-    """The distinct characters of the shard that are neither printable ASCII nor ASCII white space."""
+    """Return the distinct characters of the shard that are neither printable ASCII nor ASCII white space."""
     others: set[str] = set()
     for batch in _read_batches(shard.folder / DOCUMENTS_FILE, shard.batches):
         others.update(*batch.column("others").to_pylist())
@@ -188,8 +188,8 @@ def read_others(shard: Shard) -> set[str]:
 def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
     """Sample about `n_chars` characters: evenly spaced passages of the shards, or all of a small text.
 
-    The beginning of the longest part follows, up to a third of `n_chars`. Only the sampled text is read; documents that
-    are not kept are sampled too.
+    The last text is the beginning of the longest part, up to a third of `n_chars`. Only the sampled text is read;
+    documents that are not kept are sampled too.
     """
     files = [folder / DOCUMENTS_FILE for folder in dict.fromkeys(shard.folder for shard in shards)]  # slices share one
     sizes = (batch.column("n_chars").to_numpy().sum() for file in files for batch in _read_batches(file))
@@ -231,7 +231,7 @@ def read_shard_totals(shard: Shard) -> Iterator[Total]:
 
 
 def read_skipped_lengths(shard: Shard) -> list[int]:
-    """Lengths in characters of the parts before a slice that belong to the document in which the slice begins."""
+    """Return the lengths, in characters, of the parts before a slice that belong to its first document."""
     if shard.batches is None or not next(_read_kept(shard)):
         return []
     lengths: list[int] = []
@@ -246,7 +246,7 @@ def read_skipped_lengths(shard: Shard) -> list[int]:
 
 
 def count_inner_chars(shard: Shard) -> int | None:
-    """Return the number of characters of a slice inside one document; None for a shard in which a document ends."""
+    """Return the number of characters of a slice inside one document; None if a document ends in the shard."""
     if shard.batches is None:
         return None
     n_chars = 0
@@ -258,7 +258,7 @@ def count_inner_chars(shard: Shard) -> int | None:
 
 
 def _read_part_before(shard: Shard) -> list[pa.RecordBatch]:
-    """A batch with the part before a slice, if it belongs to the document in which the slice begins."""
+    """Return a batch with the part before a slice if that part belongs to the slice's first document; else nothing."""
     if shard.batches is None or shard.batches[0] == 0:
         return []
     (batch,) = _read_batches(shard.folder / DOCUMENTS_FILE, (shard.batches[0] - 1, shard.batches[0]))
@@ -268,7 +268,7 @@ def _read_part_before(shard: Shard) -> list[pa.RecordBatch]:
 
 
 def _count_documents_before(shard: Shard) -> int:
-    """Number of documents of the folder that end before the slice."""
+    """Return the number of documents of the folder that end before the slice."""
     if shard.batches is None:
         return 0
     before = _read_batches(shard.folder / DOCUMENTS_FILE, (0, shard.batches[0]))

@@ -1,4 +1,4 @@
-"""Encode with a cache: split a text into chunks, and encode each distinct chunk once with `tokenizers`.
+"""Encode text with a cache: split it into chunks, and encode each distinct chunk once with `tokenizers`.
 
 A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a line end), or a run of other characters
 between these and white space. Its ids do not depend on other chunks. `tokenizers` classifies the characters; this
@@ -65,8 +65,9 @@ class KeyTable:
 
 
 SEPARATOR, ALONE, LETTER, UNSEEN = 0, 1, 2, 255
-"""Kinds of characters: between chunks and without a token, a chunk, part of a chunk, not classified yet. The first 252
-letters get codes above LETTER; runs of up to 16 of them are looked up by these codes."""
+"""Kinds of characters: a separator without a token, a complete chunk, a part of a chunk, not classified yet. The first
+252 letters get codes above LETTER; runs of up to 16 of them are looked up by these codes.
+"""
 
 N_CODE_POINTS = 0x110000
 STRETCH = 100_000
@@ -85,7 +86,7 @@ _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
 """After decomposition: the marks on Latin letters, and the stroke of ≠, the only mark that could rejoin two chunks."""
 UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
-"""Letters of Thai, Lao, Burmese and Khmer with their marks, without punctuation, so a run is inside a chunk."""
+"""Letters and marks of Thai, Lao, Burmese and Khmer, without punctuation, so that a run is part of one chunk."""
 
 
 def can_encode_chunks(state: Mapping[str, Any]) -> bool:
@@ -134,7 +135,7 @@ class _Stretch:
     """Number of tokens of each chunk."""
     ids: NDArray[np.unsignedinteger[Any]]
     starts: NDArray[np.int64]
-    """Start of each token in characters; empty without offsets, as are `words`."""
+    """Start of each token in characters; `starts` and `words` are empty without offsets."""
     words: NDArray[np.int64]
 
 

@@ -8,7 +8,7 @@ and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-ro
 
 An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.
 
-Knows nothing of the storage of rows and of sampling.
+Knows nothing of row storage or sampling.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class EncodingTokenizer:
     state: str
     """tokenizer.json, without truncation and padding."""
     is_byte_level_bpe: bool
-    """Whether the tokenizer is a byte-level BPE, as that of GPT-2."""
+    """Whether the tokenizer is a byte-level BPE, like GPT-2's."""
     n_tokens: int
     """Size of the vocabulary, including added tokens."""
     eos_token_id: int | None
@@ -132,12 +132,12 @@ class Encoder:
     """Encodes texts into ids."""
 
     encode: Callable[[Sequence[str]], EncodedTexts]
-    """Encodes as `encode_texts`, for one tokenizer."""
+    """Encodes like `encode_texts`, for one tokenizer."""
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
     name: str = "tokenizers"
     """Name and version of an encoder that replaces `tokenizers`; empty for `tokenizers` itself."""
     finds_offsets: bool = True
-    """Whether `encode_with_offsets` is fast too, and not that of `tokenizers`."""
+    """Whether `encode_with_offsets` is fast too; otherwise `tokenizers` computes the offsets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
 
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
-    """Same as `encode_texts`."""
+    """Return the same result as `encode_texts`, computed by fastokens."""
     ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths

@@ -1,9 +1,9 @@
-"""Token ids on disk: Arrow files that `datasets.load_from_disk` opens, one row per document.
+"""Store token ids on disk, in Arrow files that `datasets.load_from_disk` opens, one row per document.
 
-Written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows always produce
-the same bytes.
+The files are written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows
+always produce the same bytes.
 
-Knows nothing of blocks (blocks.py) nor of text.
+Knows nothing of blocks (blocks.py) or text.
 """
 
 import hashlib

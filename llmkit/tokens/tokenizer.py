@@ -131,8 +131,8 @@ def _plain_class(folder: Path) -> str | None:
 
 
 def _find_bare_vocabulary(path: Path) -> Path | None:
-    """Return a `vocab.txt` without other tokenizer files, as in BERT's first releases: the path itself, or in the
-    folder.
+    """Return the path of a `vocab.txt` without other tokenizer files, as in BERT's first releases. `path` is this file
+    or its folder.
     """
     if path.is_file() and path.name.endswith("vocab.txt"):
         return path
@@ -166,7 +166,7 @@ def _cannot_load(path_or_name: str, reason: str) -> ModelError:
 
 
 def fetch_from_hub(name: str, *, local_files_only: bool = False) -> Callable[[str], Path | None]:
-    """Return a function that gives the path of a file of a hub model, cached or downloaded; None if not available."""
+    """Return a function that maps a file of a hub model to its local path, and to None if the file is not available."""
     from transformers.utils.hub import cached_file
 
     def fetch(file: str) -> Path | None:
@@ -232,8 +232,9 @@ def _add_special_token(tokenizer: "PreTrainedTokenizerBase", role: str, token: s
 def match_tokenizer(
     tokenizer: "PreTrainedTokenizerBase", max_length: int, *, token_types: bool
 ) -> "PreTrainedTokenizerBase":
-    """Make a tokenizer that is saved with a model encode as llmkit does: at most `max_length` tokens, special tokens in
-    a text as ordinary text, token types only if the model reads them."""
+    """Configure a tokenizer that is saved with a model to encode as llmkit does: at most `max_length` tokens, literal
+    special tokens as ordinary text, token types only if the model reads them.
+    """
     tokenizer.model_max_length = max_length
     names = [name for name in tokenizer.model_input_names if token_types or name != "token_type_ids"]
     tokenizer.model_input_names = names

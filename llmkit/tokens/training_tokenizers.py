@@ -60,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> PreTrain
 
 
 def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """Byte-level BPE like that of GPT-2: no unknown tokens, and decoding restores the text."""
+    """Train a byte-level BPE like GPT-2's: it has no unknown tokens, and decoding restores the text."""
     special = [END_OF_TEXT, PAD]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     _require_vocab_size(
@@ -86,7 +86,8 @@ def _train_byte_bpe(texts: Iterable[str], section: TokenizerSection) -> PreTrain
 
 
 def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """BERT's WordPiece: Chinese characters are words, other words are split, and `##` marks pieces inside a word.
+    """Train BERT's WordPiece: each Chinese character is a word, other words are split into pieces, and `##` marks
+    pieces inside a word.
 
     [SEP] is the end of a document (eos) for causal models.
     """
@@ -196,7 +197,8 @@ def _most_frequent(letters: list[str], texts: list[str], section: TokenizerSecti
 
 
 def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """Return one token per character, including white space, the most frequent first; `<unk>` for unseen characters.
+    """Train a tokenizer with one token per character, including white space; unseen characters become `<unk>`. The
+    vocabulary has the most frequent characters first.
 
     Decoding restores a text without `<unk>`.
     """
@@ -215,7 +217,7 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
 
 
 def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
-    """Word-level: words between white space, `<eos>` for each line end, `<unk>` for rare words.
+    """Train a word-level tokenizer: words between white space, `<eos>` for each line end, `<unk>` for rare words.
 
     A literal `<unk>` in the text becomes the unknown token, as in WikiText and PTB. Decoding joins words by one space.
     """

@@ -18,9 +18,9 @@ from llmkit.core.console import clean_line
 from llmkit.tokens.tokenizer import AnyTokenizer, backend_of, encode_texts, encode_with_offsets
 
 MOSTLY = 0.5
-"""Minimum fraction of unknown characters of a text that counts as mostly unknown."""
+"""Minimum fraction of unknown characters for a text to count as mostly unknown."""
 MIN_SHARE = 0.05
-"""Minimum fraction of unknown characters over all rows for a note, if no row is mostly unknown."""
+"""Minimum fraction of unknown characters over all rows to show a note although no row is mostly unknown."""
 N_EXAMPLES = 3
 MAX_EXAMPLE_CHARACTERS = 30
 
@@ -32,7 +32,7 @@ class UnknownPart:
     n_characters: int
     """Without white space."""
     texts: tuple[str, ...] = ()
-    """What the unknown tokens stand for, in order."""
+    """The texts that the unknown tokens replace, in order."""
 
     @property
     def n_unknown(self) -> int:
@@ -84,7 +84,9 @@ def find_unknown(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[Unkn
 
 
 def _find_left_out(tokenizer: AnyTokenizer, texts: Sequence[str]) -> set[str]:
-    """Characters without ids, one by one: the offsets behind one that was left out are wrong in tokenizers."""
+    """Return the characters that get no id. Encodes them one by one, because the offsets of `tokenizers` are wrong
+    after a dropped character.
+    """
     letters = sorted(set().union(*texts) - set(string.whitespace))
     lengths = encode_texts(tokenizer, letters)[1].tolist()
     return {letter for letter, length in zip(letters, lengths, strict=True) if not length}
@@ -94,7 +96,9 @@ def count_unknown_rows(
     tokenizer: AnyTokenizer, texts: Sequence[str], may_have: NDArray[np.bool_], numbers: Sequence[int],
     count: "UnknownCount",
 ) -> None:  # fmt: skip
-    """Add rows to `count`. `may_have` is whether a row has an unknown id; rows without are not encoded again."""
+    """Add rows to `count`. `may_have` says whether each row may have an unknown id; the other rows are not encoded
+    again.
+    """
     if unknown_id(tokenizer) is None:
         may_have = np.full(len(texts), not _works_on_bytes(tokenizer))
     found = find_unknown(tokenizer, [text for text, may in zip(texts, may_have, strict=True) if may])
@@ -118,7 +122,7 @@ def _works_on_bytes(tokenizer: AnyTokenizer) -> bool:
 
 
 def describe_unknown(n_unknown: int, n_characters: int, examples: Sequence[str]) -> str:
-    """Such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
+    """Format a note, such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
     shown = ", such as " + ", ".join(map(clean_line, examples)) if examples else ""
     if n_unknown == n_characters:
         return f"all {n_characters:,} characters are unknown to the tokenizer{shown}"
@@ -137,7 +141,7 @@ class UnknownCount:
     n_mostly: int = 0
     """Number of texts that are mostly unknown."""
     numbers: list[int] = field(default_factory=list)
-    """Lines or numbers of the first of them."""
+    """Line or row numbers of the first mostly unknown texts."""
     examples: list[str] = field(default_factory=list)
 
     def add(self, part: UnknownPart, number: int) -> None:
@@ -166,7 +170,7 @@ class UnknownCount:
         return describe_unknown(self.n_unknown, self.n_characters, self.examples)
 
     def describe_rows(self, path: str, unit: str = "line") -> list[str]:
-        """A note on the rows of a file, if `needs_note`; `unit` is that of the numbers."""
+        """Return a note on the rows of a file if `needs_note`; `unit` is the unit of the row numbers."""
         if not self.needs_note:
             return []
         note = f"{path}: {self.describe()}"

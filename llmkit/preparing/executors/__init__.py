@@ -1,4 +1,4 @@
-"""Executors for the shards of `prepare`: this process, this machine's cores, Ray, or Slurm jobs.
+"""Run the shards of `prepare` in this process, on this machine's cores, on Ray, or as Slurm jobs.
 
 An executor maps a function over picklable tasks and returns the results in the order of tasks. Tasks write their output
 to a folder that all machines share. A task whose worker dies is repeated on another worker; repeating a finished task
@@ -27,10 +27,10 @@ PACKAGES = (
     "tokenizers", "transformers", "pyarrow", "numpy", "ftfy", "selectolax", "datasets", "jieba",
     "opencc", "rensa",
 )  # fmt: skip
-"""Packages that decide the output's bytes, besides llmkit."""
+"""Packages, besides llmkit, that affect the bytes of the output."""
 
 MapShards = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""(run, tasks) -> results in the order of tasks, each as soon as it and all before it are finished.
+"""(run, tasks) -> results in the order of tasks; a result comes when its task and all earlier tasks have finished.
 
 Raises the LlmkitError or OSError of the first failed task, and WorkersLost if all workers that tried a task died."""
 
@@ -42,7 +42,7 @@ class Executor:
     require: Callable[[], None]
     """Raises EnvironmentFault if it cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
-    """A MapShards whose tasks may leave files in the folder; the generator is closed to cancel the rest."""
+    """Opens a MapShards whose tasks may leave files in the folder. Closing its generator cancels the other tasks."""
 
 
 EXECUTORS = {"ray": Executor(require_ray, open_ray), "slurm": Executor(require_slurm, open_slurm)}

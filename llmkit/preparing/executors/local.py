@@ -1,4 +1,4 @@
-"""Tasks on the cores of this machine: worker processes that read tasks from one pipe and write results to another.
+"""Run tasks on the cores of this machine, in worker processes that read tasks from a pipe and write results to another.
 
 `multiprocessing` would import the caller's script again, which the script may not support. A worker imports only the
 modules that its tasks need, so it starts in half a second. It ends when its pipe is closed, even if the caller was
@@ -27,7 +27,7 @@ from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4
 BYTES_PER_WORKER = 1_000_000_000
-"""Memory per worker; one takes about 0.4 GB."""
+"""Memory to reserve per worker; a worker takes about 0.4 GB."""
 WORKER_VARIABLES = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """Environment of a worker, which has one core."""
 
@@ -130,7 +130,7 @@ class _Pool:
         raise WorkersLost(why, where="--engine local", hint="run it again: it resumes from the finished stages")
 
     def _reap(self, worker: subprocess.Popen[bytes]) -> str:
-        """End a worker and describe how it ended."""
+        """End a worker, and return how it ended."""
         worker.kill()
         assert worker.stdin is not None and worker.stdout is not None
         with suppress(OSError):  # unread requests

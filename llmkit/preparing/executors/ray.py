@@ -1,4 +1,4 @@
-"""Tasks on Ray: on the cluster at RAY_ADDRESS, otherwise on the cores of this machine.
+"""Run tasks on Ray: on the cluster at RAY_ADDRESS, otherwise on the cores of this machine.
 
 Ray replaces workers that die.
 """
@@ -19,7 +19,7 @@ from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4
 SIGNAL_SECONDS = 0.5
-"""In a longer wait Ray handles signals itself and loses the exceptions of their handlers."""
+"""Maximum time of a wait. In a longer wait, Ray handles signals itself and loses exceptions of their handlers."""
 OBJECT_STORE_BYTES = 100_000_000
 """Tasks and results are small, as the text stays in files. Ray's default is a third of the machine's memory."""
 

@@ -1,4 +1,4 @@
-"""Tasks as an array of Slurm jobs: `sbatch --wait` starts them and returns when all have ended.
+"""Run tasks as an array of Slurm jobs: `sbatch --wait` starts the jobs and returns when all have ended.
 
 Tasks, results and logs are files in a shared folder. Tasks without a result are submitted again when `squeue` no longer
 lists the jobs. Set partition, account, time and memory with Slurm's variables, such as SBATCH_PARTITION, SBATCH_ACCOUNT
@@ -26,9 +26,9 @@ from llmkit.preparing.staging_dir import WorkersLost
 MAX_TRIES = 4
 POLL_SECONDS = 10
 MAX_UNANSWERED = 60
-"""Consecutive failures of squeue until its jobs count as ended: ten minutes."""
+"""Number of consecutive failures of squeue after which the jobs count as ended: ten minutes."""
 MAX_ARRAY = 1000
-"""Slurm's default limit is 1001 (MaxArraySize). With more tasks, each job does several."""
+"""Maximum number of jobs; Slurm's default limit is 1001 (MaxArraySize). With more tasks, each job runs several."""
 
 
 def require_slurm() -> None:

@@ -1,7 +1,7 @@
 """Change characters: line ends, mojibake, control characters, Unicode forms, width, case, script, punctuation.
 
-Functions with a parameter `removed` count in it what they remove. Every substitution is guarded by a cheap test, so it
-costs almost nothing on a text that does not need it. Knows nothing of documents and recipes.
+Functions with a parameter `removed` use it to count the items that they remove. Every substitution is guarded by a
+cheap test, so it costs almost nothing on a text that does not need it. Knows nothing of documents and recipes.
 """
 
 import re
@@ -22,7 +22,7 @@ _CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef
 _PAIRS = ("вЂ", "‚Ä", "ΓÇ")
 _SUSPICIOUS = re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|" + "|".join(_PAIRS))
 _LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
-# A superset of the first kind as UTF-8 bytes: a pattern with a fixed first byte is searched at memory speed.
+# Matches a superset of the first kind in UTF-8 bytes: a pattern with a fixed first byte is searched at memory speed.
 _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
@@ -58,7 +58,7 @@ def _name_control(char: str) -> str:
 
 
 def refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
-    """Pass the texts of a document through; a control character is a DataError that names its place."""
+    """Pass the texts of a document through; a control character raises a DataError that names its position."""
     n_before = 0
     for text in texts:
         if _has_controls(text) and (found := _CONTROL.search(text)):
@@ -100,7 +100,7 @@ def normalize_nfkc(text: str) -> str:
 
 
 def normalize_nfkc_keep_cjk(text: str) -> str:
-    """Normalize to NFKC, and leave Chinese punctuation that NFKC would make ASCII."""
+    """Normalize to NFKC, but keep Chinese punctuation that NFKC would convert to ASCII."""
     return _NO_CJK_MARK.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
 
 

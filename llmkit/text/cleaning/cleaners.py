@@ -79,7 +79,7 @@ def clean_documents(
     counts.setdefault("empty", StepCounts())
     kinds = frozenset(kind for kind, option in OPTIONS.items() if not getattr(clean, option))
 
-    def run() -> Iterator[Document]:  # a generator of its own, so that `counts` is filled at the call
+    def run() -> Iterator[Document]:  # an inner generator, so that the call itself fills `counts`
         for first, texts in group_documents(documents):
             cleaned: Iterator[str] = refuse_controls(texts, first) if strict else texts
             for count, name, step in steps:

@@ -5,7 +5,7 @@ print"), the footer begins with `*** END OF ...` or the line `End of the Project
 After the header the credit paragraph (`Produced by ...`) is removed too, and a transcriber's note in brackets. A note
 without brackets has no definite end and stays, since no text of the book may be lost.
 
-One line is not enough to remove text, as books and essays quote such lines:
+A single such line is not enough to remove text, because books and essays quote these lines:
 
 - A header starts with a title line of Project Gutenberg, or consists of fields such as `Title:`. It ends within the
   first 40,000 characters of the file, and no END line comes before. Text before the header stays.
@@ -26,10 +26,14 @@ from llmkit.text.documents import StepCounts, mark_last
 
 _HEADER_CHARS = 40_000
 _FOOTER_CHARS = 80_000
-"""Maximum of a footer plus the next book's header: the licence has 20,000, an old header as many."""
+"""Maximum length of a footer plus the next book's header: the licence has 20,000 characters, and so has an old
+header.
+"""
 _SMALL_PRINT_CHARS = 20_000
 _MAX_GAP = 5_000
-"""Maximum between two mentions of Project Gutenberg inside a licence: 11 books of 2020 have at most 2,400."""
+"""Maximum distance between two mentions of Project Gutenberg inside a licence; in 11 books of 2020 it is at most
+2,400.
+"""
 _CREDIT_CHARS = 3_000
 _LICENCE_WITHIN = 3_000
 _FEW_CHARS = 1_000
@@ -109,7 +113,7 @@ class _Frame:
         self._has_begun = False
 
     def strip(self, text: str, last: bool) -> str:
-        """The book text of the next part; its end may be held back until the following call."""
+        """Return the book text of the next part; its end may be held back until the following call."""
         text, self._carried = self._carried + text, ""
         steps = {_State.HEADER: self._strip_header, _State.CREDIT: self._strip_credit, _State.BOOK: self._strip_footer}
         kept = ""
@@ -165,7 +169,9 @@ class _Frame:
 
 
 def _find_header(text: str, last: bool) -> tuple[int, int]:
-    """The beginning and end of the header; (0, 0) if there is none. `last`: this is the last part of the file."""
+    """Return beginning and end of the header; (0, 0) if there is none. `last`: the text is the last part of the
+    file.
+    """
     if "gutenberg" not in text[:_HEADER_CHARS].casefold():
         return 0, 0
     start, end = _find_start(text[: _HEADER_CHARS + 500])
@@ -178,12 +184,12 @@ def _find_header(text: str, last: bool) -> tuple[int, int]:
     if small_print := _SMALL_PRINT_BELOW.search(before):
         n_after = len(text[end:].strip())
         if last and small_print.start() > 20 * n_after and n_after < _FEW_CHARS:
-            return 0, 0  # it is at the end of the book
+            return 0, 0  # the small print is at the end of the book
     return begin, end
 
 
 def _find_header_begin(before: str) -> int | None:
-    """Where the header begins in the text before its last line; None if that line is a quotation."""
+    """Return where the header begins in `before`, the text before its last line; None if that line is a quotation."""
     if not before.strip():
         return 0
     title = _TITLE_LINE.search(before)
@@ -214,7 +220,7 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
         return len(text), False
     has_licence = _LICENCE.search(text, line_end, line_end + _LICENCE_WITHIN)
     if has_licence and (later := _END_BELOW.search(text, line_end - 1, has_licence.start())):
-        # The line before the licence is the real one, unless the two stand together.
+        # The footer begins at the line before the licence, unless the two lines are next to each other.
         between = _without_frame(text[line_end : later.start()])
         if len(between) > _FEW_CHARS // 5:
             return begin, False
@@ -245,7 +251,7 @@ def _with_short_tail(text: str, end: int) -> int:
 
 
 def _without_frame(text: str) -> str:
-    """The text without white space at its ends and without lines that name Project Gutenberg."""
+    """Return the text without white space at its ends and without lines that name Project Gutenberg."""
     return "\n".join(line for line in text.strip().split("\n") if "gutenberg" not in line.casefold())
 
 
@@ -259,7 +265,7 @@ def _find_start(text: str, position: int = 0) -> tuple[int, int]:
 
 
 def _find_end(text: str) -> int | None:
-    """The beginning of the first line that may begin a footer."""
+    """Return the beginning of the first line that may begin a footer."""
     # Searching the name first is a hundred times as fast as the pattern, and a pattern that begins with a line feed is
     # ten times as fast as one with ^ and re.M, which is tried at every character.
     found: list[int] = []
@@ -277,7 +283,7 @@ def _find_end(text: str) -> int | None:
 
 
 def _cut_credit(text: str) -> str:
-    """The text after the header, without the credit paragraph and a transcriber's note in brackets."""
+    """Return the text after the header, without the credit paragraph and a transcriber's note in brackets."""
     if credit := _CREDIT.match(text, 0, _CREDIT_CHARS):
         text = text[credit.end() :]
     if note := _NOTE.search(text, 0, _CREDIT_CHARS):

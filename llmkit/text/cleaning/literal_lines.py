@@ -1,7 +1,7 @@
 """Find the lines of a text whose line ends carry meaning: source code and tables.
 
-Literal are blocks in fences of Markdown, paragraphs of which most lines look like source code, and lines with a tab or
-three spaces between words. Indented lines are not among them, as they may begin a paragraph.
+Literal lines are fenced code blocks of Markdown, paragraphs in which most lines look like source code, and lines with a
+tab or three spaces between words. Indented lines are not literal, because they may begin a paragraph.
 """
 
 import re
@@ -20,7 +20,7 @@ _CODE = re.compile(
 
 
 class LiteralLines:
-    """Finds the literal lines of a document in parts; a fence may be open between two parts."""
+    """Finds the literal lines of a document that arrives in parts; a fence may stay open from one part to the next."""
 
     def __init__(self) -> None:
         self._is_fenced = False

@@ -1,4 +1,5 @@
-"""Marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front matter, subtitle times.
+"""Remove, decode or count marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front
+matter, subtitle times.
 
 Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, so
 that `prepare` can name the option.
@@ -69,7 +70,7 @@ def decode_entities(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 def _decode_entity(entity: str, count: StepCounts) -> str:
     decoded = html.unescape(entity)
     if not decoded or (decoded == "\ufffd" and "fffd" not in entity.casefold()):
-        return entity  # a number that is no character, such as &#0; or &#x110000;
+        return entity  # not the number of a character, such as &#0; or &#x110000;
     if decoded == entity or (decoded.endswith(";") and entity != "&semi;" and len(decoded) > 1):
         return entity  # an unknown name, or only its beginning is known (`&notit;`)
     count.removed[ENTITIES] += 1
@@ -80,8 +81,8 @@ def _decode_entity(entity: str, count: StepCounts) -> str:
 def strip_front_matter(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
     """Remove a block of YAML (`---`) or TOML (`+++`) at the start of a document.
 
-    The block ends with its own fence within 20,000 characters, and each of its lines has the form of YAML or TOML, so
-    a thematic break of Markdown is no front matter.
+    The block ends with its own fence within 20,000 characters, and each of its lines has the form of YAML or TOML, so a
+    thematic break of Markdown is not removed.
     """
     held: str | None = ""
     for text, last in mark_last(texts):
@@ -99,7 +100,7 @@ def strip_front_matter(texts: Iterable[str], count: StepCounts) -> Iterator[str]
 
 
 def find_front_matter(text: str) -> int:
-    """End of the front matter and the blank lines after it; 0 if there is none."""
+    """Return the end of the front matter and of the blank lines after it; 0 if there is no front matter."""
     start = len(text) - len(text.lstrip("\n\ufeff")) if text[:1] in ("\n", "\ufeff") else 0
     close = _FENCES.get(text[start : start + 3])
     if close is None:
@@ -159,7 +160,7 @@ def count_marks(texts: Iterable[str], count: StepCounts, kinds: frozenset[str], 
 
 
 def _excerpt(text: str, position: int, place: str) -> str:
-    """Up to 60 characters of the line around a position, and the document."""
+    """Return up to 60 characters of the line around a position, and the name of the document."""
     start = max(text.rfind("\n", 0, position) + 1, position - 30)
     end = text.find("\n", position)
     return f"{text[start : min(len(text) if end < 0 else end, start + 60)]!r} in {place}"

@@ -1,4 +1,4 @@
-"""The cleaning steps that change spelling, which must also be applied to every later input of the model.
+"""Record the cleaning steps that change spelling, to apply them to every later input of the model too.
 
 `prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
 control characters are normalized for every model that has a record. Steps that concern the files of a corpus are not
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 def record_normalization(clean: Clean) -> dict[str, Any]:
-    """The recorded fields of `clean`, for a manifest."""
+    """Return the recorded fields of `clean`, for a manifest."""
     return clean.model_dump(mode="json", include=set(TRAVELLING))
 
 
@@ -69,7 +69,7 @@ def normalize_text(text: str, normalization: Clean) -> str:
 
 
 def find_changing_steps(text: str, normalization: Clean) -> list[str]:
-    """The names of the steps that change the text, as `prepare` counts them."""
+    """Return the names of the steps that change the text, as `prepare` counts them."""
     counts: dict[str, StepCounts] = {}
     for _ in normalize_documents([Document(text, "")], normalization, counts):
         pass
@@ -84,6 +84,6 @@ def normalize_documents(
 
 
 def name_normalization(normalization: Clean) -> list[str]:
-    """The settings that are on, in words, such as `NFC` and `lower case`."""
+    """Return the enabled settings in words, such as `NFC` and `lower case`."""
     form = [] if normalization.unicode == "none" else [normalization.unicode]
     return form + [name for field, name in _NAMES.items() if getattr(normalization, field)]

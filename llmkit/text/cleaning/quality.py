@@ -1,4 +1,4 @@
-"""Quality rules for whole documents, for Chinese as well as English; a document that breaks one is dropped.
+"""Check whole documents, Chinese as well as English, against quality rules; a document that breaks one is dropped.
 
 The rules are those of Rae et al. 2021 (Gopher, appendix A1.1), in characters instead of words; the tokens of the
 5-grams are words and Chinese characters. The rules apply to a long document as a whole, except that 5-grams are
@@ -69,7 +69,7 @@ def _count_in_seen_lines(text: str, seen: set[int]) -> int:
 
 
 def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
-    """(characters in repeated 5-grams, characters in all tokens) of one text."""
+    """Return (characters in repeated 5-grams, characters in all tokens) of one text."""
     tokens = TOKEN.findall(text.casefold())
     n_chars = sum(map(len, tokens))
     grams = list(zip(*(tokens[shift:] for shift in range(_N)), strict=False))
@@ -87,7 +87,7 @@ def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
 
 @cache
 def _kind_table() -> NDArray[np.uint8]:
-    """The kind of each code point: _OTHER for letters and ordinary punctuation, _BLANK, _DIGIT or _SYMBOL."""
+    """Return the kind of each code point: _OTHER for letters and ordinary punctuation, _BLANK, _DIGIT or _SYMBOL."""
     table = np.zeros(0x110000, dtype=np.uint8)
     for code in range(0x30000):  # private use and unassigned planes follow
         char = chr(code)

@@ -21,9 +21,9 @@ _CHINESE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 _CHINESE_INDENT = re.compile(rf"\n[ \t\xa0]+[“‘（《「『【〔—…]*{_CHINESE.pattern}")
 _BLANK_ENDS = tuple(f"{blank}\n".encode() for blank in _BLANKS)
 _FEW_BYTES = 5_000
-"""Below this length in bytes bytes.find is faster, above it numpy."""
+"""Length in bytes below which bytes.find is faster than numpy."""
 _FEW_ENDS = 500
-"""With fewer trailing blanks than one in this many characters, only their lines are processed."""
+"""If fewer than one in this many characters is a trailing blank, only the lines with trailing blanks are processed."""
 _BLANK_LINE_RUN = re.compile(r"\n{4,}")
 
 
@@ -59,7 +59,7 @@ def _normalize(text: str, starts_line: bool) -> str:
         text = _trim_lines(scan, ends, starts_line)
     else:
         # Ten times as fast as a regular expression, which stops at every space. The "x" stands for the beginning of the
-        # first line, which an earlier part had.
+        # first line, which is in an earlier part.
         *lines, rest = (text if starts_line else "x" + text).split("\n")
         lines = [_trim(line) if line and line[-1] in _BLANKS else line for line in lines]
         lines.append(rest)
@@ -72,7 +72,7 @@ def _normalize(text: str, starts_line: bool) -> str:
 
 
 def _find_blank_ends(utf8: bytes, max_ends: int) -> list[int] | None:
-    """Byte offsets of the line feeds that follow a blank; None for more than `max_ends`."""
+    """Return the byte offsets of the line feeds that follow a blank; None if there are more than `max_ends`."""
     if len(utf8) >= _FEW_BYTES:
         codes = np.frombuffer(utf8, np.uint8)
         offsets = np.flatnonzero(codes[1:] == ord("\n")) + 1
@@ -91,7 +91,7 @@ def _find_blank_ends(utf8: bytes, max_ends: int) -> list[int] | None:
 
 
 def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
-    """The scanned text, with those lines trimmed that end at the byte offsets `ends`."""
+    """Return the scanned text after trimming the lines that end at the byte offsets `ends`."""
     if not ends:
         return scan.text
     pieces: list[bytes] = []
@@ -107,9 +107,9 @@ def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
 
 
 def _cache_utf8(whole: str, start: str, end: str | None, text: str) -> str:
-    """Return `text`, a part of `whole` without `start` and `end`, with its UTF-8 cached if that of `whole` is cached.
+    """Return `text`, which is `whole` without `start` and `end`; caches its UTF-8 if that of `whole` is cached.
 
-    `end` is None where `text` is no slice of `whole`.
+    `end` is None if `text` is not a slice of `whole`.
     """
     if end is None or (utf8 := known_utf8(whole)) is None:
         return text

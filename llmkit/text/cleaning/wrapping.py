@@ -1,11 +1,11 @@
 """Join lines that were wrapped to a width, and words that were hyphenated at a line end.
 
-A line counts as wrapped if the first word of the next line would not have fitted on it. The width is the length that
-98 % of the lines that go on do not exceed, in the first 100,000 characters of the document. The text is verse, a list
-or a table, and nothing is joined, if less than half of these lines are wrapped, more than half end a sentence, more
-than three quarters of the next lines begin with a capital, or the last lines of all paragraphs are long. Blank lines,
-indents, and lines that begin as a list, heading, quotation or table row start a new line in any case. Literal lines
-(literal_lines.py), such as code, are never joined.
+A line counts as wrapped if the first word of the next line would not have fitted on it. The width is the 98th
+percentile of the lengths of lines with a next line in their paragraph, in the first 100,000 characters of the document.
+The text counts as verse, a list or a table, and no lines are joined, if less than half of these lines are wrapped, more
+than half end a sentence, more than three quarters of the next lines begin with a capital, or the last lines of all
+paragraphs are long. Blank lines, indents, and lines that begin like a list item, heading, quotation or table row always
+start a new line. Literal lines (literal_lines.py), such as code, are never joined.
 
 Words are joined only between lower-case letters. The hyphen stays if the word occurs with a hyphen elsewhere in the
 same part of the document (`well-known`) and never without it. If neither form occurs, it stays after one letter
@@ -41,7 +41,7 @@ _BROKEN_WORD = re.compile(rf"[^\W\d_]+[{_HYPHENS}]\n[ \t]*[^\W\d_]+")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _COMPOUND_BEGINNINGS = frozenset(["all", "cross", "ex", "half", "ill", "self", "semi", "vice", "well"])
 _CONJUNCTIONS = frozenset(["and", "or", "und", "oder", "bzw", "och", "eller", "og"])
-"""Before these a hyphen may stand for the second half of a later word: `Haus- und Gartenmöbel`."""
+"""Before these words, a hyphen may replace the second half of a word that follows: `Haus- und Gartenmöbel`."""
 
 
 def join_lines(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
@@ -50,7 +50,7 @@ def join_lines(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
 
 
 def join_lines_and_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Join wrapped lines, and the words hyphenated at their ends; if no lines are wrapped, as `join_hyphens`."""
+    """Join wrapped lines and the words hyphenated at their ends; works like `join_hyphens` if no lines are wrapped."""
     return _join(texts, count, lines=True, hyphens=True)
 
 
@@ -84,7 +84,7 @@ def _join(texts: Iterable[str], count: StepCounts, *, lines: bool, hyphens: bool
 def _join_free_lines(
     lines: Sequence[str], is_literal: Sequence[bool], width: int, words: "_Words | None", count: StepCounts
 ) -> list[str]:
-    """The lines, of which those that are not literal are joined; words are joined only if `words` are given."""
+    """Return the lines after joining those that are not literal; joins words only if `words` is given."""
     kept = [lines[0]]
     for number, (previous, line) in enumerate(pairwise(lines), start=1):
         if is_literal[number - 1] or is_literal[number]:
@@ -113,14 +113,14 @@ def _join_pair(left: str, right: str, words: "_Words | None", count: StepCounts)
 
 
 class _Words:
-    """Joins the halves of hyphenated words, as the other words of a text suggest."""
+    """Joins the halves of hyphenated words; the other words of the text decide how."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._known: frozenset[str] | None = None
 
     def join(self, left: str, right: str, count: StepCounts) -> tuple[str, str] | None:
-        """The two lines with the broken word in the first; None if they end and begin in no broken word."""
+        """Return the two lines with the broken word joined in the first; None if no broken word spans them."""
         first, second = _LEFT_HALF.search(left), _RIGHT_HALF.match(right)
         if not first or not second or not (first[2][-1].islower() and second[1][0].islower()):
             return None
@@ -145,7 +145,7 @@ class _Words:
         return hyphenated if is_compound or len(left) == 1 or first[1] or rest.startswith("-") else joined
 
     def _find_known(self) -> frozenset[str]:
-        """The words of the text in lower case, without the halves at line ends."""
+        """Return the words of the text in lower case, without the halves at line ends."""
         if self._known is None:
             whole = _BROKEN_WORD.sub(" ", self._text)
             self._known = frozenset(word.casefold() for word in _WORD.findall(whole))
@@ -168,7 +168,7 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
 
 
 def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
-    """The width in characters at which the text was wrapped; 0 if it was not wrapped."""
+    """Return the width in characters at which the text was wrapped; 0 if it was not wrapped."""
     pairs = [
         (a, b) for (a, b), (is_a, is_b) in zip(pairwise(lines), pairwise(is_literal), strict=False)
         if a and b and not is_a and not is_b and not _NEW_LINE.match(b)
@@ -179,10 +179,10 @@ def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
     width = lengths[min(len(lengths) - 1, len(lengths) * 98 // 100)]
     n_wrapped = sum(_is_wrapped(line, following, width) for line, following in pairs)
     n_sentences = sum(bool(_SENTENCE_END.search(line.rstrip())) for line, _ in pairs)
-    # Lines of verse begin with a capital; even of wrapped German prose, far fewer lines do.
+    # Lines of verse begin with a capital; far fewer lines of wrapped prose do, even in German.
     n_capitals = sum(following[0].isupper() for _, following in pairs)
     has_capitals = len(pairs) > _MIN_LINES and 4 * n_capitals > 3 * len(pairs)
-    # The last line of a paragraph of prose has any length, that of a stanza has the length of the others.
+    # The last line of a prose paragraph has any length; the last line of a stanza is as long as the others.
     ends = {b.strip() for a, b, after in zip(lines, lines[1:], [*lines[2:], ""], strict=False) if a and b and not after}
     are_stanzas = len(ends) >= _MIN_STANZAS and 10 * min(map(len, ends)) > 7 * width
     if 2 * n_sentences > len(pairs) or has_capitals or are_stanzas:
@@ -191,9 +191,7 @@ def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
 
 
 def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
-    """Yield the same text cut only at blank lines; the first piece has at least `n_first` characters, if the text
-    has.
-    """
+    """Yield the text cut only at blank lines; a first piece of fewer than `n_first` characters is the whole text."""
     held = ""
     first = True
     for text, last in mark_last(texts):

@@ -18,13 +18,13 @@ MARKS = (
 UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
 HAS_C1 = re.compile("[\x80-\x9f]")
 MIN_UNLIKELY = 20.0
-"""Nats by which another encoding must read better than the one that the user named, to say so."""
+"""Minimum lead in nats of another encoding over the one that the user named, to add a note."""
 _DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
 _NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 
 
 def detect_encoding(head: bytes, *, complete: bool) -> str:
-    """Codec name for the first bytes of a file; `complete` if these are all its bytes."""
+    """Return the codec name for the first bytes of a file; `complete` says whether these are all of its bytes."""
     for mark, name in MARKS:
         if head.startswith(mark):
             return name
@@ -34,10 +34,11 @@ def detect_encoding(head: bytes, *, complete: bool) -> str:
 
 
 def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
-    """The text of a page or message in the charset that it declares, and the codec; None if that cannot be right.
+    """Return a page or message decoded in the charset that it declares, and the codec; None if the declaration is
+    wrong.
 
-    As in browsers, iso-8859-1 is cp1252. A declaration is not believed that makes control characters, or text that is
-    much less likely than that of another encoding.
+    As in browsers, iso-8859-1 is cp1252. A declaration counts as wrong if the decoded text has control characters, or
+    is much less likely than the text in another encoding.
     """
     name = _DECLARED_AS.get(charset.lower(), charset.lower())
     try:

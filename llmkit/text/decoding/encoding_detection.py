@@ -89,16 +89,16 @@ MULTI_BYTE = {
 CANDIDATES = SINGLE_BYTE | MULTI_BYTE
 _ALL_LANGUAGES = frozenset().union(*(each.languages for each in CANDIDATES.values()))
 MARGIN = 3.0
-"""Nats by which the best reading must beat the second. Measured with benchmarks/encodings.py."""
+"""Minimum lead of the best reading over the second, in nats. Measured with benchmarks/encodings.py."""
 _RARE_MARGIN = 6.0
 _MIN_RATE = -4.6
-"""Nats per byte of the words with non-ASCII bytes; a reading below is no text. Right ones have -2 to -4.3."""
+"""Minimum score of text, in nats per byte of the words with non-ASCII bytes. Correct readings have -2 to -4.3."""
 _MIN_RATED_BYTES = 6
 _SYMBOL_IN_WORD = re.compile(r"[^\W\d_][¡-¬®-¶¸-¿×÷†‡‰ˆ˜™][^\W\d_]")
 _SAMPLE_BYTES = 6000
 _FIRST_BYTES = 1000
 _FIRST_MARGIN = 100.0
-"""Readings of the first part of the sample that are worse than the best by more nats are discarded."""
+"""Readings that are worse than the best by more than this, in nats of the first part of the sample, are discarded."""
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
@@ -107,12 +107,12 @@ _ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
 _MAX_STRAY_COST = 12.0
-"""Nats by which a line may be less likely with a byte of another encoding than without it."""
+"""Maximum loss in nats of a line that is decoded with a byte in another encoding, compared with the line without it."""
 _MAX_RATE_LOSS = 0.25
-"""Nats per byte by which a part of a large file may read worse than the best part without being looked at."""
+"""A part of a large file is examined only if it scores worse than the best part by this many nats per byte."""
 _CHANGE_MARGIN = 15.0
 _CHANGE_MARGIN_PER_BYTE = 0.3
-"""Nats, also per non-ASCII byte, by which a part of a file must read better in another encoding than in its own."""
+"""Minimum lead of another encoding over the file's own for a part of it, in nats and in nats per non-ASCII byte."""
 _PART_BYTES = 1 << 14
 _MIN_PART_BYTES = 600
 _MIN_PART_HIGH = 8
@@ -137,18 +137,18 @@ class Guess:
     encodings: tuple[str, ...]
     """Encodings that decode to the same text, the preferred one first."""
     rival: str | None = None
-    """An encoding that is nearly as likely and decodes to another text."""
+    """Another encoding that is nearly as likely and decodes the bytes to a different text."""
     is_text: bool = True
     """False if no encoding gives likely text; `rival` is then the second best."""
     utf8_word: bytes | None = None
-    """A word that is UTF-8, in bytes that otherwise are not."""
+    """A word of valid UTF-8 in bytes that are otherwise not UTF-8."""
 
 
 def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     """Detect UTF-8 or a legacy encoding of bytes that are not all ASCII and have no byte order mark.
 
-    `complete`: the bytes do not end inside a character. Bytes of which at least 80 % of the non-ASCII ones are valid
-    UTF-8 are damaged UTF-8.
+    `complete`: the bytes do not end inside a character. If at least 80 % of the non-ASCII bytes are valid UTF-8, the
+    bytes are damaged UTF-8.
     """
     if is_utf8(data, complete=complete):
         return Guess(("utf-8",))
@@ -169,7 +169,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     # One byte is little evidence for a rare encoding.
     is_rare = complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0
     is_sure = not rivals or best.score - rivals[0].score >= (_RARE_MARGIN if is_rare else MARGIN)
-    # A single character of East Asia that takes an ASCII letter of the word behind it: a stray byte.
+    # A stray byte looks like an East Asian character that consumes the ASCII letter after it.
     if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
         rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
         is_sure = not rivals
@@ -199,7 +199,7 @@ def is_valid(data: bytes, encoding: str) -> bool:
 
 
 def is_utf8(data: bytes, *, complete: bool) -> bool:
-    """Whether the bytes are valid UTF-8, if not `complete` up to a last character that is cut off."""
+    """Whether the bytes are valid UTF-8; unless `complete`, the last character may be cut off."""
     try:
         data.decode()
     except UnicodeDecodeError as error:
@@ -224,7 +224,7 @@ def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
 
 
 def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
-    """The different words of the data with non-ASCII bytes, and half as many bytes of others, joined by spaces."""
+    """Return the distinct words with non-ASCII bytes, and half as many bytes of other words, joined by spaces."""
     high: dict[bytes, None] = {}
     other: dict[bytes, None] = {}
     n_high = n_other = 0
@@ -251,19 +251,17 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
 
 
 def score_as(sample: bytes, encoding: str) -> float:
-    """Return the nats of the sample in an encoding, for the best language; bytes that are not valid UTF-8 are left
-    out.
-    """
+    """Return the score of the sample in an encoding, in nats, for the best language; UTF-8 ignores invalid bytes."""
     text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
     (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
     return found.score
 
 
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
-    """Offset of a part of the data that reads much better in another encoding, and that encoding.
+    """Return the offset of a part of the data that is much more likely in another encoding, and that encoding.
 
-    The parts are of at most 16 KB. Of more than eight, only those are ranked that read worse than the best one, as
-    ranking takes ten times as long as scoring.
+    Parts have at most 16 KB. If there are more than eight parts, only those that score worse than the best part are
+    ranked, because ranking takes ten times as long as scoring.
     """
     n_parts = min(8, len(data) // _MIN_PART_BYTES) if len(data) < 8 * _PART_BYTES else -(-len(data) // _PART_BYTES)
     if encoding not in CANDIDATES or n_parts < 2:
@@ -289,7 +287,7 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
 
 
 def _split_parts(data: bytes, n_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Parts of about `n_bytes` that end at a line or a word, each with its offset, as samples of their words."""
+    """Yield (offset, sample of the words) of each part; parts have about `n_bytes` and end at a line or a word."""
     start = 0
     while start < len(data):
         end = start + n_bytes
@@ -301,8 +299,9 @@ def _split_parts(data: bytes, n_bytes: int) -> Iterator[tuple[int, bytes]]:
 
 
 def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
-    """The word around an invalid byte of UTF-8, with that byte in the single-byte encoding that the text around it
-    supports; None if there is none."""
+    """Return the word around a byte that is invalid UTF-8; the byte is decoded in the single-byte encoding that the
+    context supports. None if it supports no encoding.
+    """
     before = data[max(0, start - 500) : start].lstrip(bytes(range(0x80, 0xC0))).translate(_SPACES)
     after = data[end : end + 200].translate(_SPACES)
     word_start, word_end = before.rfind(b" ") + 1, after.find(b" ") if b" " in after else len(after)
@@ -324,7 +323,7 @@ def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
 
 
 def decode_mixed(data: bytes, encoding: str) -> str:
-    """Decode as UTF-8, and the bytes that are not valid UTF-8 in another encoding."""
+    """Decode valid UTF-8 as UTF-8, and all other bytes in `encoding`."""
     parts = []
     start = 0
     for match in _UTF8_WORD.finditer(data):

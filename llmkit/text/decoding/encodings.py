@@ -7,8 +7,8 @@ encoding, a DataError shows a line in both. One broken byte in a UTF-8 file is a
 turns the file into Latin-1.
 
 A legacy encoding is a guess: the receipt names it with a line of text, and `read.encoding` overrides it. Later chunks
-are compared with the guess: where encodings that agreed so far differ, the more probable one is chosen. Knows nothing
-of formats and documents.
+are compared with the guess: where encodings that gave the same text so far differ, the more probable one is chosen.
+Knows nothing of formats and documents.
 """
 
 import codecs
@@ -44,9 +44,9 @@ CHUNK_BYTES = 1 << 20
 
 
 _ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
-"""Bytes that are ASCII and, read as UTF-16, 32 rare Chinese characters."""
+"""ASCII bytes that UTF-16 decodes to 32 rare Chinese characters."""
 _EXTENDED_WINDOW = 1 << 22
-"""Bytes that are read before the encoding counts as unclear, if the first window is not enough."""
+"""Number of bytes to read before the encoding counts as unclear, if the first window does not decide it."""
 
 
 class EncodingRecord(Protocol):
@@ -120,7 +120,7 @@ class TextStream:
         yield from self._decode(head, offset)
 
     def record(self, source: EncodingRecord) -> None:
-        """Write the encoding, its example and what was noticed to the record of the source."""
+        """Write the encoding, its example and the notes to the record of the source."""
         source.encoding, source.example = self.encoding, self.example
         source.notes.update(self._notes)
         if self._n_replacements:
@@ -128,7 +128,7 @@ class TextStream:
             source.notes[what] = f"{self._n_replacements:,} of them"
 
     def _detect(self, head: bytes, offset: int) -> bytes:
-        """Choose the encoding by the window from the first non-ASCII byte; returns `head` with the bytes read."""
+        """Choose the encoding by the window at the first non-ASCII byte; returns `head` and the bytes read."""
         start = find_high(head)
         start = max(head.rfind(b"\n", 0, start), head.rfind(b" ", 0, start)) + 1  # the beginning of its word
         n_bytes = WINDOW_BYTES
@@ -136,7 +136,7 @@ class TextStream:
             if len(head) - start < n_bytes:
                 head += _read_at_least(self._file, n_bytes - len(head) + start)
             complete = len(head) - start < n_bytes
-            # Words before the window belong to it, as they tell the language.
+            # The window includes the words before it, because they indicate the language.
             window = head[max(0, start - WINDOW_BYTES) : start + n_bytes]
             guess = detect_legacy(window, complete=complete)
             if guess.rival is None or complete or n_bytes >= _EXTENDED_WINDOW:
@@ -195,8 +195,9 @@ class TextStream:
             reject_binary(chunk, n_fed, self.encoding, self._path)
 
     def _compare(self, chunk: bytes, offset: int) -> bool:
-        """Whether the guess changes to another encoding that gave the same text so far. DataError if the chunk has
-        words of UTF-8, or does not tell which of these encodings it is in."""
+        """Return whether the guess changes to another encoding that gave the same text so far. Raises DataError if the
+        chunk has UTF-8 words, or does not show which of the encodings is right.
+        """
         change = find_change(chunk, self.encoding)
         if change and "utf-8" not in detect_legacy(chunk[change[0] :][: WINDOW_BYTES // 4], complete=False).encodings:
             raise self._change_error(chunk, offset, *change)
@@ -214,7 +215,7 @@ class TextStream:
         return self.encoding != before
 
     def _check_named(self, chunk: bytes) -> None:
-        """Note that the encoding that the user named makes unlikely text of the first non-ASCII chunk."""
+        """Add a note if the first non-ASCII chunk is unlikely text in the encoding that the user named."""
         if codecs.lookup(self.encoding).name in UNICODE or not is_valid(chunk, self.encoding):
             return
         start = max(0, find_high(chunk) - 1000)
@@ -229,7 +230,7 @@ class TextStream:
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
-        """Path, line and offset of a byte, for messages; the chunk begins at `offset`."""
+        """Return path, line and offset of a byte, for messages; the chunk begins at `offset`."""
         line = self._n_lines + chunk.count(b"\n", 0, position) + 1
         return f"{self._path}, line {line}, byte {offset + position}"
 
@@ -272,7 +273,7 @@ class TextStream:
         )
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
-        """The error for a byte that is a control character in the guessed legacy encoding."""
+        """Return the error for a byte that is a control character in the guessed legacy encoding."""
         controls = (
             n
             for n, byte in enumerate(chunk)

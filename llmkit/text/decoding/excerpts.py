@@ -1,4 +1,4 @@
-"""Lines of undecoded or decoded text to show in messages and receipts."""
+"""Choose lines of text, undecoded or decoded, to show in messages and receipts."""
 
 import re
 
@@ -7,13 +7,13 @@ EXAMPLE_CHARS = 60
 
 
 def find_example(text: str) -> str:
-    """The first line with a non-ASCII character, shortened."""
+    """Return the first line with a non-ASCII character, shortened."""
     found = _NON_ASCII_LINE.search(text)
     return shorten(found[0]) if found else ""
 
 
 def shorten(text: str) -> str:
-    """The part of a line around its first non-ASCII character."""
+    """Return the part of a line around its first non-ASCII character."""
     text = " ".join(text.split())
     first = next((n for n, char in enumerate(text) if ord(char) > 127), 0)
     start = max(0, first - EXAMPLE_CHARS // 2) if len(text) > EXAMPLE_CHARS else 0
@@ -21,14 +21,14 @@ def shorten(text: str) -> str:
 
 
 def line_at(data: bytes, position: int) -> bytes:
-    """The line around a position, at most 200 bytes on each side."""
+    """Return the line around a position, at most 200 bytes on each side."""
     start = max(data.rfind(b"\n", 0, position) + 1, position - 200)
     end = data.find(b"\n", position)
     return data[start : min(len(data) if end < 0 else end, position + 200)]
 
 
 def find_difference(data: bytes, first: str, second: str) -> tuple[int, bytes]:
-    """Position and bytes of the line in which the most characters differ between two encodings."""
+    """Return the position and bytes of the line in which the most characters differ between two encodings."""
     position, best = 0, (-1, 0, b"")
     for line in data.splitlines(keepends=True):
         if not line.isascii():
@@ -39,7 +39,7 @@ def find_difference(data: bytes, first: str, second: str) -> tuple[int, bytes]:
 
 
 def find_high(head: bytes) -> int:
-    """Offset of the first non-ASCII byte; decoding is ten times as fast as a regular expression."""
+    """Return the offset of the first non-ASCII byte; decoding is ten times as fast as a regular expression."""
     try:
         head.decode("ascii")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Folded letters and their scripts, and the table of letter pairs by language (letter_pairs.npz).
+"""Fold letters, find their scripts, and load the table of letter pairs by language (letter_pairs.npz).
 
 docs/make_letter_pairs.py builds the table and documents its sources.
 """
@@ -22,7 +22,7 @@ _RANGES = (
     ("hebrew", 0x5F0, 0x5F2), ("arabic", 0x621, 0x652), ("arabic", 0x66E, 0x6D3), ("thai", 0xE01, 0xE3A),
     ("thai", 0xE40, 0xE4E),
 )  # fmt: skip
-# Letters that older encodings lack and replace, and the two ways to write the Romanian ones.
+# Letters that older encodings replace by others, including the two ways to write some Romanian letters.
 _SAME = str.maketrans("șțیىکςİΐΰ", "şţييكσiιυ")
 # Words are assigned to a script without regard to accents; these are the rates of unseen pairs.
 _UNSEEN = 0.02
@@ -35,7 +35,7 @@ def fold(char: str) -> str:
 
 
 def script_of(char: str) -> str:
-    """The script of a letter; empty for other characters and for Chinese, Japanese and Korean."""
+    """Return the script of a letter; empty for other characters and for Chinese, Japanese and Korean."""
     code = ord(char)
     return next((script for script, first, last in _RANGES if first <= code <= last), "")
 

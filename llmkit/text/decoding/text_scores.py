@@ -58,7 +58,7 @@ _VOICED_KANA = [ord(char) for char in "ｳｶｷｸｹｺｻｼｽｾｿﾀﾁ�
 
 @cache
 def _load_costs() -> tuple[Any, Any, Any, Any]:
-    """(costs of single characters, costs between letters, costs next to a letter, upper-case mask)."""
+    """Return (costs of single characters, costs between letters, costs next to a letter, upper-case mask)."""
     costs, between, beside = np.full(0x10000, -12.0, np.float32), np.zeros(0x10000), np.zeros(0x10000)
     costs[:0x80] = -5.0
     costs[0x80:0xA0] = -25.0
@@ -98,7 +98,7 @@ class TextScore:
 
 
 def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> list[TextScore]:
-    """Return the scores of the texts; a language outside of `languages`, the expected ones, costs 4 nats."""
+    """Return the scores of the texts; a language that is not in `languages`, the expected languages, costs 4 nats."""
     tables = load_letters()
     chars = [np.frombuffer(f"\n{text}\n".encode("utf-32-le", "surrogatepass"), "<u4") for text in texts]
     document = np.repeat(np.arange(len(texts)), [len(each) for each in chars])
@@ -137,7 +137,7 @@ def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> li
 
 
 def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
-    """Cost of each symbol, and for letters the costs of case and of mixed scripts."""
+    """Return the cost of each symbol, and for letters the costs of case and of mixed scripts."""
     costs, between, beside, is_upper = _load_costs()
     is_letter = script >= 0
     after, before = np.roll(is_letter, 1), np.roll(is_letter, -1)  # the texts begin and end with line feeds
@@ -165,7 +165,7 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
 def _score_words(
     number: int, places: Any, script: Any, letter: Any, document: Any, n_documents: int, log_p: Any
 ) -> Any:
-    """The scores of the words of one script in each language, of shape (languages, documents)."""
+    """Return the scores of the words of one script in each language, of shape (languages, documents)."""
     previous = np.where(script[places - 1] == number, letter[places - 1], 0)
     is_last = script[places + 1] != number
     starts = np.flatnonzero(previous == 0)

@@ -1,6 +1,6 @@
 """Detect Unicode encodings without a byte order mark, encodings that switch character sets, and binary data.
 
-These have bytes of ASCII only, or NULs, so the scores of encoding_detection.py do not apply to their bytes.
+Such data has only ASCII bytes, or NULs, so the scores of encoding_detection.py do not apply to it.
 
 Knows nothing of streams.
 """
@@ -74,7 +74,7 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """Fraction of common Chinese characters in the non-ASCII ones; 0 if the bytes are invalid in this encoding."""
+    """Return the share of common Chinese among non-ASCII characters; 0 if the bytes are invalid in the encoding."""
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:
@@ -88,11 +88,11 @@ def _share_of_common(window: bytes, encoding: str) -> float:
 
 
 def detect_escapes(data: bytes) -> str:
-    """The encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
+    """Return the encoding of ASCII bytes that switch character sets by escape sequences; empty if there are none."""
     if b"\x1b$" in data:
         return next((name for name in _ESCAPES if is_valid(data, name)), "")
-    # HZ writes GB 2312 between ~{ and ~}, UTF-7 other characters between + and -, which stand in code too: the decoded
-    # text must be likelier.
+    # HZ writes GB 2312 between ~{ and ~}, and UTF-7 writes non-ASCII characters between + and -. Source code contains
+    # these marks too, so the decoded text must be more likely than the ASCII text.
     if b"~{" in data and b"~}" in data and is_valid(data, "hz"):
         return _prefer_to_ascii("hz", data, data.index(b"~{"))
     if b"+" in data and (found := _UTF7_CHAR.search(data)) and is_valid(data, "utf-7"):
@@ -101,7 +101,7 @@ def detect_escapes(data: bytes) -> str:
 
 
 def _prefer_to_ascii(encoding: str, data: bytes, position: int) -> str:
-    """The encoding, if the bytes around the position are likelier text in it than in ASCII; otherwise empty."""
+    """Return the encoding if the bytes around the position are more likely text in it than in ASCII; else empty."""
     start = data.rfind(b" ", 0, max(0, position - 1000)) + 1
     sample = data[start : start + 6000]
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)

@@ -1,7 +1,7 @@
-"""The members of .zip and .tar archives, with bounds on their number and size.
+"""Read the members of .zip and .tar archives, with bounds on their number and size.
 
-Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text; so is a
-.tar without its closing blocks.
+Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text. A .tar
+without its closing blocks counts as truncated.
 
 Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
 """
@@ -41,7 +41,7 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
 
 def read_mimetype(archive: zipfile.ZipFile) -> bytes:
-    """The member `mimetype` of an EPUB or OpenDocument file; empty if there is none that can be read."""
+    """Return the member `mimetype` of an EPUB or OpenDocument file; empty if it is missing or cannot be read."""
     try:
         with open_member(archive, archive.getinfo("mimetype")) as member:
             return member.read(200)
@@ -64,7 +64,7 @@ def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """One member of a .tar; read its `file` before iterating on."""
+    """One member of a .tar; read its `file` before requesting the next member."""
 
     name: str
     member_type: str
@@ -133,7 +133,7 @@ def _read_block(file: BinaryIO, *, may_end: bool = False) -> bytes:
 
 
 def _parse_header(block: bytes) -> int:
-    """The size field of a header; raises ReadError if the checksum is wrong."""
+    """Return the size field of a header; raises ReadError if the checksum is wrong."""
     try:
         wanted = int(block[148:156].strip(b" \0"), 8)
     except ValueError:
@@ -168,7 +168,7 @@ def _own_name(block: bytes) -> bytes:
 
 
 def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Records `length key=value\\n`."""
+    """Yield (key, value) of the records `length key=value\\n`."""
     while data.strip(b"\0"):
         digits, space, _ = data[:20].partition(b" ")
         length = int(digits) if digits.isdigit() else 0

@@ -55,7 +55,7 @@ _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
 def html_to_text(page: str) -> str:
-    """The text of an HTML or XHTML page."""
+    """Return the text of an HTML or XHTML page."""
     from selectolax.lexbor import LexborHTMLParser
 
     page = _MARKERS.sub("", page)
@@ -94,14 +94,14 @@ def html_to_text(page: str) -> str:
 
 
 def _end_lines(match: re.Match[str]) -> str:
-    """A line end or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
+    """Return a line end or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
     run = match[0].replace(" ", "")
     on_empty_line = run.count(_BREAK) - run.startswith(_BREAK)
     return "\n\n" if on_empty_line or _PARAGRAPH in run else "\n"
 
 
 def _remove_hidden(body: Any) -> None:
-    """Remove elements that are not shown. The body stays: scripts of many pages show it once they have run."""
+    """Remove elements that are not shown, except the body: on many pages, a script shows it."""
     # Children come first, as an element must not be used once its parent was removed.
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes
@@ -115,9 +115,9 @@ def _is_hidden_style(style: str) -> bool:
 
 
 def _resolve_scripts(body: Any) -> None:
-    """Remove marks of footnotes and page numbers, and write other superscripts and subscripts as Unicode has them."""
+    """Remove footnote marks and page numbers, and convert other superscripts and subscripts to Unicode characters."""
     for node in reversed(body.css("[class],[role],[epub\\:type]")):
-        # The text is read last, as it may be that of the whole page.
+        # Read the text last, because it may be the text of the whole page.
         if any(map(_PAGE_NUMBER.search, _names(node))) and len((node.text() or "").strip()) <= _MAX_MARK:
             node.decompose()
     for node in reversed(body.css("a,sup,sub")):
@@ -133,14 +133,14 @@ def _resolve_scripts(body: Any) -> None:
 
 
 def _names(node: Any) -> list[str]:
-    """Names that describe the element: classes, id, role and type."""
+    """Return the names that describe the element: classes, id, role and type."""
     attributes = node.attributes
     names = (attributes.get("class") or "").split()
     return names + [name for key in ("id", "role", "epub:type", "rel") if (name := attributes.get(key))]
 
 
 def _is_note(node: Any) -> bool:
-    """Whether an element with a short mark refers to a footnote: by its names, or by the target of its link."""
+    """Whether an element with a short mark refers to a footnote, judged by its names or the target of its link."""
     if any(map(_NOTE_NAME.search, _names(node))):
         return True
     links = node.css("a[href]")

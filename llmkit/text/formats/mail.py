@@ -1,8 +1,8 @@
 """Read mailboxes (.mbox) and single messages (.eml): one document per message, without headers and attachments.
 
-Of alternative bodies the plain text is used, or the HTML if there is none; several parts are joined. A message begins
-with a line `From ` after a blank line, as in mboxrd, and `>From ` in its text is read as `From `. Messages without text
-are skipped and counted.
+If a message has alternative bodies, the plain text is used, or else the HTML; several parts are joined. A message
+begins with a line `From ` after a blank line, as in mboxrd, and `>From ` in its text is read as `From `. Messages
+without text are skipped and counted.
 """
 
 import email.errors
@@ -28,7 +28,7 @@ _MAX_DEPTH = 20
 
 
 def read_mbox(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The messages of a mailbox."""
+    """Yield the messages of a mailbox."""
     with entry.open(source) as file:
         for index, message in enumerate(_split_messages(file, source, entry.path)):
             if message is not None:
@@ -36,7 +36,7 @@ def read_mbox(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_eml(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The text of one message."""
+    """Yield the text of one message."""
     with entry.open(source) as file:
         message = file.read(MAX_MESSAGE_BYTES + 1)
     if len(message) > MAX_MESSAGE_BYTES:
@@ -46,7 +46,7 @@ def read_eml(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _split_messages(file: BinaryIO, source: Source, path: str) -> Iterator[bytes | None]:
-    """The messages without their `From ` lines; None for one that is too large."""
+    """Yield the messages without their `From ` lines; None for a message that is too large."""
     lines: list[bytes] = []
     n_bytes, is_blank, has_begun, is_too_large = 0, True, False, False
     while line := file.readline(1 << 20):
@@ -87,7 +87,7 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
 
 
 def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
-    """The text parts that are not attachments; of alternatives the first plain one, or else the first."""
+    """Return the text parts except attachments; among alternatives, the first plain-text part or else the first."""
     if depth > _MAX_DEPTH or message.get_content_disposition() == "attachment":
         return []
     if not message.is_multipart():

@@ -32,7 +32,7 @@ _DECLARED = re.compile(
 )
 _MAX_MEMBER_BYTES = 256_000_000
 _MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
-_MAX_ATTRIBUTES = 10_000  # the same for their number
+_MAX_ATTRIBUTES = 10_000  # parsing time is also quadratic in the number of attributes
 _LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000}[^<>]*")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
@@ -40,7 +40,7 @@ _OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody
 
 
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of a .html file."""
+    """Yield the text of a .html file as one document."""
     with entry.open(source) as file:
         page, source.encoding = decode_page(file, read.encoding, entry.path, source)
     check_depth(page, entry.path)
@@ -51,7 +51,7 @@ def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of an .epub file."""
+    """Yield the text of an .epub file as one document."""
     with entry.open_seekable(source) as file:
         chapters = _read_chapters(file, entry.path)
         yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
@@ -75,9 +75,9 @@ def check_depth(page: str, path: str) -> None:
 
 
 def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
-    """The page's text and encoding: that of a byte order mark, else UTF-8 if valid, else what the page declares.
+    """Return the page's text and encoding: by the byte order mark, else UTF-8 if valid, else as the page declares.
 
-    `source` gets notes: an encoding that the page declares wrongly, or that the user named and is unlikely.
+    `source` gets a note if the page declares a wrong encoding, or if the encoding that the user named is unlikely.
     """
     raw, name = file.read(), ""
     if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
@@ -129,7 +129,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
 
 
 def _find_encrypted(archive: zipfile.ZipFile, path: str) -> set[str]:
-    """The members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
+    """Return the members that META-INF/encryption.xml lists; in a book without DRM these may be its fonts."""
     if "META-INF/encryption.xml" not in archive.namelist():
         return set()
     nodes = _parse_xml(archive, "META-INF/encryption.xml", path).iter()

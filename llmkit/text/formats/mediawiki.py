@@ -64,7 +64,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 # Comments, templates, references and links of a simple form are resolved before parsing, which takes most of the time.
-# A noncharacter takes their place, so that the marks before and behind them do not become one.
+# A noncharacter replaces each, so that the marks before and after it are not joined.
 _PLACE, _LINK = "\ufdd0", "\ufdd1"
 _MAX_NESTED = 10
 _PLACES = str.maketrans(dict.fromkeys((_PLACE, _LINK)))
@@ -121,11 +121,11 @@ class _Pages:
     def _take_page(self) -> None:
         page, self._page = self._page, {}
         if page.get("ns", "0") != "0":
-            self._source.skipped["page that is no article"] += 1
+            self._source.skipped["page that is not an article"] += 1
         elif "redirect" in page:
             self._source.skipped["redirect"] += 1
         elif page.get("model", "wikitext") != "wikitext":
-            self._source.skipped["page that is no wikitext"] += 1
+            self._source.skipped["page that is not wikitext"] += 1
         elif len(page.get("text", "")) >= MAX_PAGE_CHARS:
             self._source.skip("page longer than MediaWiki allows", f"{self._path}, {page.get('title', '')}")
         else:
@@ -133,7 +133,7 @@ class _Pages:
 
 
 def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The articles of a dump."""
+    """Yield the articles of a dump."""
     try:
         import mwparserfromhell
     except ImportError:
@@ -158,7 +158,7 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def to_text(markup: str, dropped: set[str], parser: Any) -> str:
-    """The text of a page; links into the namespaces in `dropped`, lower case, are left out."""
+    """Return the text of a page without links into the namespaces in `dropped`, which are in lower case."""
     code = parser.parse(_remove_simple(markup), skip_style_tags=True)
     text = "".join(_render(code, dropped, parser.nodes)).translate(_PLACES)
     text = _TABLE_REST.sub("", _QUOTES.sub("", _MAGIC_WORD.sub("", text)))
@@ -168,8 +168,9 @@ def to_text(markup: str, dropped: set[str], parser: Any) -> str:
 
 
 def _remove_simple(markup: str) -> str:
-    """The markup without its comments, templates and references, and with the text of its links in their place, except
-    for those that need the parser."""
+    """Remove comments, templates and references from the markup, and replace links by their text, except those that
+    need the parser.
+    """
     if _PLACE in markup or _LINK in markup:
         markup = markup.translate(_PLACES)
     if _VERBATIM.search(markup):
@@ -185,7 +186,7 @@ def _remove_simple(markup: str) -> str:
 
 
 def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
-    """The visible text of the nodes of parsed markup."""
+    """Yield the visible text of the nodes of parsed markup."""
     for node in code.nodes if code is not None else ():
         if isinstance(node, nodes.Text):
             yield str(node.value)

@@ -149,12 +149,12 @@ class _OpenDocument:
 
 
 def read_docx(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of a .docx file."""
+    """Yield the text of a .docx file as one document."""
     yield from _read(entry, source, read, _word_text)
 
 
 def read_odt(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of an .odt file."""
+    """Yield the text of an .odt file as one document."""
     yield from _read(entry, source, read, _open_document_text)
 
 

@@ -1,9 +1,8 @@
 """Read the text layer of .pdf files with pypdf (extra: documents), one document per file.
 
-Pages are joined by a line end, so that a sentence may continue on the next page. Lines are those of the page:
-words hyphenated at a line end stay hyphenated, and page numbers and running titles stay in the text. Raises DataError
-for a file of images without text, which needs OCR, and for a file with a password; single pages without text are
-counted.
+Pages are joined by a line end, so that a sentence may continue on the next page. Lines end as on the page: words
+hyphenated at a line end stay hyphenated, and page numbers and running titles stay in the text. Raises DataError for a
+file of images without text, which needs OCR, and for a file with a password; single pages without text are counted.
 """
 
 import logging
@@ -21,7 +20,7 @@ MAX_PAGES = 100_000
 
 
 def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of a .pdf file."""
+    """Yield the text of a .pdf file as one document."""
     try:
         import pypdf
     except ImportError:
@@ -49,7 +48,7 @@ def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _read_pages(reader: Any, n_pages: int, source: Source, path: str) -> Iterator[str]:
-    """The texts of the pages that have one."""
+    """Yield the texts of the pages that have text."""
     for number in range(n_pages):
         with _translate(f"{path}, page {number + 1}"):
             text = str(reader.pages[number].extract_text())

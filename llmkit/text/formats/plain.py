@@ -14,7 +14,7 @@ from llmkit.text.sources import Entry, Source
 
 
 def read_plain(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a .txt or .md file."""
+    """Yield the documents of a .txt or .md file."""
     with entry.open(source) as file:
         stream = TextStream(file, read.encoding, entry.path)
         if read.documents == "file":

@@ -2,7 +2,7 @@
 
 Characters are decoded by the code page of their font, so Chinese, Japanese and Cyrillic text is right, and surrogate
 pairs of `\\u` are joined. Paragraphs are separated by a blank line, cells by tabs; footnotes come at the end. Not read:
-page headers and footers, comments, hidden and deleted text, pictures, fields' codes, and the numbers of lists.
+page headers and footers, comments, hidden and deleted text, pictures, field codes, and the numbers of lists.
 """
 
 import codecs
@@ -295,7 +295,7 @@ def _find_codec(code_page: int) -> str:
 
 
 def _escape_utf8(data: bytes) -> bytes:
-    """The data with raw UTF-8, which some programs write against the specification, as `\\u`."""
+    """Return the data with raw UTF-8 escaped as `\\u`; some programs write UTF-8 against the specification."""
     if data.isascii() or _EAST_ASIAN.search(data[:4096]):
         return data
     try:
@@ -312,7 +312,7 @@ def _escape_utf8(data: bytes) -> bytes:
 
 
 def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of an .rtf file."""
+    """Yield the text of an .rtf file as one document."""
     with entry.open(source) as file:
         data = _read_all(file, entry.path)
     reader = _Reader(_escape_utf8(data), entry.path)

@@ -99,7 +99,7 @@ _BINARY: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x80\x04\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
     (0, b"\x80\x05\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
 )
-# Formats that are text themselves, by a pattern at the beginning, after a byte order mark and white space.
+# Text formats, recognized by a pattern at the beginning, after an optional byte order mark and white space.
 _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
     (re.compile(rb"%PDF-\d"), Format("a PDF document", ".pdf")),
     (re.compile(rb"\{\\rtf\d?[\\\s{}]"), Format("a rich-text document", ".rtf")),
@@ -152,7 +152,7 @@ _OPEN_DOCUMENT: dict[bytes, Format] = {
 
 
 def detect_compression(head: bytes) -> str:
-    """`.gz`, `.bz2`, `.xz`, `.zst`, or nothing."""
+    """Return `.gz`, `.bz2`, `.xz`, `.zst`, or an empty string."""
     return next((ending for mark, ending in COMPRESSIONS if head.startswith(mark)), "")
 
 
@@ -180,7 +180,7 @@ def looks_like_html(head: bytes) -> bool:
 
 
 def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
-    """The format of a .zip archive, from the names of its members and the content of the member `mimetype`."""
+    """Return the format of a .zip archive, from the names of its members and the content of the member `mimetype`."""
     if found := _OPEN_DOCUMENT.get(mimetype.strip()):
         return found
     known = set(names)

@@ -1,4 +1,4 @@
-"""Compressed streams with a limit on the unpacked size, and streams that count or prefix the bytes of others.
+"""Unpack compressed streams with a limit on the size, and count or prefix the bytes of a stream.
 
 A truncated stream is an error, never a shorter text. A file that unpacks to more than MIN_BOUNDED_BYTES and to more
 than MAX_RATIO times its size is refused as a decompression bomb.
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 MAX_RATIO = 200
-"""Natural text has a ratio of 3 to 10; one line of 80 characters, repeated, about 100 with gzip."""
+"""Maximum compression ratio. Natural text has 3 to 10; a repeated line of 80 characters has about 100 with gzip."""
 MIN_BOUNDED_BYTES = 1 << 29
 _MAX_XZ_MEMORY = 1 << 28
 """Decoder memory in bytes; `xz -9` needs 65 MB, a hostile header may request 4 GB."""
@@ -30,7 +30,7 @@ class Bomb(OSError):  # noqa: N818 - a decompression bomb
 
 @contextmanager
 def unpack(file: io.BufferedReader, packing: str, n_packed: Callable[[], int]) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a compressed file; `n_packed` returns the number of bytes read from `file` so far."""
+    """Open the unpacked bytes of a compressed file; `n_packed` returns the number of bytes read from `file` so far."""
     if packing == ".gz":
         with gzip.GzipFile(fileobj=file) as unpacked:
             yield _bounded(cast(BinaryIO, unpacked), n_packed)
@@ -103,7 +103,7 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
     def _start_next(self) -> bool:
-        """Begin the next stream; False at the end of the file."""
+        """Begin the next stream; returns False at the end of the file."""
         rest = self._stream.unused_data
         while not (rest := rest.lstrip(b"\0")):  # padding
             if not (rest := self._file.read(_READ_BYTES)):
@@ -113,7 +113,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
-    """Up to `n_bytes` unpacked from the beginning of a compressed file; empty if it is damaged."""
+    """Return up to `n_bytes` unpacked from the beginning of a compressed file; empty if it is damaged."""
     try:
         if packing == ".gz":
             return zlib.decompressobj(31).decompress(head, n_bytes)
@@ -129,7 +129,7 @@ def unpack_head(head: bytes, packing: str, n_bytes: int) -> bytes:
 
 
 def read_head(file: BinaryIO, n_bytes: int) -> bytes:
-    """Up to `n_bytes`; one read of a pipe may return fewer."""
+    """Return up to `n_bytes`; one read of a pipe may return fewer."""
     head = b""
     while len(head) < n_bytes and (more := file.read(n_bytes - len(head))):
         head += more
@@ -137,7 +137,7 @@ def read_head(file: BinaryIO, n_bytes: int) -> bytes:
 
 
 class Rejoined(io.RawIOBase):
-    """A file with bytes in front of it that were already read from it."""
+    """Puts bytes that were already read from a file back in front of it."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
         self._head = head

@@ -1,7 +1,8 @@
 """Read subtitles, .srt (SubRip) and .vtt (WebVTT), as the visible lines, without times, numbers, tags and notes.
 
 A file is one document; lines of subtitles stay lines. Rolling captions, as YouTube writes them with a time for each
-word, repeat every line until it leaves the screen; in these a line that equals the previous one is dropped and counted.
+word, repeat every line until it leaves the screen; in rolling captions, a line that equals the previous one is dropped
+and counted.
 """
 
 import html
@@ -22,7 +23,7 @@ _BLOCK = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")
 
 
 def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """One document of a .srt or .vtt file; a file without any time is read as plain text."""
+    """Yield the text of a .srt or .vtt file as one document; a file without any time is read as plain text."""
     with entry.open(source) as file:
         stream = TextStream(file, read.encoding, entry.path)
         lines = split_lines(unify_line_ends(stream), entry.path)
@@ -32,7 +33,7 @@ def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Documen
 
 
 def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[str]:
-    """The visible lines, without those that rolling captions repeat."""
+    """Yield the visible lines, without those that rolling captions repeat."""
     is_rolling, before = False, ""
     for line in _find_visible(lines, is_vtt):
         is_rolling = is_rolling or (is_vtt and _WORD_TIME.search(line) is not None)
@@ -46,7 +47,9 @@ def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[
 
 
 def _find_visible(lines: Iterable[str], is_vtt: bool) -> Iterator[str]:
-    """The lines of cues. The line before a time is a number or a name; a block without a time is a note or a header."""
+    """Yield the lines of cues. The line before a time is a number or a name; a block without a time is a note or a
+    header.
+    """
     block: list[str] = []
     for line in lines:
         if line.strip():

@@ -46,7 +46,7 @@ class Record:
 
 
 def read_warc(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """The documents of a .warc, .wet or .wat file."""
+    """Yield the documents of a .warc, .wet or .wat file."""
     with entry.open(source) as file:
         for index, record in enumerate(read_records(file, source, entry.path)):
             where = f"{entry.path}, record {index + 1}"
@@ -65,7 +65,7 @@ def read_warc(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
-    """Yield the records of an unpacked file; those of more than MAX_RECORD_BYTES are skipped and counted.
+    """Yield the records of an unpacked file; records of more than MAX_RECORD_BYTES are skipped and counted.
 
     Raises:
         DataError: a record does not begin with a WARC header, or its header is invalid.

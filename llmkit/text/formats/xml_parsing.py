@@ -17,13 +17,13 @@ class XmlTarget(Protocol):
     """Receives the events; names have no namespace."""
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
-        """The start tag of an element; attributes by name without namespace."""
+        """Handle the start tag of an element; `attributes` have names without namespace."""
 
     def end(self, name: str) -> None:
-        """The end tag."""
+        """Handle the end tag of an element."""
 
     def data(self, text: str) -> None:
-        """Characters inside the innermost element; one text may arrive in several calls."""
+        """Handle characters inside the innermost element; one text may arrive in several calls."""
 
 
 def parse_xml(file: BinaryIO, target: XmlTarget, path: str) -> Iterator[None]:

@@ -50,9 +50,9 @@ RUSSIAN = (
     r"гг|вв|ул|пл|просп|пер|корп|кв|стр|см|ср|рис|табл|гл|тт|проф|акад|доц|им|напр|гр|тов|гос|св|оз|обл|пос|дер|изд|"
     r"ред|сост|англ|нем|прим|тел|руб|коп|тыс|млн|млрд|долл|чел|ок|др|пр|вул|бул|див"
 )
-"""Before a common first word these may end a sentence: в 1999 гг. Он уехал."""
+"""Abbreviations that may end a sentence if a common first word follows: в 1999 гг. Он уехал."""
 RUSSIAN_ET_CETERA = re.compile(r"\b[Ии] (?:т\. ?[дп]|др|пр)\Z")
-"""Before a capital letter these end a sentence."""
+"""Abbreviations that end a sentence if a capital letter follows."""
 RUSSIAN_FIRST_WORDS = (
     r"Он|Она|Оно|Они|Это|Этот|Эта|Эти|Но|И|А|В|Во|На|По|С|Со|У|За|К|Ко|О|Об|От|Из|До|При|Для|Без|Я|Мы|Вы|Ты|Его|Её|Ее|"
     r"Их|Как|Когда|Если|Что|Чтобы|Где|Там|Тогда|Так|Потом|После|Затем|Теперь|Сейчас|Все|Всё|Весь|Вся|Кто|Не|Ни|Да|Нет|"
@@ -92,4 +92,4 @@ def is_urdu_initial(text: str, start: int, dot: int) -> bool:
 
 
 JAPANESE_QUOTATIVE = re.compile(r"と(?!て|にか|ころ|りあ|うと|きど|もか|もあ|もだ|ても)|って|を|などと|なんて|という")
-"""What follows 」 where the sentence goes on: 「はい。」と言った."""
+"""Text that follows 」 if the sentence continues: 「はい。」と言った."""

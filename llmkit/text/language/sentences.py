@@ -3,9 +3,9 @@
 The white space between two sentences belongs to the second, so a sentence ends right after its final mark and closing
 quotes. A blank line always ends a sentence; a single line end never does, because English books are hard-wrapped. A
 Latin mark ends a sentence only before white space and a character that can begin a sentence. Chinese marks, danda,
-Arabic marks and all others of sentence_marks.py always end one. As in other Chinese splitters, 。” ends a sentence even
-if the speaker continues, and so does ；. Thai and Lao have no marks: line ends are boundaries, and so are spaces after
-a long enough run (thai_sentences.py).
+Arabic marks and all other marks of sentence_marks.py always end a sentence. As in other Chinese splitters, 。” ends a
+sentence even if the speaker continues, and so does ；. Thai and Lao have no marks: line ends are boundaries, and so are
+spaces after a long enough run (thai_sentences.py).
 
 Limits: “Stop!” Holmes said. is two sentences. An abbreviation that may also end a sentence does so only before a
 common first word, so "in the U.S. Congress" is not split: unclear cases are not split.
@@ -78,7 +78,7 @@ _WORD_START = re.compile(r"""(?<!\S)["'“‘«(\[¿¡]*+[^\W\d_]""")
 
 
 def find_sentence_ends(text: str) -> NDArray[np.int64]:
-    """Offsets in characters where the sentences of `text` end: ascending, the last is len(text); empty for "".
+    """Return the character offsets where the sentences of `text` end, ascending up to len(text); empty for "".
 
     No sentence is longer than MAX_SENTENCE_CHARS. Every sentence has a letter or digit, except paragraphs without any
     ("* * *") and pieces of sentences that were too long.
@@ -109,7 +109,7 @@ def _capitalize(match: re.Match[str]) -> str:
 
 
 def _find_paragraph_ends(text: str) -> Iterator[int]:
-    """The end of the text before each blank line, without white space; then len(text)."""
+    """Yield the end of the text before each blank line, without white space, and finally len(text)."""
     start = 0
     for blank in _BLANK_LINE.finditer(text):
         stop = start + len(text[start : blank.start()].rstrip())
@@ -198,7 +198,7 @@ def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
 
 
 def _abbreviates_uncased(text: str, start: int, dot: int) -> bool:
-    """As `_abbreviates`, for a word of a script without capitals, in which vowel signs are part of the word."""
+    """Like `_abbreviates`, for a word of a script without capitals; vowel signs are part of the word."""
     if dot - start < 24 and _LABEL.fullmatch(text, start, dot):
         return True
     found = _LAST_UNCASED_WORD.search(text, max(start, dot - 16), dot)
@@ -213,7 +213,7 @@ def _abbreviates_uncased(text: str, start: int, dot: int) -> bool:
 
 
 def _cut_long(text: str, start: int, end: int) -> Iterator[int]:
-    """Ends of the pieces of one sentence: a too long one is cut at pauses, or inside a word if it has no pauses."""
+    """Yield the ends of the pieces of a sentence. A long sentence is cut at pauses, or inside a word if it has none."""
     while end - start > MAX_SENTENCE_CHARS:
         stop = start + MAX_SENTENCE_CHARS
         found = next((cut for pause in _PAUSES if (cut := pause.match(text, start, stop + 1))), None)

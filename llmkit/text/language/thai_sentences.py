@@ -1,4 +1,4 @@
-"""Sentence boundaries of Thai and Lao, which have no final mark: at line ends and at some of the spaces.
+"""Find sentence boundaries of Thai and Lao, which have no final mark, at line ends and some spaces.
 
 Thai writes a space between sentences, but also between clauses, around numbers and after ๆ. A space is a boundary if
 both neighbours are letters, both runs are long enough, and the words around it do not join them ("because", "which").
@@ -10,7 +10,9 @@ Limits: the lists of words are short, and two sentences without a space between 
 import re
 
 MIN_CHARS = 22
-"""Shorter runs of text are clauses. A run after a final particle or before a starting word may be shorter."""
+"""Minimum length of a sentence; shorter runs of text are clauses. A run after a final particle or before a starting
+word may be shorter.
+"""
 
 MAX_CLAUSE = 200
 """A longer run that begins with "when" or "if" counts as a sentence."""
@@ -30,7 +32,7 @@ _ENDS = re.compile("(?:ครับ|ค่ะ|คะ|นะ|จ้ะ|จ๊ะ|
 
 
 def cut_thai(text: str, start: int, ends: list[int]) -> list[int]:
-    """`ends` of the sentences from `start` on, with additional ends at gaps inside Thai and Lao sentences."""
+    """Return the sentence `ends` from `start` on, with additional ends at gaps inside Thai and Lao sentences."""
     if not _THAI.search(text, start, ends[-1]):
         return ends
     cuts: list[int] = []

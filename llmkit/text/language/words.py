@@ -45,7 +45,7 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
 
 def _count_separated(scan: TextScan) -> int:
-    """Number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
+    """Return the number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
     data = scan.utf8
     for space in scan.others & _SPACES:
         data = data.replace(space.encode(), b" ")
@@ -80,7 +80,7 @@ def choose_segmenter(wanted: Literal["auto", "jieba", "characters"]) -> str:
 
 
 def chinese_mask(text: str) -> NDArray[np.bool_]:
-    """For each character, whether it is Chinese."""
+    """Return, for each character, whether it is Chinese."""
     found = np.zeros(len(text), bool)
     for run in _CHINESE.finditer(text):
         found[run.start() : run.end()] = True
@@ -88,7 +88,7 @@ def chinese_mask(text: str) -> NDArray[np.bool_]:
 
 
 def chinese_continuation_mask(text: str) -> NDArray[np.bool_]:
-    """For each character, whether it is Chinese and continues the word of the previous character."""
+    """Return, for each character, whether it is Chinese and continues the word of the previous character."""
     inside = np.zeros(len(text), bool)
     runs = list(_CHINESE.finditer(text))
     if not runs:

@@ -1,4 +1,4 @@
-"""Split .csv and .tsv text into records; a sample of the rows decides delimiter and quoting, never one line.
+"""Split .csv and .tsv text into records; a sample of the rows, never a single line, decides delimiter and quoting.
 
 Quotes work as in RFC 4180, with line ends inside quotes, or with backslashes before inner quotes. In .tsv a quote is an
 ordinary character (text/tab-separated-values) unless the sample shows quoted cells. A line `sep=;`, as Excel writes it,
@@ -19,7 +19,7 @@ from llmkit.text.records.column_names import KNOWN_NAMES
 from llmkit.text.records.fields import is_text
 
 DELIMITERS = (";", "\t", "|", ",")
-"""Between delimiters that fit equally well the first is chosen; the comma is last, as it is common inside a text."""
+"""If several delimiters fit equally well, the first is chosen; the comma is last because texts often contain commas."""
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|", "": "nothing"}
 _SAMPLE_LINES = 1000
 _SAMPLE_CHARS = 1 << 20
@@ -41,14 +41,14 @@ class Dialect:
     """Empty: each record is one cell."""
     is_quoted: bool = True
     escape: str | None = None
-    """The character before a quote inside of quotes; None: it is doubled."""
+    """The escape character of a quote inside quotes; None if such a quote is doubled."""
     skip_spaces: bool = False
     """Whether a space follows each delimiter."""
     n_skipped: int = 0
     """Lines before the first record: 1 for `sep=;`."""
 
     def describe(self) -> str:
-        """Delimiter and quoting in words, for messages."""
+        """Describe delimiter and quoting in words, for messages."""
         cells = f"{NAMES.get(self.delimiter, repr(self.delimiter))} between cells" if self.delimiter else "one column"
         is_usual = self.is_quoted == (self.delimiter != "\t")
         return cells + ("" if is_usual else " with quotes" if self.is_quoted else " without quotes")
@@ -81,7 +81,9 @@ def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -
 
 
 def _parse_quoted(lines: Iterator[str], dialect: Dialect, start: int) -> Iterator[Record]:
-    """Records with quotes. After a bad record, parsing continues at the line after the record's first line."""
+    """Yield the records of lines with quotes. After a bad record, parsing continues at the line after the record's
+    first line.
+    """
     csv.field_size_limit(MAX_ROW_CHARS)  # the default limit, 131,072, is less than a chapter
     waiting: deque[str] = deque()
     taken: list[str] = []
@@ -125,7 +127,7 @@ def _parse_quoted(lines: Iterator[str], dialect: Dialect, start: int) -> Iterato
 
 
 def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "auto") -> Dialect:
-    """The dialect of the first lines of a text, which may end inside a quoted cell."""
+    """Return the dialect of the first lines of a text, which may end inside a quoted cell."""
     n_skipped = 0
     if head and (named := _SEP_LINE.fullmatch(head[0].strip("\ufeff \r"))):
         n_skipped, head = 1, head[1:]
@@ -139,7 +141,7 @@ def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "
     fits = [_Fit(head, _decide_quotes(head, Dialect(mark, n_skipped=n_skipped), ending)) for mark in marks]
     tables = [fit for fit in fits if fit.n_cells > 1 and not fit.is_prose]
     good = [fit for fit in tables if fit.share >= _MIN_SHARE]
-    # Ragged rows are errors in a table. Texts with commas, each in a line of its own, are no table at all.
+    # Ragged rows are errors in a table, but lines of text with commas are not a table.
     ragged = [fit for fit in tables if (fit.share > 0.5 and not fit.names_one_column) or fit.n_known > 1]
     if not (found := good or ragged):
         return _decide_quotes(head, Dialect("", n_skipped=n_skipped), ending)
@@ -179,7 +181,7 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 
 def _decide_quotes(head: Sequence[str], dialect: Dialect, ending: str) -> Dialect:
-    """The dialect with the quoting that parses the sample without an error."""
+    """Return the dialect with the quoting that parses the sample without an error."""
     text = "\n".join(head)
     if dialect.delimiter not in ("", " ", "\t"):
         dialect = replace(dialect, skip_spaces=_always_spaced(text, dialect.delimiter))
@@ -205,7 +207,7 @@ def _count_bad(head: Sequence[str], dialect: Dialect) -> int:
 
 
 def _parse_sample(head: Sequence[str], dialect: Dialect) -> list[list[str] | str]:
-    """The records of a sample, which may end inside a quoted cell."""
+    """Return the records of a sample, which may end inside a quoted cell."""
     records: list[list[str] | str] = []
     for line, cells in parse_records(iter(head), dialect):
         if cells == _UNCLOSED and 2 * line > len(head) >= _SAMPLE_LINES // 2:

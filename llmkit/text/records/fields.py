@@ -1,8 +1,8 @@
 """Choose the field of a row that holds the text, and turn its value into a text.
 
 A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
-are joined by a line end. A column whose name equals the whole field is preferred. A path continues through lists, so
-that `paragraphs.text` is a list of texts.
+are joined by a line end. If a column has the complete field as its name, it is used. A path continues through lists, so
+`paragraphs.text` is a list of texts.
 
 A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
 `value`) is one text with a line `role: content` for each message.
@@ -81,7 +81,7 @@ def get_value(value: object, path: str) -> object:
 
 
 def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cells], where: str) -> Field:
-    """The wanted field, else a column with a well-known name, else the only column with texts in `rows`.
+    """Return the wanted field, else a column with a well-known name, else the only column with texts in `rows`.
 
     Numbers written as strings, as in CSV, are not texts. Raises DataError with a list of the columns.
     """
@@ -118,7 +118,9 @@ def _find_wanted(columns: Sequence[str], wanted: str, rows: Sequence[Cells], whe
 
 
 def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequence[Cells], where: str) -> DataError:
-    """The error of a table without a known name; `textual` are the columns with texts, the longest texts first."""
+    """Return the error of a table without a known name; `textual` are the columns with texts, the longest texts
+    first.
+    """
     nested = nested_names(rows)
     what = f"no column has a known name such as {', '.join(TEXT_NAMES[:3])}; found: {list_columns([*columns, *nested])}"
     example = shlex.quote(f"prepare.read.field={textual[0] if textual else 'NAME'}")
@@ -135,7 +137,7 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequenc
 
 
 def _show_example(rows: Iterable[Cells], paths: Sequence[str]) -> str:
-    """The beginning of the first text at the first path, for a hint."""
+    """Return the beginning of the first text at the first path, for a hint."""
     for row in rows if paths else ():
         value = get_value(row, paths[0])
         if isinstance(value, list):
@@ -146,7 +148,7 @@ def _show_example(rows: Iterable[Cells], paths: Sequence[str]) -> str:
 
 
 def nested_names(rows: Iterable[Cells]) -> list[str]:
-    """Paths to the texts inside objects in `rows`, the first rows."""
+    """Return the paths to texts inside objects; `rows` are the first rows."""
     found: dict[str, None] = {}
     for row in list(rows)[:10]:
         for column, value in row.items():
@@ -166,7 +168,7 @@ def _paths_below(value: object, path: str, depth: int) -> Iterator[str]:
 
 
 def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> DataError:
-    """The error for a column that the user named and that does not exist."""
+    """Return the error for a column that the user named and that does not exist."""
     return DataError(
         f"no column {wanted!r}; found: {list_columns(columns)}",
         where=where,
@@ -175,7 +177,7 @@ def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> Dat
 
 
 def list_columns(columns: Sequence[str]) -> str:
-    """The columns for an error message, shortened."""
+    """Return the columns for an error message, shortened."""
     return ", ".join(repr(column[:60]) for column in columns[:30]) + (", ..." if len(columns) > 30 else "") or "none"
 
 
@@ -204,7 +206,7 @@ def is_prose(value: object) -> bool:
 
 
 def count_chars(value: object) -> int:
-    """Characters of the texts in a value."""
+    """Count the characters of the texts in a value."""
     if isinstance(value, str):
         return len(value)
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
@@ -223,7 +225,9 @@ def are_messages(rows: Sequence[Cells]) -> bool:
 
 
 def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
-    """The keys of the role and the content. A message of tool calls may have no content, but some message has."""
+    """Return the keys of the role and the content. A message of tool calls may have no content, but some message
+    has.
+    """
     for role, content in _MESSAGE_KEYS:
         if all(isinstance(message, Mapping) and role in message for message in messages) and any(
             content in message  # type: ignore[operator]  # all are mappings
@@ -234,7 +238,8 @@ def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
 
 
 def to_texts(values: Sequence[object]) -> list[str]:
-    """The texts of a field: one for a string, one per element of a list, one per chat message; none if it is empty.
+    """Return the texts of a field: one for a string, one per element of a list, one per chat message; none if it is
+    empty.
 
     Raises:
         BadCell: a value is not a text; the message names its type.
@@ -251,7 +256,7 @@ def to_texts(values: Sequence[object]) -> list[str]:
             except UnicodeDecodeError:
                 raise BadCell("bytes that are not UTF-8, not a text") from None
         elif is_chat(value):
-            texts += _read_chat(value)  # type: ignore[arg-type]  # is_chat has looked
+            texts += _read_chat(value)  # type: ignore[arg-type]  # checked by is_chat
         elif isinstance(value, list):
             texts += to_texts(value)
         else:
@@ -270,6 +275,6 @@ def _read_chat(messages: Sequence[Mapping[str, object]]) -> Iterator[str]:
 
 
 def describe_type(value: object) -> str:
-    """The type of a JSON value for an error message."""
+    """Return the type of a JSON value for an error message."""
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return "null" if value is None else names.get(type(value), type(value).__name__)

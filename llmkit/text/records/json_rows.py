@@ -29,7 +29,7 @@ class BadValue:
 
 
 def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
-    """(line, value) of each non-blank line; BadValue if the line is not JSON."""
+    """Yield (line, value) of each non-blank line; the value is a BadValue if the line is not JSON."""
     decoder = json.JSONDecoder()
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()):
@@ -51,7 +51,7 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
 
 
 def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
-    """(line, value) of each element of a list, or of each value if they are not in a list."""
+    """Yield (line, value) of each element of a list, or of each value of a file without a list."""
     decoder = json.JSONDecoder()
     pieces = iter(stream)
     buffer, position, line = "", 0, 1

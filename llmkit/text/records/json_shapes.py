@@ -28,7 +28,7 @@ class Rows:
 
 
 def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
-    """The rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
+    """Return the rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
     return _find_split(value) or _find_oriented(value, wanted) or _find_columns(value) or _find_list(value, wanted)
 
 
@@ -83,7 +83,7 @@ def _find_columns(value: Object) -> Rows | None:
 
 
 def _find_list(value: Object, wanted: str | None, path: str = "", depth: int = _MAX_DEPTH) -> Rows | None:
-    """The only list of objects in an object without a text of its own."""
+    """Return the only list of objects in an object without a text of its own."""
     if any(isinstance(each, str) and key.casefold() in TEXT_NAMES for key, each in value.items()):
         return None
     lists = {

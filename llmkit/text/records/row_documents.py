@@ -1,4 +1,4 @@
-"""Documents of tables: one per row, from the field that holds the text.
+"""Read the documents of tables: one per row, from the field that holds the text.
 
 Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out. A
 note names the left-out columns that contain texts, with their number of characters.
@@ -32,7 +32,7 @@ _KNOWN = frozenset((*TEXT_NAMES, *CHAT_NAMES, *PARAGRAPH_NAMES))
 
 
 def read_rows(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Documents of a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file."""
+    """Yield the documents of a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file."""
     with RowStream(source, read) as rows:
         rows.start(read_entry(rows, entry))
         for index, text in read_texts(rows):
@@ -40,7 +40,7 @@ def read_rows(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
-    """(document number, text) of each row with a text; call `rows.start` first.
+    """Yield (document number, text) of each row with a text; call `rows.start` first.
 
     Raises:
         DataError: no field can be chosen, or a row lacks the field, or its value is not text.
@@ -84,7 +84,7 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
 
 
 def _read_chat(rows: RowStream) -> str:
-    """The only document of a file whose rows are the messages of one chat."""
+    """Return the only document of a file whose rows are the messages of one chat."""
     texts: list[str] = []
     for row in rows:
         try:
@@ -98,7 +98,7 @@ def _read_chat(rows: RowStream) -> str:
 
 
 def _join(values: list[object], read: Read) -> list[str]:
-    """The documents of a row: one, or one per string of a list with `documents: line`."""
+    """Return the documents of a row: one, or with `documents: line` one per string of a list."""
     if read.documents == "line" and len(values) == 1 and isinstance(values[0], list) and not is_chat(values[0]):
         return to_texts(values)
     text = "\n".join(to_texts(values))
@@ -113,7 +113,7 @@ def _choose_field(rows: RowStream) -> Field:
     try:
         field = choose_field(rows.columns, wanted, sample, rows.path)
     except DataError:
-        report_notes([rows.source])  # the columns may be wrong because the table was
+        report_notes([rows.source])  # the table may have been read wrongly, so its columns are wrong
         raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
     if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:

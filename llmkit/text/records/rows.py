@@ -1,4 +1,4 @@
-"""Rows of a table in any format: .csv, .tsv, .jsonl, .json, .parquet, .xlsx, plain lines.
+"""Read the rows of a table in any format: .csv, .tsv, .jsonl, .json, .parquet, .xlsx, plain lines.
 
 Rows are streamed; the first ones are read in advance, to find the columns and whether there is a header. Cells are
 texts in .csv, .tsv, .xlsx and plain lines, JSON values elsewhere. A row with another number of cells than the header,
@@ -48,9 +48,9 @@ class Row(NamedTuple):
 class RowStream:
     """Iterates over the rows once; use it in a `with` block, which closes the file.
 
-    `columns` are those of the first rows; `sample` holds these rows, which the iteration yields too. `has_header` is
-    None for formats without a header; `unit` says whether `Row.line` is a line or a row number. `source` counts the
-    skipped rows, notes what was guessed, and has, after the last row, the size and hash of a file.
+    `columns` are the columns of the first rows; `sample` holds the first rows, and the iteration yields them too.
+    `has_header` is None for formats without a header; `unit` says whether `Row.line` is a line or a row number.
+    `source` counts the skipped rows, notes what was guessed, and has, after the last row, the size and hash of a file.
     """
 
     def __init__(self, source: Source, read: Read, *, header: Header = "auto", wanted: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class RowStream:
         """The columns that the file does not have; see `add_column`."""
         self.sample: list[Row] = []
         self.may_guess_header = True
-        """Whether the first row counts as a header if neither names nor the rows below decide."""
+        """Whether the first row counts as a header if neither its names nor the rows below it decide."""
         self.container = ""
         """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
@@ -135,7 +135,7 @@ class RowStream:
         self.source.notes[what] = example
 
     def locate(self, line: int) -> str:
-        """The path and line of a row, for errors."""
+        """Return the path and line of a row, for errors."""
         return f"{self.path}:{line}" if self.unit == "line" else f"{self.path}, row {line}"
 
     def reject(self, problem: str, line: int, hint: str = "") -> None:
@@ -148,10 +148,10 @@ class RowStream:
 
 @contextmanager
 def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) -> Iterator[TextStream]:
-    """The decoded text of an entry.
+    """Open the decoded text of an entry.
 
-    With `read.skip_bad` and `by_row`, for formats whose rows are independent, an undecodable byte spoils only its row
-    (see UNDECODED); otherwise it raises.
+    With `read.skip_bad` and `by_row`, for formats whose rows are independent, an undecodable byte invalidates only its
+    row (see UNDECODED); otherwise it raises an error.
     """
     errors = "surrogateescape" if read.skip_bad and by_row else "strict"
     with entry.open(source) as file:
@@ -193,7 +193,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     below = [cells for _, cells in head[1:] if isinstance(cells, list) and len(cells) == len(first)]
     guess = partial(is_header, first, below, stream.wanted, by_default=stream.may_guess_header)
     stream.has_header = guess() if stream.header == "auto" else stream.header
-    # Columns without a name, which spreadsheets may append, are named by their number, as all are without a header.
+    # A column without a name, which spreadsheets may append, is named by its number, like all columns without a header.
     names = first if stream.has_header else [""] * len(first)
     columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
     stream.columns = columns
@@ -215,7 +215,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
 
 
 def _size(cells: Iterable[object]) -> int:
-    """Approximate number of characters in the cells."""
+    """Return the approximate number of characters in the cells."""
     return sum(50 + (len(cell) if isinstance(cell, str | list) else 0) for cell in cells)
 
 
@@ -232,7 +232,7 @@ def require_unique(columns: Sequence[str], where: str, *, has_header: bool = Tru
 
 
 def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, ending: str) -> None:
-    """Note how the table is read, with its first row, unless suffix and header make that clear."""
+    """Add a note on how the table is read, with its first row, unless suffix and header make this clear."""
     is_own = dialect.delimiter == ("\t" if ending == ".tsv" else ",") and dialect.is_quoted == (ending != ".tsv")
     is_known = stream.has_header and {name.casefold() for name in stream.columns} & {*KNOWN_NAMES, *stream.wanted}
     if (is_own or stream.read.delimiter != "auto") and (is_known or stream.header != "auto"):
@@ -277,7 +277,7 @@ def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows
 
 
 def _hint_for(value: object) -> str:
-    """What to do about a row that is no object."""
+    """Return a hint for a row that is not an object."""
     if not isinstance(value, list) or not value:
         return ""
     if all(isinstance(each, dict) for each in value):
@@ -296,7 +296,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
-    """One row per line; blank lines between or after texts count too, so that there are as many rows as lines."""
+    """Yield one row per line; blank lines between or after texts count too, so there are as many rows as lines."""
     blank: list[int] = []
     is_empty = True
     for number, line in enumerate(lines, start=1):
@@ -315,7 +315,7 @@ def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
 
 
 def _read_fasttext(stream: RowStream, lines: Iterable[str]) -> Rows:
-    """Rows with columns `label`, `text` from lines `__label__a __label__b text`; several labels become a list."""
+    """Yield rows with columns `label`, `text` from lines `__label__a __label__b text`; several labels become a list."""
     stream.note("read as lines of fastText: columns label and text", "")
     for row in _read_plain(stream, lines):
         found = _LABELS.fullmatch(str(row.cells["text"]))

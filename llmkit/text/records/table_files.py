@@ -35,7 +35,7 @@ def read_entry(stream: RowStream, entry: Entry) -> Rows:
 
 @contextmanager
 def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
-    """The pyarrow ParquetFile of an entry; DataError if it is damaged."""
+    """Open an entry as a ParquetFile of pyarrow. Raises DataError if it is damaged."""
     import pyarrow
     import pyarrow.parquet
 
@@ -89,7 +89,7 @@ def _read_excel(stream: RowStream, entry: Entry) -> Rows:
                 stream.note(what, f"{len(found):,} in sheet {sheets[0].title!r}, first {found[0]}")
         except DataError:
             raise
-        except Exception as error:  # openpyxl raises whatever zipfile, its XML parser and its own code raise
+        except Exception as error:  # openpyxl passes on the errors of zipfile and of its XML parser
             what = f"not a valid .xlsx file: {error}"
             raise DataError(what, where=entry.path, hint="save the sheet as .csv (UTF-8)") from None
 
@@ -110,7 +110,7 @@ def _records_of(sheet: Any) -> Iterator[Record]:
 
 
 def _find_formulas(file: BinaryIO, sheet: Any) -> list[str]:
-    """The places of the formulas that have no saved value, which openpyxl reads as empty cells."""
+    """Return the places of formulas without a saved value, which openpyxl reads as empty cells."""
     found: list[str] = []
     rest = b""
     with zipfile.ZipFile(file) as book, book.open(sheet._worksheet_path) as xml:

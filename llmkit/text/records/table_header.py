@@ -1,8 +1,8 @@
-"""Detect whether the first row of a table is a header, by the cells below it.
+"""Detect whether the first row of a table is a header by comparing it with the rows below.
 
-A header differs from the rows below it: it has well-known names, or words above numbers. A first row that resembles
-them, such as a text above texts, is a row. If neither applies, a first row of two or more short cells is a header, and
-a single cell is a row.
+A header differs from the rows below it: it has well-known names, or words above numbers. A first row that resembles the
+rows below, such as a text above texts, is a row. If neither applies, a first row of two or more short cells is a
+header, and a single cell is a row.
 """
 
 import re
@@ -78,6 +78,6 @@ def _is_short(cell: str, column: Sequence[str]) -> bool:
 
 
 def _count_words(text: str) -> float:
-    """Number of words; in Chinese and other text without spaces, half the number of characters."""
+    """Return the number of words; in Chinese and other text without spaces, half the number of characters."""
     n_wide = sum(char > "\u2e7f" for char in text)
     return len(text.split()) + n_wide / 2

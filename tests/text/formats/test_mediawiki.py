@@ -52,7 +52,7 @@ def test_articles_are_documents_without_markup(tmp_path: Path, name: str) -> Non
     data = bz2.compress(DUMP.encode()) if name.endswith("2") else DUMP.encode()
     texts, source = read(tmp_path / name, data)
     assert texts == [TEXT, "Ende\n\nSchluss.\n"]
-    assert source.skipped == {"redirect": 1, "page that is no article": 1, "page without text": 1}
+    assert source.skipped == {"redirect": 1, "page that is not an article": 1, "page without text": 1}
 
 
 def test_dump_that_was_cut_off_is_an_error(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """Return the number of labels over which each loss is summed."""
+        """Return, by loss, the number of labels that the loss is summed over."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())

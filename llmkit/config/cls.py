@@ -14,7 +14,7 @@ def _number_to_text(key: object) -> object:
 
 
 def _read_label_map(given: object) -> object:
-    """Pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, as a mapping."""
+    """Convert pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, to a mapping."""
     if not isinstance(given, str):
         return given
     if Path(given).is_file():

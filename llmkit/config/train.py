@@ -89,7 +89,7 @@ class Train(Section):
     )
 
     def describe_longer(self, step: int, n_steps: int) -> str:
-        """Name the setting that ended a run of `n_steps` planned steps at `step`, as advice to train longer."""
+        """Return advice to train longer; it names the setting that ended a run of `n_steps` planned steps at `step`."""
         if step < n_steps:
             return f"train longer with a higher train.early_stopping (now {self.early_stopping})"
         for name in LENGTHS:

@@ -83,7 +83,7 @@ def total_memory() -> int | None:
 VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """Variables that torch's kernels read, the strongest first."""
 MAX_THREADS = 65_536
-"""A larger number is a mistake, and starting that many threads would end the process."""
+"""Maximum number of threads: a larger one is a mistake, and starting so many threads would end the process."""
 
 Source = Literal["MKL_NUM_THREADS", "OMP_NUM_THREADS", "quota", "cores"]
 
@@ -125,7 +125,7 @@ def decide_threads(
 
 
 _decided: ThreadCount | None = None
-"""What `limit_threads` found before it changed the environment."""
+"""The decision of `limit_threads`, made before it changed the environment."""
 
 
 def limit_threads() -> None:

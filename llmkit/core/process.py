@@ -67,7 +67,7 @@ def combine_votes(votes: list[int]) -> int | None:
 
 
 def ignore_signals(worker_id: int) -> None:
-    """Ignore Ctrl-C in data workers: it reaches them too, but only the trainer decides when to stop."""
+    """Ignore Ctrl-C in data workers: they receive it too, but only the trainer decides when to stop."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

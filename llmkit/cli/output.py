@@ -110,7 +110,7 @@ def show_table(table: "Table") -> None:
 
     Control characters are removed from cells, because cells may come from data.
     """
-    # Imported here, as `--help` needs none of it.
+    # Imported here, because `--help` does not need these libraries.
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable

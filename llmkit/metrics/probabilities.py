@@ -36,7 +36,7 @@ def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]
 
 
 def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Clip to [eps, 1 - eps] to avoid the logarithm of 0; eps is that of the input dtype, as in scikit-learn."""
+    """Clip to [eps, 1 - eps] to avoid the logarithm of 0; eps depends on the input dtype, as in scikit-learn."""
     eps = np.finfo(probabilities.dtype).eps
     return probabilities.clip(eps, 1 - eps).astype(np.float64)
 

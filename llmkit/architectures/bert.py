@@ -61,7 +61,7 @@ def _pair_logits(model: "PreTrainedModel", encoded: Any) -> "Tensor":
 
 
 def rescale_embeddings(model: "PreTrainedModel") -> None:
-    """Scale the embeddings down to the standard deviation of new ones; the model's outputs stay the same.
+    """Scale the embeddings down to the standard deviation of new embeddings; the model's outputs stay the same.
 
     A layer norm follows the sum of the embeddings, so their scale matters only for training: it determines how much one
     step of Adam changes their direction. Pretraining makes embeddings about ten times as large, and fine-tuning would

@@ -123,7 +123,7 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command line; exit codes are those of errors.py."""
+    """Run the command line; errors.py defines the exit codes."""
     _open_closed_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -245,7 +245,7 @@ def _explain(error: BaseException) -> Problem:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop in order at the first signal, and at once at the second.
+    """Stop in an orderly way at the first signal, and immediately at the second.
 
     `timeout` sends its signal twice within SAME_SIGNAL_SECONDS; that counts as one signal.
     """

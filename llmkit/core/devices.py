@@ -86,7 +86,7 @@ def trim_malloc() -> None:
 
 
 def align_weights(model: nn.Module) -> None:
-    """Copy weights on the CPU that are not aligned as torch allocates them, such as those mapped from a file.
+    """Copy weights on the CPU that are not aligned as torch allocates them, such as weights mapped from a file.
 
     The order of sums in a matrix product may depend on the alignment of its operands, so a resumed run would differ
     in the last bits from an uninterrupted one. Tied weights stay tied if they are one parameter.

@@ -152,7 +152,7 @@ def parse_threads(text: str, name: str) -> int:
     """Return the number of threads in a variable's value; the first number of nested levels ("4,2").
 
     Raises:
-        UsageError: it is neither a positive number nor, for OMP_NUM_THREADS, a list of them.
+        UsageError: the value is neither a positive number nor, for OMP_NUM_THREADS, a list of positive numbers.
     """
     levels = text.split(",") if name == "OMP_NUM_THREADS" else [text]
     if all(re.fullmatch(r"\s*\+?[0-9]+\s*", level) and 0 < int(level) <= MAX_THREADS for level in levels):

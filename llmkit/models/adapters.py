@@ -94,7 +94,7 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
         config = peft.LoraConfig.from_pretrained(str(folder))
         ranks = [len(weight) for key, weight in weights.items() if ".lora_A." in key or ".lora_embedding_A." in key]
         if max([config.r, *config.rank_pattern.values()]) > max(ranks, default=0):  # before allocating memory
-            raise ValueError(f"its rank {config.r} is not that of its weights")
+            raise ValueError(f"its rank {config.r} differs from the rank of its weights")
         config.modules_to_save = None  # their weights replace the model's, below
         peft.inject_adapter_in_model(config, model)
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys

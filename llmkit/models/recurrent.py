@@ -219,7 +219,7 @@ AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenc
 def run_gru(layer: nn.GRU, inputs: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run one layer over `inputs` (batch, time, width) from the state `initial` (1, batch, hidden), default zeros.
 
-    The results equal those of torch.nn.GRU. torch's CPU GRU runs about ten small operations per time step and about
+    The results equal torch.nn.GRU's. On a CPU, torch's GRU runs about ten small operations per time step and about
     twice as many in autograd's backward pass, whereas its LSTM is one fused operation. This function computes
     everything that does not depend on the previous step for all time steps at once: the input projections, the local
     gradients of the gates and the gradients of the weights. Each time step needs one product and five elementwise

@@ -27,7 +27,7 @@ from llmkit.training.loop import TrainingLoop
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, MIN_STEPS = 2, 3
 MAX_MICRO_BATCHES = 2
-"""Maximum number of micro-batches per step. More of them take no more memory, and time grows in proportion."""
+"""Maximum number of micro-batches per step. More micro-batches need no more memory; time grows in proportion."""
 UNLIMITED = 1 << 40
 
 

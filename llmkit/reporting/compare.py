@@ -46,7 +46,7 @@ class _Run:
 
     @property
     def headline(self) -> str:
-        """Key of the main metric of the task."""
+        """Return the key of the task's main metric."""
         return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:

@@ -82,12 +82,12 @@ class Memory:
 
     @property
     def state(self) -> int:
-        """Bytes that stay in memory between micro-batches."""
+        """Return the bytes that stay in memory between micro-batches."""
         return self.weights + self.gradients + self.optimizer + self.working_copies
 
     @property
     def peak(self) -> int:
-        """Sum of all parts, as in every micro-batch of a step after the first."""
+        """Return the sum of all parts, as in every micro-batch of a step after the first."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 

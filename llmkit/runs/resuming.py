@@ -77,7 +77,7 @@ def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> P
 
 
 def check_recipe(run: RunFolder, recipe: Recipe, allow: Collection[str]) -> None:
-    """Compare the recipe with that of the newest checkpoint, before data and model are opened.
+    """Compare the recipe with the recipe of the newest checkpoint, before data and model are opened.
 
     Fields that depend on data and model are compared later, by `restore_plan`. If the newest checkpoint is damaged, all
     fields are compared later.
@@ -114,7 +114,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
     refused = [name for name in changed if name not in allow]
     fixed = (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields)
     if recipe.train.carry_state and ARCHITECTURES[recipe.model.family].carries_state:
-        fixed += ("train.global_batch_size", "train.block_size")  # the state is that of so many streams of this length
+        fixed += ("train.global_batch_size", "train.block_size")  # the state belongs to these streams
     never = [name for name in changed if name in fixed or name.startswith("model.")]
     if not refused and not never:
         return
@@ -208,7 +208,7 @@ def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
 
 
 def _report_machine(saved: dict[str, Any]) -> None:
-    """Log another device, number of threads or version: the order of sums may differ."""
+    """Log a change of device, number of threads or versions, which may change the order of sums."""
     now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]

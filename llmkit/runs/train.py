@@ -1,6 +1,6 @@
 """Train a recipe, new or resumed: write a run folder with the best weights, their metrics and a report.
 
-Tasks differ only behind their contract (tasks/base.py).
+All differences between tasks are behind the interface of tasks/base.py.
 """
 
 import time

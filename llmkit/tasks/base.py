@@ -76,14 +76,14 @@ class MeasuredTask(Protocol):
     def samples(self) -> "Samples": ...
     @property
     def output_fraction(self) -> float:
-        """Fraction of tokens that pass through the output layer."""
+        """Return the fraction of tokens that pass through the output layer."""
 
     @property
     def cuts_by_tokens(self) -> bool:
         """Whether micro-batches are limited by their number of tokens, because sequences differ in length."""
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
-        """Maximum number of logits in memory in the final evaluation."""
+        """Return the maximum number of logits in memory during the final evaluation."""
         return 0.0
 
 
@@ -169,7 +169,7 @@ class TrainingRequest:
 
     @cached_property
     def checkpoint(self) -> Path | None:
-        """The newest valid checkpoint if `resume`; its files are hashed on first access."""
+        """Return the newest valid checkpoint if `resume`, else None; the first access hashes its files."""
         from llmkit.training.checkpoints import find_resume_point
         from llmkit.training.folder import RunFolder
 
@@ -245,7 +245,7 @@ class Task(ABC):
     takes_stride: ClassVar[bool] = False
     """Whether the task supports `eval --stride`."""
     fixed_fields: ClassVar[tuple[str, ...]] = ()
-    """Recipe fields that must not change on resume, in addition to those of all tasks."""
+    """Recipe fields of this task that must not change on resume, in addition to the shared fields."""
 
     @abstractmethod
     def claims(self, architecture: str, model_type: str) -> bool:

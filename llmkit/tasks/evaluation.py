@@ -106,7 +106,7 @@ def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> 
 def note_unused_split(settings: Evaluate) -> None:
     """If the settings name a split of a prepared folder, log that all text of the files is scored instead."""
     if settings.split != "validation":
-        console.info(f"evaluate.split {settings.split} is not used: --data has no splits, and all of it is scored")
+        console.info(f"evaluate.split {settings.split} is not used: --data has no splits, so all text is scored")
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class PretrainingTask(TrainingTask, ABC):
     def score_split(
         self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
     ) -> dict[str, Any]:
-        """Return metrics of a held-out split, or of an evenly spaced fraction `share` of it."""
+        """Return metrics of a held-out split, or of its evenly spaced fraction `share`."""
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:

@@ -38,7 +38,7 @@ class BatchPlan:
 
     @property
     def per_rank(self) -> int:
-        """Number of sequences of one optimizer step on one rank."""
+        """Return the number of sequences of one optimizer step on one rank."""
         return self.global_batch_size // self.world_size
 
     def numbers(self, step: int, rank: int) -> list[int]:

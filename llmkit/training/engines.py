@@ -65,7 +65,7 @@ class LossModule(nn.Module):
         return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph reuses the memory
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Same as in nn.Module, but with a cached list of weights, which is faster for small models."""
+        """Set gradients to None like nn.Module, but with a cached list of weights, which is faster for small models."""
         for weight in self._weights:
             weight.grad = None
 

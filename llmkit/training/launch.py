@@ -1,6 +1,6 @@
 """Start a command on several processes with torch.distributed's launcher, and report which rank ended the job.
 
-When a process dies, the launcher ends the others, also on other machines.
+When a process dies, the launcher ends all other processes, also on other machines.
 """
 
 import logging
@@ -32,8 +32,8 @@ SAVE_SECONDS = 120
 def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_endpoint: str | None = None) -> int:
     """Run `python -m llmkit` with `arguments` on `nproc` processes on each of `nnodes` machines.
 
-    Returns the exit code of the rank that ended the job. `rdzv_endpoint` (host:port) is the rendezvous, the same on all
-    machines; its host is one of them.
+    Returns the exit code of the rank that ended the job. `rdzv_endpoint` (host:port) is the rendezvous, the same value
+    on all machines; the host is one of the machines.
 
     Raises:
         EnvironmentFault: the machines, or the processes of this machine, could not connect.

@@ -266,7 +266,7 @@ class TrainingLoop:
         except EvaluationAborted:
             self.progress.unlogged_step = {"grad_norm": grad_norm, "learning_rate": learning_rate}
         if step == self.first_step + 1 < (self.plan.calibration_step or 0):
-            self._timed_from = (step, self._training_seconds())  # the first step is slower than the others
+            self._timed_from = (step, self._training_seconds())  # the first step is slower
         if is_best or self._received_signal() or self.plan.saves_at(step):
             self._save()
             self.stop_signal = self._received_signal()  # also a signal that came during the save

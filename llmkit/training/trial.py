@@ -79,9 +79,9 @@ class Trial:
                 n_parts = -(-smaller.per_rank // smaller.micro_batch_size)
                 what = f"{batches.micro_batch_size} sequences at once do not fit into memory"
                 hint = (
-                    f"-s train.micro_batch_size={smaller.micro_batch_size}: the global batch of "
-                    f"{smaller.global_batch_size} stays, in {n_parts} parts, and so does the model; or auto, which "
-                    "finds what fits"
+                    f"-s train.micro_batch_size={smaller.micro_batch_size}: it splits the same global batch of "
+                    f"{smaller.global_batch_size} into {n_parts} parts and gives the same model; or auto, which finds "
+                    "a size that fits"
                 )
                 raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
             batches = smaller

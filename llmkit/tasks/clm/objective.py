@@ -54,11 +54,11 @@ class CausalLM:
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Number of tokens that are labels."""
+        """Return the number of tokens that are labels."""
         return self.count(batch)["loss"]
 
     def length(self, block: Block) -> int:
-        """Number of tokens of one sample."""
+        """Return the number of tokens of one sample."""
         return len(block[0])
 
     def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:

@@ -263,7 +263,7 @@ class _Collected:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
 
     def keep_text(self, row: LabelledRow) -> None:
-        """Keep the beginning of the row's texts, unless all of them would take too much memory."""
+        """Keep the beginning of the row's texts, unless the texts of all rows would take too much memory."""
         if self.texts is None:
             return
         self.texts.append(cut_text(row.text, row.pair))

@@ -57,7 +57,7 @@ class LabelType(ABC):
     must_beat: ClassVar[str]
     """The metric that is compared with a constant prediction."""
     added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
-    """Columns that `predict` adds, without those of `all_probabilities`."""
+    """Columns that `predict` adds, without the columns of `all_probabilities`."""
     positive: int | None = None
     """Id of the positive label, which has its own precision, recall and F1; None if there is none."""
     has_names: ClassVar[bool] = True
@@ -123,7 +123,7 @@ class LabelType(ABC):
 
     @property
     def best_by(self) -> str:
-        """The default metric of early stopping and of the best checkpoint."""
+        """Return the default metric for early stopping and for the best checkpoint."""
         return self.metrics.best_by
 
     # ---- training ----
@@ -170,7 +170,7 @@ class LabelType(ABC):
 
     @abstractmethod
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
-        """Return the cells that `predict` adds to one row, without those of `all_probabilities`."""
+        """Return the cells that `predict` adds to one row, without the cells of `all_probabilities`."""
 
     @abstractmethod
     def format_label(self, label: Any, names: Sequence[str]) -> str:

@@ -56,11 +56,11 @@ class Classification:
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Number of tokens of the batch without padding."""
+        """Return the number of tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
-        """Number of tokens of one sample."""
+        """Return the number of tokens of one sample."""
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

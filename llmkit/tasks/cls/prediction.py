@@ -110,7 +110,7 @@ class RowScorer:
 
     @property
     def names(self) -> list[str]:
-        """Label names in the order of their ids."""
+        """Return the label names in the order of their ids."""
         return [self.label_map.get(name, name) for name in labels_of(self.network.config)]
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":

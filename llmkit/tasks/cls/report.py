@@ -75,7 +75,7 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
-    """Return sections on calibration and on the errors of this split and of `others`, the metrics of all splits."""
+    """Return sections on calibration and errors; `others` are the metrics of all splits, to list their errors too."""
     errors = _make_errors(figures, f"Most confident errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):

@@ -60,7 +60,7 @@ class RowFormat:
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """Return the columns of a file: those named by the user, else those of the train file, else detected.
+        """Return the columns of a file: named by the user, else named as in the train file, else detected.
 
         Raises:
             DataError: the file has no such columns, or only one of this file and the train file has pairs.
@@ -96,7 +96,7 @@ class RowFormat:
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
         if self.long_texts == "windows":
             return [f"{what} for {self.max_windows} windows of {self.block_size} tokens and are truncated"]
-        hint = "; -s cls.long_texts=windows reads all of it" if suggest_windows else ""
+        hint = "; -s cls.long_texts=windows reads whole texts" if suggest_windows else ""
         return [f"{what} for {self.block_size} tokens and are truncated{hint}"]
 
     @property

@@ -167,7 +167,7 @@ class _Window:
 
     prompt: str
     ids: list[int]
-    """Token ids with those of the template ([CLS] ... [SEP])."""
+    """Token ids, including the template's ([CLS] ... [SEP])."""
     masks: list[int]
     """Indices of the masks in `ids`."""
     spans: list[tuple[int, int]]

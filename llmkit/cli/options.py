@@ -112,11 +112,9 @@ Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
 LabelMap = Annotated[
     str | None,
-    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file of them."),
+    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file with names."),
 ]
-Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="Between the cells of a .csv or .tsv; detected by default.")
-]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Delimiter of a .csv or .tsv; detected by default.")]
 HasHeader = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
@@ -146,7 +144,7 @@ Stride = Annotated[
 ]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
 Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="File with one prompt per line, empty ones too; - reads stdin.")
+    Path | None, typer.Option("--prompts", help="File with one prompt per line, which may be empty; - reads stdin.")
 ]
 PredictData = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")

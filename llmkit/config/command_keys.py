@@ -51,7 +51,7 @@ def check_overrides(command: str, overrides: Sequence[str | tuple[str, str]]) ->
 
 
 def is_key(parts: tuple[str, ...]) -> bool:
-    """Whether a recipe has this key, by its current or an earlier name; load_recipe suggests a key for others."""
+    """Whether a recipe has this key, by its current or an earlier name; load_recipe reports unknown keys."""
     from llmkit.config.recipe import RECIPES
 
     if parts in RENAMED_KEYS:

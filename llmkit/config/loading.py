@@ -48,7 +48,7 @@ def load_recipe(
     copy in a run folder, which nobody edits.
 
     Raises:
-        UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
+        UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}

@@ -21,7 +21,7 @@ class Section(BaseModel):
         """Return a validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
-            UsageError: the changed fields do not fit the others.
+            UsageError: the changed fields do not fit the unchanged fields.
         """
         try:
             return type(self).model_validate(dict(self) | changes)

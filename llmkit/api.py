@@ -1,10 +1,10 @@
-"""The Python functions behind `import llmkit`: one for each step, with the results of the commands' `--json`.
+"""The Python functions of `import llmkit`: one for each step; they return the same results as `--json` of the commands.
 
 A recipe is a path, a mapping, a recipe object or None for the defaults. Keywords with a double underscore are recipe
 keys, as scikit-learn writes nested parameters: `train__max_steps=100` is `-s train.max_steps=100`.
 
-Nothing here loads torch, transformers or pydantic before a function is called, exits the process or changes its
-working directory. Training handles SIGINT and SIGTERM while it runs, saves, and puts the former handlers back.
+Importing this module does not load torch, transformers or pydantic. No function exits the process or changes its
+working directory. SIGINT and SIGTERM during training save a checkpoint; the former handlers are restored at the end.
 """
 
 import json
@@ -89,7 +89,7 @@ def pretrain(
         data: A folder that `prepare` made.
         model: Start from these weights (a run, a model folder or a hub name); None: from scratch.
         task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
-        resume: Continue the run in `out`; `auto`: or start it.
+        resume: Continue the run in `out`; `auto`: start it if there is none.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.
         dry_run: Check everything and write nothing; returns the resolved recipe and the number of parameters.
@@ -134,9 +134,9 @@ def finetune(
     """Fine-tune a classifier or a regressor on texts with labels.
 
     Args:
-        data: A table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; a resumed run knows its own.
-        model: The pretrained model: a run, a model folder or a hub name; a resumed run knows its own.
-        validation, test: Their own files; without `validation`, a tenth of the rows is held out.
+        data: A table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; not needed with `resume`.
+        model: The pretrained model: a run, a model folder or a hub name; not needed with `resume`.
+        validation, test: Files of held-out rows; without `validation`, a tenth of the rows is held out.
         text, pair, label: Names of columns; inferred unless given.
         folds: Cross-validate with this number of folds.
         seeds: Number of seeds; with more than one, or with folds, the result has mean and standard deviation.
@@ -194,7 +194,7 @@ def evaluate(
     Args:
         model: A run, a model folder or a hub name.
         data: A prepared folder, text files or labelled rows; without it, the held-out data of the run itself.
-        split: Of a prepared folder; `validation` by default.
+        split: Split of a prepared folder; `validation` by default.
         stride: Tokens scored per window of a causal model; the rest of the window is context.
         text, pair, label: Names of columns of labelled rows.
         keys: Recipe keys, such as `evaluate__precision="bf16"`.
@@ -235,12 +235,12 @@ def predict(
         model: A run of `finetune`, a model folder or a hub name.
         data: A file with rows, or the texts themselves, or rows as mappings from column to value.
         out: Write a .csv, .tsv or .jsonl instead of returning the rows; for files that do not fit into memory.
-        text, pair: Names of columns; those of training unless given.
-        probabilities: A column with the probability of each label.
+        text, pair: Names of columns; by default, the names in training.
+        probabilities: Add one column per label with its probability.
         keys: Recipe keys, such as `evaluate__batch_size=64`.
 
     Returns:
-        Each row in its order, with `prediction` and `probability`; an empty list if `out` is given.
+        The rows in their order, each with `prediction` and `probability`; an empty list if `out` is given.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see llmkit.core.errors.
@@ -278,7 +278,7 @@ def generate(
     recipe: RecipeLike = None,
     **keys: Any,
 ) -> list[dict[str, Any]]:
-    """Continue prompts with a causal language model, or fill in the [MASK] tokens of a masked one.
+    """Continue prompts with a causal language model, or fill in their [MASK] tokens with a masked language model.
 
     Args:
         model: A run, a model folder or a hub name.
@@ -328,7 +328,7 @@ def load(model: StrPath) -> Loaded:
 def _load_model_recipe(
     command: str, model: StrPath, recipe: RecipeLike, keys: Mapping[str, Any], columns: Mapping[str, str | None]
 ) -> "Recipe":
-    """Without a recipe, a run is scored and written with by its own.
+    """Load the recipe for a command that uses a model; by default, the recipe in the model's run folder.
 
     Raises:
         UsageError: a recipe that is not valid, or a keyword that the command of this name does not read.
@@ -391,7 +391,7 @@ def _load_recipe(
 
 
 def _as_keywords(hint: str) -> str:
-    """A hint with `-s a.b=1` as the keyword `a__b=1`."""
+    """Convert `-s a.b=1` in a hint to the keyword `a__b=1`."""
     return re.sub(r"-s ([\w.]+)=", lambda match: f"{match[1].replace('.', '__')}=", hint)
 
 

@@ -1,4 +1,4 @@
-"""Description of an architecture, used to build, train, plan and optimize it; one file per architecture.
+"""Describe an architecture, to build, train, plan and optimize its models; one file per architecture.
 
 These files do not import torch: llmkit checks recipes before it loads torch. The networks come from transformers,
 models/recurrent.py and models/transformer.py.
@@ -18,7 +18,7 @@ PADDING, ATTENTION, DROPOUT, GELU = "padding-free layers", "attention in fp32", 
 """Names of the changes in models/kernels/optimized.py."""
 
 INNER_MULTIPLE = 32
-"""Feed-forward widths are multiples of it, which makes matrix products faster."""
+"""Feed-forward widths are multiples of this number, which makes matrix products faster."""
 
 ATTENTION_FIELDS = ("n_head", "n_positions", "attention_dropout")
 """Fields of the recipe's model section that every architecture with attention uses."""
@@ -76,33 +76,33 @@ class Architecture:
     """An entry of `ARCHITECTURES`."""
 
     family: str
-    """Its name in recipes."""
+    """Name in recipes."""
     task: str
-    """The pretraining task that trains it."""
+    """The pretraining task that trains the architecture."""
     model_type: str
-    """Its name in transformers."""
+    """Name in transformers."""
     config_fields: Callable[[NetworkShape], dict[str, Any]]
-    """Fields of its transformers configuration."""
+    """Returns the fields of the transformers configuration."""
     sizes: Sizes
     """n_layer, n_embd, n_head and n_kv_head by `model.size`."""
     reads: tuple[str, ...]
-    """Fields of the recipe's model section that it uses and other architectures do not."""
+    """Fields of the recipe's model section that this architecture uses and other architectures do not."""
     activation_bytes: tuple[int, int, int, int]
-    """Bytes per token and unit of width: per layer in fp32, per layer under autocast, more per layer if attention alone
-    is in fp32, and outside of the layers. Counted from the tensors that autograd saves
+    """Bytes per token and unit of width: per layer in fp32, per layer under autocast, in addition per layer if only
+    attention is in fp32, and outside of the layers. Counted from the tensors that autograd saves
     (tests/training/test_batches.py)."""
     kernels: tuple[str, ...] = (ATTENTION, DROPOUT, GELU)
-    """The changes of models/kernels/optimized.py that it is tested with."""
+    """The changes of models/kernels/optimized.py that are tested with this architecture."""
     heads: EncoderHeads | None = None
-    """Only of encoders for masked language modelling."""
+    """Heads of an encoder for masked language modelling; None for other architectures."""
     even_width: bool = False
-    """Whether `n_embd` must be even, as sinusoidal positions need."""
+    """Whether `n_embd` must be even, for sinusoidal positions."""
     even_heads: bool = False
-    """Whether the width of a head must be even, as rotary positions need."""
+    """Whether the width of a head must be even, for rotary positions."""
     carries_state: bool = False
-    """Whether it can carry its state from block to block."""
+    """Whether the model can carry its state from block to block."""
     plain_lm_head: bool = False
-    """Whether its logits are `lm_head(last_hidden_state)`."""
+    """Whether the logits are `lm_head(last_hidden_state)`."""
 
     @property
     def reads_pairs(self) -> bool:

@@ -61,12 +61,12 @@ def _pair_logits(model: "PreTrainedModel", encoded: Any) -> "Tensor":
 
 
 def rescale_embeddings(model: "PreTrainedModel") -> None:
-    """Scale the embeddings down to the standard deviation of new ones; the model's outputs stay the same.
+    """Scale the embeddings down to the standard deviation of new embeddings; the model's outputs stay the same.
 
     A layer norm follows the sum of the embeddings, so their scale matters only for training: it determines how much one
-    step of Adam changes their direction. Pretraining makes them about ten times as large, and fine-tuning would hardly
-    change embeddings of this size (docs/log.md). The output layer is tied to them, so the layer norm before it is
-    scaled up. Embeddings that are already small stay unchanged.
+    step of Adam changes their direction. Pretraining makes embeddings about ten times as large, and fine-tuning would
+    hardly change embeddings of this size (docs/log.md). The output layer is tied to the embeddings, so the layer norm
+    before the output layer is scaled up. Embeddings that are already small stay unchanged.
     """
     bert = cast("BertForMaskedLM", model)
     embeddings = bert.bert.embeddings

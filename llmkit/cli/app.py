@@ -50,7 +50,7 @@ from llmkit.core.errors import (
 from llmkit.core.machine import limit_threads
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
-"""How long the other ranks wait for rank 0 to report an error that all ranks have."""
+"""Seconds that other ranks wait for rank 0 to report an error that all ranks have."""
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -79,7 +79,7 @@ HELP = {
     ),
     "finetune": "Fine-tune for the task of the recipe; without a recipe, as finetune-cls.",
 }
-"""Help of the names that share a command."""
+"""Help texts of commands that share a function."""
 
 
 class _Commands(TyperGroup):
@@ -123,7 +123,7 @@ def _options(
 
 
 def main() -> NoReturn:
-    """Run the command line; exit codes are those of errors.py."""
+    """Run the command line; errors.py defines the exit codes."""
     _open_closed_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
@@ -139,10 +139,10 @@ def main() -> NoReturn:
         limit_threads()
         code = app(prog_name="llmkit", standalone_mode=False)
     except MainProcessFailed as parted:
-        _wait_for_main_process()  # so that the error of rank 0 is the one that is shown
+        _wait_for_main_process()  # so that rank 0 shows its error first
         _leave(parted.exit_code)
     except BaseException as error:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a signal while an error is reported is no second error
+        for number in (signal.SIGINT, signal.SIGTERM):  # a signal during the report of an error is not another error
             signal.signal(number, lambda number, _: os._exit(128 + number))
         if not is_main_process():
             _wait_for_first(error)
@@ -159,7 +159,7 @@ def main() -> NoReturn:
 def _open_closed_streams() -> None:
     """Open stdin, stdout and stderr if the caller closed them, so that no other file gets their numbers.
 
-    A result that is written to a closed stdout is an error, as of other commands. Messages to a closed stderr are lost.
+    Writing a result to a closed stdout is an error, as for other programs. Messages to a closed stderr are lost.
     """
     if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
         return
@@ -194,7 +194,7 @@ def _report(error: BaseException) -> int:
 def _wait_for_first(error: BaseException) -> None:
     """Wait until rank 0 has reported an error that all ranks have; the launcher then ends this rank.
 
-    If it does not, the error belongs to this rank only and is reported in full with the rank's number.
+    If the launcher does not end it, only this rank has the error; it is then reported in full with the rank's number.
     """
     if isinstance(error, Interrupted):
         return
@@ -236,7 +236,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def _explain(error: BaseException) -> Problem:
-    """Describe an error of the system in three lines."""
+    """Convert an error of the operating system or an out-of-memory error to a problem of three lines."""
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
@@ -245,7 +245,7 @@ def _explain(error: BaseException) -> Problem:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Stop in order at the first signal, and at once at the second.
+    """Stop in an orderly way at the first signal, and immediately at the second.
 
     `timeout` sends its signal twice within SAME_SIGNAL_SECONDS; that counts as one signal.
     """

@@ -17,7 +17,7 @@ DEFAULTS = (
     "optim.learning_rate=0.01",
     "generate.max_new_tokens=200",
 )
-"""A GPT-2 that writes readable lines after two CPU minutes; --recipe replaces all of them."""
+"""Settings of a GPT-2 that writes readable lines after two CPU minutes; --recipe replaces all of these settings."""
 
 
 def demo_command(

@@ -52,7 +52,7 @@ def generate_command(
 
 
 def _read_all(given: list[str], file: Path | None, read: "Read") -> list[str]:
-    """Prompts from the command line, from stdin where one is `-`, and from a file; an empty one if none is given.
+    """Return prompts from the command line (`-` reads stdin) and from a file; one empty prompt if none is given.
 
     Raises:
         DataError: the file or stdin cannot be read, or the file is empty.

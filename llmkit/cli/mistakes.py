@@ -1,6 +1,6 @@
-"""A wrong command line as three lines: the words that were typed, and what llmkit calls what they mean.
+"""Explain a wrong command line in three lines: quote what the user typed, and suggest llmkit's name for it.
 
-Typer reports an unknown option with the nearest known one, however far (`--epochs`: `--nproc`).
+Typer alone suggests the nearest known option even if it is unrelated (`--nproc` for `--epochs`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class TyperError(Protocol):
 
 
 def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
-    """What is wrong with the command line `arguments`."""
+    """Return the problem with the command line `arguments`."""
     command = error.ctx.command_path if error.ctx else "llmkit"
     listed = f"{command} --help lists arguments and options"
     parameters: list[Any] = error.ctx.command.params if error.ctx else []
@@ -47,7 +47,7 @@ def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
 
 
 def unknown_command(name: str, known: Sequence[str]) -> UsageError:
-    """The error for a command that llmkit does not have."""
+    """Return the error for a command that llmkit does not have."""
     near = find_near(name, known)
     theirs = normalize(name) if normalize(name) in COMMANDS or near else find_near(name, COMMANDS)
     meant = COMMANDS.get(theirs or "")
@@ -66,7 +66,7 @@ def _suggest_option(typed: str, known: Sequence[str]) -> str | None:
 
 
 def _find_word(option: str, arguments: Sequence[str]) -> str:
-    """The option as it was typed: Typer reports `-lr` as `-l`."""
+    """Return the option as the user typed it: Typer reports `-lr` as `-l`."""
     if option.startswith("--"):
         return option
     words = [word for word in arguments if word.startswith(option) and not word.startswith("--")]

@@ -112,11 +112,9 @@ Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
 LabelMap = Annotated[
     str | None,
-    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file of them."),
+    typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file with names."),
 ]
-Delimiter = Annotated[
-    str | None, typer.Option("--delimiter", help="Between the cells of a .csv or .tsv; detected by default.")
-]
+Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Delimiter of a .csv or .tsv; detected by default.")]
 HasHeader = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
@@ -146,7 +144,7 @@ Stride = Annotated[
 ]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
 Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="File with one prompt per line, empty ones too; - reads stdin.")
+    Path | None, typer.Option("--prompts", help="File with one prompt per line, which may be empty; - reads stdin.")
 ]
 PredictData = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")
@@ -211,7 +209,7 @@ def overrides_of(given: list[str] | None, **settings: tuple[str, object]) -> lis
 
 
 def word_of(flag: bool | None) -> str | None:
-    """A flag with a negative form as a value for `overrides_of`, which reads False as not given."""
+    """Convert a flag with a negative form to a value for `overrides_of`, which treats False as not given."""
     return None if flag is None else str(flag).lower()
 
 
@@ -248,10 +246,10 @@ def check_run_options(
     out: Path, resume: ResumeMode | None, *, overwrite: bool, dry_run: bool, inputs: Iterable[str | None],
     nnodes: int = 1,
 ) -> bool:  # fmt: skip
-    """Check the options of a new run's folder before slow imports; returns whether this was possible.
+    """Check the options of a new run's folder before slow imports; returns whether this is a new run that was checked.
 
-    `--resume auto` decides later whether it starts a run. Ranks and several machines share the folder, in which the
-    first of them may have written already.
+    Nothing is checked with `--resume auto`, which decides later whether it starts a run, nor with several ranks or
+    machines, because the first of them may already have written to the shared folder.
 
     Raises:
         UsageError, EnvironmentFault: see `check_out`.
@@ -311,7 +309,7 @@ class DistributedOptions:
         """Start the processes, wait for them and exit with their code; does nothing without `--nproc`."""
         if self.nproc is None:
             return
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints its C++ stack on a failure to connect
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # no C++ stack if torch cannot connect
         from llmkit.training.launch import launch
 
         n_processes = None if self.nproc == "auto" else int(self.nproc)

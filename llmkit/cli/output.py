@@ -108,9 +108,9 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
 def show_table(table: "Table") -> None:
     """Show a table: styled and fitted to the width of a terminal, or as plain lines of any width in a pipe.
 
-    Cells may come from data, so they lose their control characters.
+    Control characters are removed from cells, because cells may come from data.
     """
-    # Imported here, as `--help` needs none of it.
+    # Imported here, because `--help` does not need these libraries.
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -186,7 +186,7 @@ def show_receipt(manifest: dict[str, Any]) -> None:
 
 
 def _describe_unknown(manifest: dict[str, Any]) -> str:
-    """Share by characters and examples of what is unknown to the tokenizer; empty for folders of older versions."""
+    """Return the fraction of unknown characters, with examples; empty for folders of older versions."""
     from llmkit.tokens.unknown import describe_unknown
 
     splits = list(manifest["splits"].values())

@@ -40,7 +40,7 @@ def pretrain_command(
     if not (data / "manifest.json").is_file():
         from llmkit.tokens.prepared import load_prepared
 
-        load_prepared(data)  # says what is wrong with the folder, before torch is imported
+        load_prepared(data)  # reports problems of the folder before torch is imported
     options.check_run_options(
         out, resume, overwrite=overwrite, dry_run=dry_run, inputs=[str(data), model], nnodes=nnodes
     )

@@ -14,7 +14,7 @@ def _number_to_text(key: object) -> object:
 
 
 def _read_label_map(given: object) -> object:
-    """Pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, as a mapping."""
+    """Convert pairs such as `0=neg,1=pos`, or the path of a YAML or JSON file, to a mapping."""
     if not isinstance(given, str):
         return given
     if Path(given).is_file():
@@ -60,21 +60,24 @@ class Cls(Section):
     )
     label_map: Annotated[dict[LabelName, LabelName], BeforeValidator(_read_label_map)] = Field(
         default={},
-        description="New names for labels, such as {0: neg, 1: pos}, of the files and of a model with labels LABEL_0, "
-        "...; two labels with one new name become one.",
+        description="New names of labels, such as {0: neg, 1: pos}, for the files and for a model with labels LABEL_0, "
+        "...; labels with the same new name are merged.",
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
-        description="Held-out rows with a label that the train split lacks: refuse: error; ignore: skip and count.",
+        description="Held-out rows whose label is not in the train split; refuse: error; ignore: skip and count.",
     )
     validation: float = Field(
         default=0.1,
         ge=0,
         lt=1,
-        description="Fraction of the rows held out for validation, by label; not used with a validation file.",
+        description="Fraction of the rows held out for validation, stratified by label; unused with a validation file.",
     )
     test: float = Field(
-        default=0.0, ge=0, lt=1, description="Fraction of the rows held out for the test after training, by label."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Fraction of the rows held out for the test after training, stratified by label.",
     )
     split_seed: int = Field(default=0, ge=0, description="Random seed of the held-out rows.")
 
@@ -104,14 +107,14 @@ class Cls(Section):
     lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     lora_target_modules: list[str] = Field(
         default=[],
-        description="Endings of the names of the modules that LoRA adapts, such as [query, value]; default: those of "
-        "peft for the architecture, else all linear layers outside of the head.",
+        description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: peft's for "
+        "the architecture, else all linear layers outside of the head.",
     )
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
         default=None,
-        description="Label measured by itself (f1_positive); of two labels it is predicted above a threshold that is "
-        "tuned on the validation rows and saved with the model.",
+        description="Label whose own F1 is reported (f1_positive). If there are two labels, it is predicted above a "
+        "threshold, which is tuned on the validation rows and saved with the model.",
     )
     metric: str = Field(
         default="auto",

@@ -1,7 +1,7 @@
-"""The recipe keys that `eval`, `predict` and `generate` read; others given on the command line are refused.
+"""The recipe keys that `eval`, `predict` and `generate` read; other keys on the command line are refused.
 
-A recipe file may hold all keys, since one file is for all commands. A key given with `-s` for one command is meant for
-that command.
+A recipe file may contain all keys, because one file serves all commands. A key given with `-s` is meant for the command
+that it is given to.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ def check_overrides(command: str, overrides: Sequence[str | tuple[str, str]]) ->
     """Refuse `--set` keys that the command does not read.
 
     Raises:
-        UsageError: lists all such keys, and those of the section that the command reads.
+        UsageError: lists all refused keys, and keys that the command reads.
     """
     problems = []
     for override in overrides:
         if not isinstance(override, str) or "=" not in override:
-            continue  # an option of the command; load_recipe reports what has no value
+            continue  # an option of the command; load_recipe reports a setting without a value
         parts = tuple(override.partition("=")[0].strip().split("."))
         key = ".".join((*parts[:-1], RENAMED_KEYS.get(parts, parts[-1])))
         if not is_key(parts) or reads(command, key):
@@ -51,7 +51,7 @@ def check_overrides(command: str, overrides: Sequence[str | tuple[str, str]]) ->
 
 
 def is_key(parts: tuple[str, ...]) -> bool:
-    """Whether a recipe has this key, by today's or an earlier name; load_recipe reports others with a suggestion."""
+    """Whether a recipe has this key, by its current or an earlier name; load_recipe reports unknown keys."""
     from llmkit.config.recipe import RECIPES
 
     if parts in RENAMED_KEYS:

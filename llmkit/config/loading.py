@@ -40,15 +40,15 @@ def load_recipe(
 ) -> Recipe:
     """Load the recipe in `path` (defaults if None) with `overrides` such as `train.max_steps=10`.
 
-    An override set by a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
-    `task` is the command's, for a recipe that names none. `columns` are the command's options for columns, of which
-    those other than None are set in the section of the task that has them. `forget_columns` drops the file's column
-    settings, encoding and delimiter, which hold for its train file only; a classifier's config.json has the names too.
-    Keys and values that were renamed since earlier versions are accepted, and their new names are logged, unless a run
-    keeps the recipe: nobody edits it.
+    An override that comes from a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
+    `task` is the command's task, for a recipe that names none. `columns` are the command's options for columns; values
+    other than None are set in the task's section for columns. `forget_columns` drops the file's column settings,
+    encoding and delimiter, which apply only to its train file; a classifier's config.json has the names too. Keys and
+    values that were renamed since earlier versions are accepted. Their new names are logged, unless the recipe is the
+    copy in a run folder, which nobody edits.
 
     Raises:
-        UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all of them.
+        UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
@@ -91,7 +91,7 @@ def load_recipe(
 
 
 def _is_kept(path: Path) -> bool:
-    """Whether a recipe is the copy that a run keeps."""
+    """Whether a recipe is the copy in a run folder."""
     return path.name == "recipe.yaml" and (path.parent / "manifest.json").is_file()
 
 
@@ -102,7 +102,7 @@ def _apply_columns(
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
         if recipe.COLUMNS_SECTION is None and name == "text":
-            continue  # `eval` sets prepare.read.field, which language models read
+            continue  # `eval` also sets prepare.read.field, which language models read
         if recipe.COLUMNS_SECTION is None:
             hint = "remove it: it is for tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))

@@ -13,7 +13,7 @@ NOT_READ_BY_ALL = sorted({name for architecture in ARCHITECTURES.values() for na
 
 
 class Model(Section):
-    """A network by `family` and `size`; fields that are set override those of the size."""
+    """A network by `family` and `size`; fields that are set override the values of the size."""
 
     family: str = Field(default="gpt2", description="Architecture; default: gpt2, or bert for task mlm.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(

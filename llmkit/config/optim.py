@@ -37,7 +37,7 @@ class Optim(Section):
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="Learning rate of each layer divided by that of the layer above it."
+        default=1.0, gt=0, le=1, description="Factor on the learning rate from each layer to the layer below it."
     )
     max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum global norm of the gradient; 0: no clipping.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")

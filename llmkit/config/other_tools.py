@@ -1,4 +1,4 @@
-"""What people type from other tools, and what llmkit calls it; used for hints only, never to accept another name.
+"""Names that other tools use, and llmkit's names for the same things; used only for hints, never as aliases.
 
 Names are in lower case with underscores, so that one entry serves a recipe key, `-s key=value` and an option such as
 `--max-steps`. A meaning is a setting (`section.key=value`, with a usual value), an option (`--out FOLDER`) or advice.
@@ -181,7 +181,7 @@ _VALUES: dict[str, dict[str, str]] = {
         "refuse": "error",
     },
 }
-"""By key and value of ours, other tools' values for which it is the nearest."""
+"""By llmkit's key and value, the values of other tools that it is nearest to."""
 
 _COMMANDS: dict[str, str] = {
     "pretrain-clm, pretrain-mlm or finetune-cls": "train",
@@ -211,16 +211,16 @@ COMMANDS = _by_name(_COMMANDS)
 
 
 def normalize(name: str) -> str:
-    """A name as the tables have it: `--Max-Steps` is `max_steps`."""
+    """Convert a name to the form in the tables: `--Max-Steps` becomes `max_steps`."""
     return name.strip().lstrip("-").replace("-", "_").casefold()
 
 
 def find_meaning(key: str) -> str | None:
-    """The entry of NAMES for a key or an option: of its whole name, else of its last part."""
+    """Return the entry of NAMES for a key or an option, by its whole name or else by its last part."""
     name = normalize(key)
     return NAMES.get(name) or NAMES.get(name.rpartition(".")[2])
 
 
 def find_value(key: str, value: object) -> str | None:
-    """Our value for another tool's value of a key."""
+    """Return llmkit's value for another tool's value of a key."""
     return VALUES.get(key, {}).get(normalize(str(value)))

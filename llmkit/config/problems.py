@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, from pydantic's errors to three lines with the place and the key that was meant."""
+"""Convert pydantic's errors to problems of three lines, with the place in the recipe and the key that was meant."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ _SLIPS = (
     (re.compile(r"^\s*[\w.]+:[^\s/]"), "write a space after the colon, such as `max_steps: 100`"),
     (re.compile(r"^\s*[\w.]+\s*=(?!=)"), "write `key: value`, not `key = value`"),
 )
-"""Slips of YAML in a line that begins with a key, and what to write."""
+"""Common mistakes in a line of YAML, and what to write instead."""
 _SETTING = re.compile(r"[a-z]\w*(\.\w+)*=[^\s;,]+")
 
 
 def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem:
-    """One pydantic error as a problem, located at the nearest key that the user wrote."""
+    """Convert a pydantic error to a problem, located at the nearest key that the user wrote."""
     if item["type"].startswith("union_tag"):
         where = sources.get(("task",), f"{path or 'recipe'}, task")
         task = item["input"].get("task")
@@ -65,15 +65,15 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
 
 
 def describe_slip(lines: Iterable[str]) -> str | None:
-    """What to write in place of the first line that is not YAML in a common way; None if there is none."""
+    """Return a hint for the first line with a common YAML mistake; None if there is none."""
     return next((hint for line in lines for slip, hint in _SLIPS if slip.search(line)), None)
 
 
 def describe_unknown(name: str, where: str = "--set") -> str | None:
-    """A hint for a key or an option that llmkit does not have: what another tool's name is called here, or the keys of
-    this name in other sections; None if nothing is known of it.
+    """Return a hint for an unknown key or option: llmkit's name for another tool's name, or the keys with this name in
+    other sections; None if there is neither.
 
-    `where` is the place of the name: a setting is shown as an option (`-s a.b=1`) or, for a file, as a line of it.
+    `where` is the place of the name. It decides whether the hint shows an option (`-s a.b=1`) or a line of a file.
     """
     if meaning := find_meaning(name):
         setting = _SETTING.match(meaning)
@@ -105,7 +105,7 @@ def _to_yaml(value: object) -> str:
 
 
 def _suggest_key(location: Key, kind: type[Recipe], where: str) -> str:
-    """The key that was meant by one that the section does not have."""
+    """Return a hint with the key that was probably meant by a key that the section does not have."""
     own = _section_at(location[:-1], kind).model_fields
     known = describe_unknown(".".join(location), where)
     if known is not None:
@@ -126,7 +126,7 @@ def _suggest_value(key: str, value: object, known: list[str]) -> str:
 
 
 def _all_fields(section: type[BaseModel] | None = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """All keys of all recipes with their fields, in the order of the sections; those of sections of one task last."""
+    """Yield all keys of all recipes with their fields, in the order of the sections; sections of one task come last."""
     if section is None:
         recipes: list[type[Recipe]] = [Recipe, *RECIPES.values()]
         fields = {name: field for recipe in recipes for name, field in recipe.model_fields.items()}
@@ -141,13 +141,13 @@ def _all_fields(section: type[BaseModel] | None = None, prefix: str = "") -> Ite
 
 
 def _show(value: object) -> str:
-    """A value as the user wrote it, cut to 200 characters."""
+    """Return a value as the user wrote it, cut to 200 characters."""
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
-    """The last option at or below the location, else the nearest key of the file at or above it."""
+    """Return the last option at or below the location, else the nearest key of the file at or above it."""
     below = [place for key, place in sources.items() if key[: len(location)] == location]
     typed = [place for place in below if place.startswith("--")]
     above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]

@@ -23,15 +23,15 @@ class Recipe(Section):
     """The sections that all tasks have."""
 
     COMMANDS: ClassVar[tuple[str, ...]]
-    """Commands that run it: pretrain, finetune."""
+    """Commands that run the recipe: pretrain, finetune."""
     FAMILIES: ClassVar[tuple[str, ...]] = ()
-    """Values of `model.family` that it trains; the first is the default. Empty: an existing model is trained."""
+    """Values of `model.family` that the task trains; the first is the default. Empty: an existing model is trained."""
     BLOCK_SIZE: ClassVar[int]
     """Default of `train.block_size`."""
     DEFAULTS: ClassVar[Values] = {}
-    """Defaults by section, where they differ from the section's own."""
+    """Defaults by section, if they differ from the section's own defaults."""
     COLUMNS_SECTION: ClassVar[str | None] = None
-    """Section with the columns of a table, if the task reads rows."""
+    """Name of the section with the columns of a table, if the task reads rows."""
 
     task: str
     prepare: Prepare = Prepare()
@@ -44,7 +44,7 @@ class Recipe(Section):
 
     @property
     def block_size(self) -> int:
-        """Return the tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
+        """Return the number of tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
@@ -174,16 +174,16 @@ class ClsRecipe(Recipe):
 
 
 RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
-"""By task."""
+"""Recipe classes by task."""
 ROW_TASK = "cls"
-"""Task of a command that names columns, if no recipe names a task."""
+"""Task if the command line names columns, and no recipe names a task."""
 OWNERS: dict[str, tuple[str, ...]] = {
     name: tuple(task for task, other in RECIPES.items() if name in other.model_fields)
     for recipe in RECIPES.values()
     for name in recipe.model_fields
     if name not in Recipe.model_fields
 }
-"""By section, the tasks that have it; without sections that all tasks have."""
+"""The tasks that have a section, by section; without sections that all tasks have."""
 _ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator="task")]  # noqa: UP007
 
 
@@ -193,7 +193,7 @@ def find_task(values: dict[str, Any]) -> str | None:
 
 
 def make_recipe(values: dict[str, Any]) -> Recipe:
-    """Make the recipe of `values["task"]`, else of the only task with one of the sections, else of clm.
+    """Make a recipe for `values["task"]`, else for the only task that has one of the sections, else for clm.
 
     Raises:
         pydantic.ValidationError: unknown keys, wrong types or ranges, or an unknown task.

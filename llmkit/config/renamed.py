@@ -22,11 +22,11 @@ RENAMED_VALUES: dict[Key, dict[Any, str]] = {
     ("cls", "labels"): {"single": "single_label", "multiple": "multi_label"},
     ("mlm", "sentence_objective"): {True: "nsp", False: "none", "order": "sop"},
 }
-"""By today's key: old values and their new names."""
+"""Old values and their new names, by current key."""
 
 
 def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded fields by dotted name, such as `mlm.nsp`, with new names and values."""
+    """Return recorded fields (dotted names such as `mlm.nsp` to values) under their current names and values."""
     renamed: dict[str, Any] = {}
     for name, value in fields.items():
         key = _rename_key(tuple(name.split(".")))
@@ -35,11 +35,11 @@ def rename_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_sections(values: dict[str, Any], sources: dict[Key, str], renamed: dict[str, str]) -> dict[str, Any]:
-    """Return a recipe's values under current names; `renamed` gets a line for the user on each renamed key, by its
+    """Return a recipe's values under current names; adds a line for the user to `renamed` for each renamed key, by
     location.
 
-    `sources` has the location of each key; a new key gets the location of the old one. If both the old and the new key
-    are set, both stay, and the old one is then refused as unknown.
+    `sources` has the location of each key; a new key gets the location of the old key. If both the old and the new key
+    are set, both stay, and the old key is later refused as unknown.
     """
     return _rename_mapping(values, (), sources, renamed)
 

@@ -1,8 +1,8 @@
 """The JSON Schema of recipes, which editors use to complete keys and mark errors; `llmkit schema` prints it.
 
 The schema is one closed object with the sections of all tasks, and a condition for each section that only some tasks
-read. Editors then report an unknown key by name, which a union of recipes would prevent. Checks across keys stay in the
-sections.
+read. With a union of recipes, editors could not report an unknown key by name. Checks that involve several keys are not
+in the schema; the sections do them.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 
 def make_schema() -> Schema:
-    """Return the schema of draft 2020-12, with names of earlier versions as deprecated."""
+    """Return the schema (draft 2020-12), with names from earlier versions marked as deprecated."""
     definitions: Schema = {}
     sections: Schema = {}
     for recipe in RECIPES.values():

@@ -21,7 +21,7 @@ class Section(BaseModel):
         """Return a validated copy with these fields changed; pydantic's `model_copy` does not validate.
 
         Raises:
-            UsageError: the changed fields do not fit the others.
+            UsageError: the changed fields do not fit the unchanged fields.
         """
         try:
             return type(self).model_validate(dict(self) | changes)
@@ -34,6 +34,6 @@ class Section(BaseModel):
 
 
 def split_message(message: str) -> tuple[str, str]:
-    """What is wrong, and the hint, of a check's message `what; hint`; the hint is empty where there is none."""
+    """Split a check's message `what; hint` into both parts; the hint is empty if there is none."""
     what, _, hint = message.removeprefix("Value error, ").partition("; ")
     return what, hint

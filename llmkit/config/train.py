@@ -9,7 +9,7 @@ from llmkit.config.section import Section
 LENGTHS = {
     "max_steps": "optimizer steps",
     "epochs": "passes over the train split",
-    "max_minutes": "minutes, whatever was reached by then",
+    "max_minutes": "minutes, at whatever step",
 }
 """Keys that set the length of a run, with their units."""
 
@@ -20,7 +20,7 @@ class Train(Section):
     block_size: int | None = Field(
         default=None,
         ge=2,
-        description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, if the model has them.",
+        description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, if the model allows it.",
     )
     max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
     epochs: float | None = Field(default=None, gt=0, description="Passes over the train split.")
@@ -32,7 +32,7 @@ class Train(Section):
     global_batch_size: int = Field(default=32, ge=1, description="Sequences per optimizer step over all devices.")
     carry_state: bool = Field(
         default=True,
-        description="gru, lstm: carry the recurrent state from each sequence to the next one of its row.",
+        description="gru, lstm: carry the recurrent state from each sequence to the next sequence in the same row.",
     )
     micro_batch_size: int | Literal["auto"] = Field(
         default="auto", description="Sequences per forward pass on one device; does not change the gradient."
@@ -62,7 +62,7 @@ class Train(Section):
         ge=0,
         description="Maximum number of steps with a non-finite gradient to skip; 0: stop at the first one.",
     )
-    stop_on_spike: bool = Field(default=False, description="Stop when the loss spikes, instead of a warning.")
+    stop_on_spike: bool = Field(default=False, description="Stop when the loss spikes, instead of warning.")
     sample_prompt: str | None = Field(
         default="", description="Prompt of the sample text at each evaluation; null: no sample."
     )
@@ -89,7 +89,7 @@ class Train(Section):
     )
 
     def describe_longer(self, step: int, n_steps: int) -> str:
-        """Name the setting that ended a run of `n_steps` planned steps at `step`, as advice to train longer."""
+        """Return advice to train longer; it names the setting that ended a run of `n_steps` planned steps at `step`."""
         if step < n_steps:
             return f"train longer with a higher train.early_stopping (now {self.early_stopping})"
         for name in LENGTHS:

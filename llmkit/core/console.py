@@ -27,7 +27,7 @@ def count(n: int, noun: str) -> str:
 
 
 _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
-"""Not printable for Python, and shown: joiners in words and emoji, and the spaces of French and Chinese."""
+"""Characters that are not printable for Python but are kept: joiners in words and emoji, French and Chinese spaces."""
 
 
 def clean_lines(text: str) -> str:

@@ -60,14 +60,14 @@ if sys.platform != "win32":
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _ALIGNMENT = 64
-"""In bytes, of torch's allocations on a CPU (c10/core/alignment.h)."""
+"""Alignment in bytes of torch's allocations on a CPU (c10/core/alignment.h)."""
 
 
 def tune_malloc() -> None:
     """Let glibc keep freed tensors for the next step. Does nothing without glibc.
 
-    By default it returns each tensor above 32 MB to the kernel, which zeroes its pages again at the next allocation:
-    a fifth of a step with a large vocabulary on a CPU (docs/log.md).
+    By default, glibc returns each freed tensor above 32 MB to the kernel, which zeroes the pages at the next
+    allocation. With a large vocabulary on a CPU, this takes a fifth of a step (docs/log.md).
     """
     if not sys.platform.startswith("linux"):
         return
@@ -79,14 +79,14 @@ def tune_malloc() -> None:
 def trim_malloc() -> None:
     """Return memory that training has freed to the kernel.
 
-    Larger tensors of the final evaluation would not fit into it and would raise the peak (docs/log.md).
+    The final evaluation has larger tensors that would not fit into that memory and would raise the peak (docs/log.md).
     """
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
 
 
 def align_weights(model: nn.Module) -> None:
-    """Copy weights on the CPU that are not aligned as torch allocates them, such as those mapped from a file.
+    """Copy weights on the CPU that are not aligned as torch allocates them, such as weights mapped from a file.
 
     The order of sums in a matrix product may depend on the alignment of its operands, so a resumed run would differ
     in the last bits from an uninterrupted one. Tied weights stay tied if they are one parameter.
@@ -99,8 +99,8 @@ def align_weights(model: nn.Module) -> None:
 def measure_memory() -> dict[str, int]:
     """Return peak memory in bytes for the log. Every rank calls it.
 
-    `peak_memory` is that of the rank with the highest value; several ranks also have `peak_memory_total`. On a CPU it
-    is the resident memory of the process.
+    `peak_memory` is the highest value of any rank; with several ranks, `peak_memory_total` is their sum. On a CPU,
+    memory means the resident memory of a process.
     """
     peaks = distributed.gather(peak_bytes())
     return {"peak_memory": max(peaks), **({"peak_memory_total": sum(peaks)} if len(peaks) > 1 else {})}

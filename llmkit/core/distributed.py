@@ -56,7 +56,7 @@ def init_from_env() -> None:
     hosts = environ.get("SLURM_STEP_NODELIST", "localhost")
     if "MASTER_ADDR" not in environ:
         environ["MASTER_ADDR"] = environ.get("SLURM_LAUNCH_NODE_IPADDR", hosts)
-        with suppress(FileNotFoundError):  # in a container, say
+        with suppress(FileNotFoundError):  # for example in a container
             listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
             environ["MASTER_ADDR"] = (listed.stdout.split() or [hosts])[0]
     environ.setdefault("MASTER_PORT", str(PORT))
@@ -128,7 +128,7 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
 def main_process_first() -> Iterator[None]:
     """Run the block on every rank separately; the other ranks then wait for rank 0.
 
-    They wait without a timeout, because a launcher soon kills the last rank once all others have ended.
+    They wait without a timeout, because a launcher soon kills the last rank once all other ranks have ended.
     """
     global _is_alone
     if world_size() == 1:

@@ -103,11 +103,11 @@ class Interrupted(BaseException):
 
 
 MIN_SIMILARITY = 0.75
-"""Of a word and the known one that is suggested for it; at 0.6, `sentiment` suggested `sentence`."""
+"""Minimum similarity of a word and the known name suggested for it; at 0.6, `sentiment` suggested `sentence`."""
 
 
 def find_near(word: str, known: Iterable[str]) -> str | None:
-    """The known name that a word is a misspelling of, if there is one; case, `-` and `_` do not matter."""
+    """Return the known name that a word misspells; None if there is none. Ignores case, `-` and `_`."""
     names = {_simplify(name): name for name in sorted(known)}
     simple = _simplify(word)
     near = get_close_matches(simple, names, n=1, cutoff=MIN_SIMILARITY)

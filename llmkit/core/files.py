@@ -19,7 +19,7 @@ from llmkit.core.errors import EnvironmentFault, UsageError
 PARTIAL = ".partial"
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file write failed", "unexpected pos")
-"""Of safetensors and torch, which raise no OSError on a full disk."""
+"""Messages of safetensors and torch, which raise no OSError on a full disk."""
 
 
 def failpoint(name: str) -> None:
@@ -95,9 +95,9 @@ def _delete_tree(folder: Path) -> None:
 
 
 def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
-    """Rename `partial`, which is flushed, to `path`; an existing `path` is replaced, or kept if that fails.
+    """Rename `partial`, already flushed to the disk, to `path`; replace an existing `path`, or keep it if that fails.
 
-    `delete` deletes the replaced folder; it is for folders in which users may have put files.
+    `delete` deletes the replaced folder; pass another function for folders in which users may have put files.
     """
     old = path.with_name(f".{path.name}.old")
     failpoint(f"{path.name}: before rename")
@@ -115,7 +115,7 @@ def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _
 
 
 def restore_folder(path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
-    """Restore the old `path` if a process was killed between the two renames; otherwise `delete` what remains of it."""
+    """Restore the old `path` if a process was killed between the two renames; otherwise `delete` its remains."""
     old = path.with_name(f".{path.name}.old")
     _restore_old(path, old)
     delete(old)
@@ -130,7 +130,8 @@ def _restore_old(path: Path, old: Path) -> None:
 
 
 IsOurs = Callable[[str], bool]
-"""Whether llmkit wrote a path, which is relative with forward slashes; a folder ends in a slash, a link to one not."""
+"""Returns whether llmkit wrote a path. Paths are relative with forward slashes; a folder, but not a link to one, ends
+in a slash."""
 
 
 def find_foreign(folder: Path, is_ours: IsOurs) -> list[str]:
@@ -142,7 +143,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
     """Check that a folder to replace or delete has no files that llmkit did not write.
 
     Raises:
-        UsageError: it has; names the first three.
+        UsageError: there are such files; names the first three.
     """
     if foreign := find_foreign(folder, is_ours):
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
@@ -188,7 +189,7 @@ def expand_home(path: str | Path) -> Path:
 
 
 def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
-    """Check that no input is in the folder to replace, also through links; names that are not files are skipped.
+    """Check that no input is in the folder to replace, with links resolved; names that are not files are skipped.
 
     Raises:
         UsageError: an input is in it; names the first one.
@@ -212,7 +213,7 @@ def sync_tree(folder: Path) -> None:
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what is open for writing
+            with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only writable files
                 os.fsync(file.fileno())
     sync_folder(folder)
 
@@ -299,7 +300,7 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     """Check that the disk has enough space.
 
     Raises:
-        EnvironmentFault: it has not; gives both sizes.
+        EnvironmentFault: there is too little space; gives both sizes.
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:

@@ -22,13 +22,13 @@ class Device:
     """One GPU, or one CPU with all its cores."""
 
     name: str
-    """As users write it."""
+    """The name as users write it."""
     title: str
     kind: Literal["gpu", "cpu"]
     flops: dict[str, float]
-    """Dense FLOP/s by precision, without those that the device lacks."""
+    """Dense FLOP/s by precision; precisions that the device lacks are omitted."""
     n_bytes: int | None
-    """Memory; None for a CPU."""
+    """Bytes of memory; None for a CPU."""
     bandwidth: float | None
     """Bytes per second to and from memory."""
     link: float | None = None

@@ -70,7 +70,8 @@ def _open_locked(path: Path, folder: Path) -> int:
             raise EnvironmentFault(f"{str(folder)!r} is in use by {holder}", where=str(path), hint=hint) from None
         except OSError:  # a file system without locks, such as some network ones: continue without
             return file
-        # The previous holder deletes the file, so others may open a new one: use only the file that has the name now.
+        # The previous holder deletes the file, so another process may have created a new one: only use the file that
+        # the path refers to now.
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file).st_ino:
                 return file

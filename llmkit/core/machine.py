@@ -83,7 +83,7 @@ def total_memory() -> int | None:
 VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """Variables that torch's kernels read, the strongest first."""
 MAX_THREADS = 65_536
-"""A larger number is a mistake, and starting that many threads would end the process."""
+"""Maximum number of threads: a larger one is a mistake, and starting so many threads would end the process."""
 
 Source = Literal["MKL_NUM_THREADS", "OMP_NUM_THREADS", "quota", "cores"]
 
@@ -125,7 +125,7 @@ def decide_threads(
 
 
 _decided: ThreadCount | None = None
-"""What `limit_threads` found before it changed the environment."""
+"""The decision of `limit_threads`, made before it changed the environment."""
 
 
 def limit_threads() -> None:
@@ -152,7 +152,7 @@ def parse_threads(text: str, name: str) -> int:
     """Return the number of threads in a variable's value; the first number of nested levels ("4,2").
 
     Raises:
-        UsageError: it is neither a positive number nor, for OMP_NUM_THREADS, a list of them.
+        UsageError: the value is neither a positive number nor, for OMP_NUM_THREADS, a list of positive numbers.
     """
     levels = text.split(",") if name == "OMP_NUM_THREADS" else [text]
     if all(re.fullmatch(r"\s*\+?[0-9]+\s*", level) and 0 < int(level) <= MAX_THREADS for level in levels):

@@ -1,4 +1,4 @@
-"""Find the model that a name on the command line means; no torch, so that a wrong path is an error in a second."""
+"""Find the model that a name on the command line refers to; without torch, so a wrong path is reported in a second."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from llmkit.core.errors import ModelError, did_you_mean
 
 
 def find_model_folder(name: str) -> str:
-    """The folder of a run's or a saved model or of an adapter, or `name` itself if it may be a hub name.
+    """Return the folder of a run's model, a saved model or an adapter; or `name` itself if it may be a hub name.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.

@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM: `catch_signals` for a training loop, `defer_signals` for a long call into a library.
 
-In both, the first signal lets the work reach a safe end, and the second ends the process at once.
+With both, the work reaches a safe end after the first signal, and the second signal ends the process immediately.
 """
 
 import os
@@ -67,7 +67,7 @@ def combine_votes(votes: list[int]) -> int | None:
 
 
 def ignore_signals(worker_id: int) -> None:
-    """Ignore Ctrl-C in data workers: it reaches them too, but only the trainer decides when to stop."""
+    """Ignore Ctrl-C in data workers: they receive it too, but only the trainer decides when to stop."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -105,7 +105,7 @@ def catch_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def defer_signals(until: str) -> Iterator[None]:
-    """Log the first signal in the block and handle it when the block ends; exit at the second signal.
+    """Log the first signal within the block and handle it when the block ends; exit at the second signal.
 
     Python runs signal handlers between its own instructions, so a long call into a library delays them. A thread logs
     the signal during the call. `until` completes "stopping when ...".

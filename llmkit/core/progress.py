@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.1
 LINE_SECONDS = 10.0
-"""Between two lines in a file."""
+"""Seconds between two lines in a file."""
 _SIZES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -28,7 +28,7 @@ class ProgressBar:
     """
 
     is_hidden: ClassVar[bool] = False
-    """Set in a process that shares the terminal with others."""
+    """Set in a process that shares the terminal with other processes."""
 
     def __init__(self, what: str, unit: str, total: int | None = None, *, log: bool = False) -> None:
         self.what, self.unit, self.total, self.log = what, unit, total, log

@@ -88,7 +88,7 @@ def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
 
 
 def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    """Yield all keys with their values, including those of nested configurations."""
+    """Yield all keys with their values, including the keys of nested configurations."""
     for key, value in config.items():
         yield key, value
         if isinstance(value, dict):

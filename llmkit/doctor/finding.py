@@ -22,15 +22,15 @@ class Finding:
 
 
 def ok(name: str, value: str, **figures: Any) -> Finding:
-    """Nothing is wrong."""
+    """Return a finding without a problem."""
     return Finding(name, value, "ok", "", figures)
 
 
 def warn(name: str, value: str, advice: str, **figures: Any) -> Finding:
-    """llmkit works, but slower or less safely than it could."""
+    """Return a warning: llmkit works, but slower or less safely than possible."""
     return Finding(name, value, "warn", advice, figures)
 
 
 def fault(name: str, value: str, advice: str, **figures: Any) -> Finding:
-    """Something that llmkit needs is missing or broken."""
+    """Return a fault: something that llmkit needs is missing or broken."""
     return Finding(name, value, "fault", advice, figures)

@@ -1,4 +1,4 @@
-"""CPU, memory, limits and GPUs: what the system and its containers report, whether devices work, and how fast.
+"""Check CPU, memory, limits and GPUs: values that the system and its containers report, function and speed of devices.
 
 System files are read below `root`, so that a test can describe another machine. Values that a system does not report
 (macOS has no /proc) are left out. nvidia-smi and torch are asked separately, because most GPU faults show as a
@@ -22,12 +22,12 @@ from llmkit.core.machine import ThreadCount, allowed_cores, read_limits, read_te
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16", "i8mm")
-"""Flags of /proc/cpuinfo that decide the speed of matrix products, x86 and ARM."""
+"""Flags of /proc/cpuinfo that determine the speed of matrix products, on x86 and ARM."""
 MIN_MEMORY_BYTES = 4e9
 MIN_SHARED_MEMORY_BYTES = 1e9
 """Data workers and NCCL use /dev/shm; Docker's default is 64 MB."""
 MIN_OPEN_FILES = 1024
-"""The usual soft limit on Linux; macOS has 256, which data workers and their queues can exceed."""
+"""The usual soft limit on Linux. The limit of macOS, 256, is too low for data workers and their queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,10 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 MIN_SHARE = 1 / 3
-"""Products reach 60 to 95 % of the limit. Half of this in a virtual machine, whose cores may be hyper-threads."""
+"""Matrix products reach 60 to 95 % of the theoretical peak, and half of this in a virtual machine, whose cores may be
+hyper-threads."""
 MIN_BUSY_LOAD = 0.5
-"""Load per core above which other programs explain a slow product."""
+"""Load per core above which other programs explain slow matrix products."""
 
 
 def peak_fp32_flops(cpu: Cpu, n_threads: int) -> float | None:
@@ -204,7 +205,8 @@ def check_precision() -> Finding:
 
 
 MIN_FREE_SHARE = 0.85
-"""Below this another program uses the GPU; the driver alone takes a few hundred MB."""
+"""Minimum fraction of free GPU memory. If less is free, another program uses the GPU; the driver alone takes a few
+hundred MB."""
 
 
 @dataclass(frozen=True, slots=True)

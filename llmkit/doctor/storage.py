@@ -1,6 +1,6 @@
 """The disk where runs are written, and the Hugging Face hub and its cache.
 
-No file remains: the test file has no name, so the system frees it even after SIGKILL.
+No file remains: the test file has no name, so the operating system frees it even after SIGKILL.
 """
 
 import os
@@ -18,9 +18,10 @@ from llmkit.core.lock import lock_folder
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 MIN_FREE_BYTES, LOW_FREE_BYTES = 200e6, 5e9
-"""A fault below the first, a warning below the second: three checkpoints of GPT-2 124M with AdamW take 4.5 GB."""
+"""Free space below the first value is a fault, below the second a warning: three checkpoints of GPT-2 124M with AdamW
+take 4.5 GB."""
 CHUNK, TIMED_BYTES, TIMED_SECONDS = 4 << 20, 64 << 20, 2.0
-"""Writing stops at the bytes or at the seconds, whichever comes first."""
+"""Writing stops after TIMED_BYTES or TIMED_SECONDS, whichever comes first."""
 MIN_WRITE_RATE = 50e6
 """Bytes per second; a checkpoint of GPT-2 124M (1.5 GB) takes half a minute at this rate."""
 HUB_SECONDS = 3.0

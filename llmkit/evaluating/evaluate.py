@@ -16,7 +16,7 @@ from llmkit.training.folder import RunFolder
 
 
 def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> None:
-    """Check that columns are only named for a file.
+    """Check that column options are given only together with a file.
 
     Raises:
         UsageError: names the first option.
@@ -30,9 +30,9 @@ def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> Non
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
     """Return the metrics of the model's task on one split of a prepared folder, on text or on labelled rows.
 
-    The result also has the settings of the computation, and `task`, the name of the task. Without `data` a run is
-    scored on the held-out data of its training, and its metrics.json and report are updated. `show_samples` adds the
-    worst errors of a classifier to both.
+    The result also has the settings of the computation and the name of the task, `task`. Without `data`, a run is
+    scored on the held-out data of its training, and its metrics.json and report are updated. `show_samples` adds a
+    classifier's worst errors to the result and the report.
 
     Raises:
         UsageError: there is no data to score, or no task supports the model.
@@ -55,7 +55,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
         what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
         raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
-        # The file's whole name: validation.csv is not the run's own `validation`.
+        # The complete file name: validation.csv differs from the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
         console.info(f"report: {write_report(run.path)}")
     return metrics

@@ -36,7 +36,7 @@ def predict(
 
     Raises:
         UsageError: the model is not a classifier, or `out` exists.
-        DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
+        DataError: the file cannot be read (tables/rows.py), or already has a column that `predict` adds.
         ModelError: the model cannot be used.
     """
     from llmkit.models.loading import resolve_model  # imports torch, which check_out does not need

@@ -1,7 +1,7 @@
-"""Read prompts from a file or from stdin: one per line, in any encoding that `prepare` reads, packed or not.
+"""Read prompts from a file or from stdin: one per line, in any encoding that `prepare` reads, compressed or not.
 
-Empty lines are prompts too, and U+2028 and other rare separators stay in their prompt, so there are as many prompts as
-lines.
+There are as many prompts as lines: an empty line is a prompt too, and U+2028 and other rare separators do not end a
+line.
 """
 
 import io
@@ -22,10 +22,10 @@ TEXT_TABLES = (".csv", ".tsv", ".jsonl", ".json")
 
 
 def read_prompts(path: str, read: Read) -> list[str]:
-    """The lines of a file, or of stdin for `-`.
+    """Return the lines of a file, or of stdin for `-`.
 
     Raises:
-        DataError: it cannot be read, is no plain text, or is empty.
+        DataError: the file cannot be read, is not plain text, or is empty.
     """
     text = read_prompt_text(path, read)
     if path != "-" and Path(path).suffix.lower() in TEXT_TABLES:
@@ -37,10 +37,10 @@ def read_prompts(path: str, read: Read) -> list[str]:
 
 
 def read_prompt_text(path: str, read: Read) -> str:
-    """The text of a file, or of stdin for `-`.
+    """Return the text of a file, or of stdin for `-`.
 
     Raises:
-        DataError: it cannot be read, or is no plain text.
+        DataError: the file cannot be read, or is not plain text.
     """
     source = Source("stdin" if path == "-" else display_name(path))
     try:
@@ -54,7 +54,7 @@ def read_prompt_text(path: str, read: Read) -> str:
 
 
 def _read_file(path: str, source: Source, read: Read) -> str:
-    with Path(path).open("rb"):  # an error of the system says more than the error of an archive
+    with Path(path).open("rb"):  # the system's error is clearer than an archive reader's
         pass
     entries = find_entries(path, source)
     entry = next(entries, None)
@@ -77,6 +77,6 @@ def _decode(file: BinaryIO, source: Source, read: Read) -> str:
 
 
 def split_prompts(text: str) -> list[str]:
-    """One prompt per line, empty ones too; U+2028 and other rare separators stay in their prompt."""
+    """Return one prompt per line, including empty prompts; U+2028 and other rare separators do not end a line."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 MIN_RESAMPLES = 200
 _MAX_WORK = 100_000_000
 _CHUNK = 4_000_000
-"""Numbers in one array of a chunk: 32 MB."""
+"""Maximum number of values in one array of a chunk: 32 MB."""
 
 Weights = NDArray[np.float64]
 
@@ -28,7 +28,7 @@ class Bootstrap:
     seed: int = 0
 
     def bound(self, n_rows: int, n_columns: int = 1) -> "Bootstrap":
-        """Return a copy with fewer resamples for large data (a few seconds of work), but at least 200."""
+        """Return a copy with fewer resamples if data is large, to limit the work to seconds; at least 200 remain."""
         affordable = _MAX_WORK // (n_rows * (1 + n_columns // 16))
         return replace(self, n_resamples=min(self.n_resamples, max(MIN_RESAMPLES, affordable)))
 

@@ -28,7 +28,7 @@ def scores_from_margins(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: N
 
 
 def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]) -> dict[str, Floats]:
-    """Precision, recall and F1 of each label; 0 if the denominator is 0."""
+    """Return precision, recall and F1 of each label; 0 if the denominator is 0."""
     return {
         "precision": divide(hits, n_predicted),
         "recall": divide(hits, n_true),
@@ -37,7 +37,7 @@ def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArr
 
 
 def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, in_macro: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Return macro, micro and weighted averages, named as `precision_macro`; `in_macro` (..., C) masks macro."""
+    """Return macro, micro and weighted averages, such as `precision_macro`; `in_macro` (..., C) masks macro."""
     micro = rates_per_label(hits.sum(-1), n_true.sum(-1), n_predicted.sum(-1))
     averages = {}
     for name, rate in rates_per_label(hits, n_true, n_predicted).items():
@@ -68,15 +68,15 @@ def _mean_where(values: Floats, included: NDArray[np.bool_]) -> Floats:
 
 
 def _matthews(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
-    """Matthews correlation coefficient for any number of labels (Gorodkin 2004, eq. 8); 0 if one side is constant."""
+    """Return Matthews correlation for any number of labels (Gorodkin 2004, eq. 8); 0 if one side is constant."""
     n_rows = n_true.sum(-1)
     covariance = hits.sum(-1) * n_rows - (n_true * n_predicted).sum(-1)
     deviation = np.sqrt(n_rows**2 - (n_true**2).sum(-1)) * np.sqrt(n_rows**2 - (n_predicted**2).sum(-1))
-    return np.clip(divide(covariance, deviation), -1.0, 1.0)  # rounding of the square roots may exceed 1
+    return np.clip(divide(covariance, deviation), -1.0, 1.0)  # rounded square roots may give more than 1
 
 
 def _kappa(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
-    """Cohen's kappa (Cohen 1960, eq. 1); 0 if all labels and predictions are the same label."""
+    """Return Cohen's kappa (Cohen 1960, eq. 1); 0 if all labels and predictions are the same label."""
     n_rows = n_true.sum(-1)
     by_chance = (n_true * n_predicted).sum(-1)
     return divide(hits.sum(-1) * n_rows - by_chance, n_rows**2 - by_chance)

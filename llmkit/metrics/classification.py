@@ -1,8 +1,8 @@
 """Metrics of single-label classification, from true labels and predicted probabilities.
 
-Accuracy comes with the baseline of a constant prediction, the main metrics with bootstrap intervals. Metrics equal
-those of the same name in scikit-learn; class_scores.py says which labels a macro average includes. See multilabel.py
-for multi-label classification and regression.py for regression.
+Accuracy comes with the baseline of a constant prediction, and the main metrics come with bootstrap intervals. Metrics
+equal the metrics of the same name in scikit-learn; class_scores.py says which labels a macro average includes. See
+multilabel.py for multi-label classification and regression.py for regression.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,18 @@ from llmkit.metrics.probabilities import (
 
 INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "cohen_kappa")
 MAX_CONFUSION_LABELS = 1000
-"""With more labels, the confusion matrix would be larger than the rest of metrics.json."""
+"""Maximum number of labels for a confusion matrix; a larger matrix would exceed the rest of metrics.json."""
 
 _MAX_CONFUSED_PAIRS = 20
 Ids = NDArray[np.int64]
 
 
 def predict_single_label(probabilities: NDArray[Any], threshold: float = 0.5, positive: int = 1) -> Ids:
-    """The label of the highest probability, the first of ties. Of two labels `positive` is predicted if its probability
-    is at least `threshold`, unless that is 0.5."""
+    """Return the labels with the highest probability; ties take the first label.
+
+    If there are two labels and `threshold` is not 0.5, `positive` is predicted if its probability is at least
+    `threshold`.
+    """
     predictions: Ids = probabilities.argmax(1)
     if threshold == 0.5 or probabilities.shape[1] != 2:
         return predictions
@@ -50,10 +53,11 @@ def score_single_label(
 ) -> dict[str, Any]:
     """Return metrics, tables and intervals for true labels (n,) and probabilities (n, C); JSON-compatible, without NaN.
 
-    Predictions are those of `predict_single_label`. `positive` is a label whose precision, recall and F1 are added as
-    `f1_positive` and so on. With two labels, `roc_auc`, `average_precision` and `brier_score` are those of the positive
-    label, else of the second. With more, the first two are one-vs-rest means over the labels for which they are defined
-    (None if there are none), and Brier's is the sum over labels.
+    Predictions come from `predict_single_label`. `positive` is a label whose precision, recall and F1 are added as
+    `f1_positive` and so on. With two labels, `roc_auc`, `average_precision` and `brier_score` refer to the positive
+    label, or to the second label if there is no positive one. With more labels, `roc_auc` and `average_precision` are
+    one-vs-rest means over the labels for which they are defined (None if there are none), and `brier_score` is the sum
+    over labels.
 
     Raises:
         ModelError: a probability is not finite.
@@ -111,7 +115,7 @@ def score_single_label(
 
 
 def _rate_positive(margins: tuple[NDArray[Any], ...], positive: int | None) -> dict[str, Floats]:
-    """Precision, recall and F1 of one label, (...) each, from the margins (..., C) of `scores_from_margins`."""
+    """Return precision, recall and F1 of one label, (...) each, from the margins (..., C) of `scores_from_margins`."""
     if positive is None:
         return {}
     hits, n_true, n_predicted = (margin[..., positive] for margin in margins)
@@ -121,8 +125,8 @@ def _rate_positive(margins: tuple[NDArray[Any], ...], positive: int | None) -> d
 def _resample_confusion(
     true: Ids, predicted: Ids, counts: Ids, n_labels: int, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Yield metrics and `margins` of chunks of resamples, from the non-empty cells of the confusion matrix in ascending
-    order.
+    """Yield metrics and `margins` of each chunk of resamples, drawn from the non-empty cells of the confusion matrix in
+    ascending order.
 
     Cell counts of n rows drawn with replacement follow a multinomial distribution, so sampling counts equals sampling
     rows. Only the margins are kept: the C x C tables of many resamples would not fit into memory.

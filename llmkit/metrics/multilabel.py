@@ -1,8 +1,8 @@
 """Metrics of multi-label classification, and the choice of a threshold per label.
 
-Metrics equal those of scikit-learn for an indicator matrix with `zero_division=0`: macro averages are over all labels
-of the model, and a label that is neither true nor predicted counts as 0. Accuracy is subset accuracy: a row is correct
-if all its labels are.
+Metrics equal scikit-learn's for an indicator matrix with `zero_division=0`: macro averages include all labels of the
+model, and a label that is neither true nor predicted counts as 0. Accuracy is subset accuracy: a row is correct if all
+its labels are correct.
 """
 
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def tune_thresholds(labels: Indicators, probabilities: NDArray[Any]) -> NDArray[
 
 
 def tune_threshold(is_true: Indicators, scores: NDArray[Any]) -> float:
-    """The threshold of one label; see `tune_thresholds`."""
+    """Return the threshold of one label; see `tune_thresholds`."""
     if not is_true.any():
         return 0.5
     order = np.argsort(scores, kind="stable")[::-1]
@@ -115,7 +115,7 @@ def _score_constant_predictions(labels: Indicators) -> dict[str, float]:
 def _resample(labels: Indicators, predictions: Indicators, bootstrap: Bootstrap) -> Iterator[dict[str, Floats]]:
     """Yield the metrics of each chunk of resamples."""
     n_rows, n_labels = labels.shape
-    # Sums of integers below 2 ** 24, so single precision is exact, and twice as fast.
+    # Sums are integers below 2 ** 24, so single precision is exact, and twice as fast.
     columns = np.hstack([labels & predictions, labels, predictions]).astype(np.float32)
     is_right = (labels == predictions).all(1).astype(np.float64)
     for weights in sample_row_counts(bootstrap.n_resamples, n_rows, np.random.default_rng(bootstrap.seed)):

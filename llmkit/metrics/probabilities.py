@@ -15,7 +15,7 @@ N_BINS = 15
 
 
 def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return `calibration_error` and, for a plot, `calibration`: 15 bins of equal width, some of them possibly empty.
+    """Return `calibration_error` and, for a plot, `calibration`: 15 bins of equal width, which may be empty.
 
     The error is the expected calibration error of Guo et al. 2017, eq. 3: the difference between mean probability
     (`confidence`) and accuracy of each bin, averaged with the bin sizes as weights. A bin includes its upper bound and
@@ -36,7 +36,7 @@ def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]
 
 
 def clip_probabilities(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Clip to [eps, 1 - eps] to avoid the logarithm of 0; eps is that of the input dtype, as in scikit-learn."""
+    """Clip to [eps, 1 - eps] to avoid the logarithm of 0; eps depends on the input dtype, as in scikit-learn."""
     eps = np.finfo(probabilities.dtype).eps
     return probabilities.clip(eps, 1 - eps).astype(np.float64)
 

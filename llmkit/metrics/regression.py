@@ -53,7 +53,7 @@ def score_regression(
 def _explain(targets: Numbers, mse: float, baseline: float) -> float:
     if len(targets) < 2:
         return math.nan
-    # Not `baseline == 0`: the mean of equal numbers may differ from them by a rounding error.
+    # Not `baseline == 0`: the mean of equal numbers may differ from the numbers by a rounding error.
     if targets.min() == targets.max():
         return 1.0 if mse == 0 else 0.0
     return 1 - mse / baseline if baseline else math.nan

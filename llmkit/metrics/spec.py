@@ -1,7 +1,7 @@
 """Descriptions of metrics: name, direction, and where and how each is shown.
 
-The terminal, the progress line, the report, `compare` and model selection read these descriptions and know no metric by
-name. The descriptions are plain data; other modules compute the values.
+The terminal, the progress line, the report, `compare` and model selection read these descriptions instead of naming
+metrics. The descriptions are plain data; other modules compute the values.
 """
 
 import math
@@ -31,19 +31,19 @@ class Metric:
     baseline: str = ""
     """Key of the same metric for a constant prediction; empty: none."""
     chart: str = ""
-    """Title of its chart in the report; empty: no chart."""
+    """Title of the metric's chart in the report; empty: no chart."""
     unit: str = ""
     """Unit of the chart's values."""
     logged: bool = False
-    """Whether it is also logged for training batches."""
+    """Whether the metric is also logged for training batches."""
     expected: bool = False
-    """Whether the report shows a notice if it was never logged."""
+    """Whether the report shows a notice if the metric was never logged."""
     progress: str = ""
     """Format in the progress line after an evaluation; empty: not shown."""
     column: str = ""
     """Heading in the table of `compare`, which can rank by it; empty: not compared."""
     per_token: bool = False
-    """Whether it is per token, so only runs with the same tokenizer can be compared by it."""
+    """Whether the metric is per token, so that it compares only runs with the same tokenizer."""
 
     @property
     def is_fraction(self) -> bool:

@@ -1,4 +1,4 @@
-"""Merge an adapter of peft, a folder with adapter_config.json, into its base model, so that every command can open it.
+"""Merge a peft adapter (a folder with adapter_config.json) into its base model, so that every command can open it.
 
 The merged model is a temporary folder, which is deleted when the process ends. Only safetensors are read, and no code
 that comes with the adapter or the base model is run.
@@ -30,19 +30,19 @@ AUTO_CLASSES = {"CAUSAL_LM": AutoModelForCausalLM, "SEQ_CLS": AutoModelForSequen
 HEADS = ("score.weight", "classifier.weight", "out_proj.weight", "summary.weight", "logits_proj.weight")
 """Endings of the last matrix of a classification head, (labels, width)."""
 LoadBase = Callable[..., tuple[PreTrainedModel, set[str]]]
-"""Loads a base model; returns it with the names of weights that it lacks or has in another shape."""
+"""Loads a base model; returns it with the names of weights that are missing or have another shape."""
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder has an adapter and no whole model."""
+    """Whether the folder has an adapter and no complete model."""
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 @cache
 def merge_adapter(folder: Path, load_base: LoadBase) -> str:
-    """The path of a temporary model: the base model with the adapter in `folder` added to its weights.
+    """Return the path of a temporary model: the base model with the adapter in `folder` merged into its weights.
 
-    `load_base(name, auto_class, **options)` loads the base model. Merged once per process.
+    `load_base(name, auto_class, **options)` loads the base model. Each adapter is merged once per process.
 
     Raises:
         EnvironmentFault: peft is not installed, or the base model cannot be downloaded.
@@ -75,11 +75,11 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
 
 
 def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
-    """Merge the adapter's updates into the model, and replace the weights that it holds whole, such as the head;
-    returns the names of these.
+    """Merge the adapter's updates into the model, and replace the weights that the adapter stores in full, such as the
+    head; return the names of the replaced weights.
 
     Raises:
-        ModelError: the adapter has other weights than its configuration makes in this model.
+        ModelError: the adapter's weights are not the ones that its configuration defines for this model.
     """
     import peft
 
@@ -93,8 +93,8 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
     try:
         config = peft.LoraConfig.from_peft_type(**_read_settings(folder))  # type: ignore[no-untyped-call]
         ranks = [len(weight) for key, weight in weights.items() if ".lora_A." in key or ".lora_embedding_A." in key]
-        if max([config.r, *config.rank_pattern.values()]) > max(ranks, default=0):  # before memory is spent on it
-            raise ValueError(f"its rank {config.r} is not that of its weights")
+        if max([config.r, *config.rank_pattern.values()]) > max(ranks, default=0):  # before allocating memory
+            raise ValueError(f"its rank {config.r} differs from the rank of its weights")
         config.modules_to_save = None  # their weights replace the model's, below
         peft.inject_adapter_in_model(config, model)
         unknown = model.load_state_dict(weights, strict=False).unexpected_keys
@@ -110,7 +110,7 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    """The adapter's configuration with its base model and task."""
+    """Return the adapter's configuration, which names the base model and the task."""
     where, hint = str(folder / ADAPTER_CONFIG), "give a folder that save_pretrained of peft has written"
     try:
         settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _count_labels(folder: Path) -> int | None:
-    """The number of labels of the head that the adapter holds; None if it holds none."""
+    """Return the number of labels of the adapter's head; None if the adapter has no head."""
     try:
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
             names = [name for name in weights.keys() if name.endswith(HEADS) and "lora_" not in name]  # noqa: SIM118

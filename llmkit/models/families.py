@@ -19,7 +19,7 @@ from llmkit.config.model import Model
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 
 LARGE_VOCABULARY = 4096
-"""Tokens. Below it, logits take little memory compared with the layers' activations."""
+"""Vocabulary size in tokens. Below it, logits take little memory compared with the layers' activations."""
 
 
 def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int) -> PreTrainedConfig:
@@ -99,8 +99,8 @@ def trains_with_chunked_loss(config: PreTrainedConfig, n_tokens: int, *, on_cpu:
 def _init_weights(model: PreTrainedModel, section: Model, seed: int) -> None:
     """Initialize all matrices in place with the section's distribution.
 
-    The distribution is normal, uniform in a fixed range, or that of Xavier (Glorot and Bengio 2010) or He (He et al.
-    2015). Each gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.
+    The distribution is normal, uniform in a fixed range, Xavier (Glorot and Bengio 2010) or He (He et al. 2015). Each
+    gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.
     """
     if section.init == "auto":
         return

@@ -116,7 +116,7 @@ def require_peft(where: str = "lora_rank") -> None:
 
 
 def list_linear(model: PreTrainedModel) -> list[str]:
-    """Names of the matrices of linear layers outside of the head; convolutions of one token too, as in SqueezeBERT."""
+    """Return the names of linear layers outside of the head, including one-token convolutions, as in SqueezeBERT."""
     return [
         name
         for name, module in model.named_modules()
@@ -130,12 +130,12 @@ def add_lora(
 ) -> None:
     """Freeze all weights except the head, and add trainable updates of `rank`, scaled by `alpha` / `rank`.
 
-    Adapted are the modules whose names end with one of `targets`; by default those of peft or of `TARGETS` for this
-    architecture, else all linear layers outside of the head.
+    Adapts the modules whose names end with one of `targets`. By default, `targets` come from peft or from `TARGETS` for
+    this architecture; if neither has it, all linear layers outside of the head are adapted.
 
     Raises:
         EnvironmentFault: peft is not installed.
-        UsageError: there are no such modules; `where` is the recipe's key.
+        UsageError: no module matches; `where` is the recipe's key.
     """
     require_peft(where)
     import peft

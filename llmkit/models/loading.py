@@ -48,8 +48,8 @@ COMMANDS_BY_KIND = {
 def resolve_model(name: str) -> str:
     """Return the folder or hub name for `from_pretrained`.
 
-    A run folder resolves to its `model/`, `pickle:FOLDER` to a copy of FOLDER in safetensors, and an adapter of peft to
-    a copy of its base model with the adapter merged.
+    A run folder resolves to its `model/`, `pickle:FOLDER` to a copy of FOLDER in safetensors, and a peft adapter to a
+    copy of its base model with the adapter merged.
 
     Raises:
         ModelError: an unfinished run, a folder without a model, or a path that does not exist.
@@ -62,7 +62,7 @@ def resolve_model(name: str) -> str:
 
 
 def _load_base(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedModel, set[str]]:
-    """The base model of an adapter, and the names of weights that it lacks or has in another shape."""
+    """Return the base model of an adapter, and the names of weights that are missing or have another shape."""
     path = resolve_model(name)
     check_hub(path)
     model, info = load_pretrained(path, auto_class, ignore_mismatched_sizes=True, **options)
@@ -201,7 +201,7 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     """Load a causal language model in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: another kind of model, or one whose tokens see later ones, such as XLNet or a RoBERTa.
+        UsageError: another kind of model, or a model whose tokens attend to later tokens, such as XLNet or a RoBERTa.
         ModelError: missing weights, missing or damaged files, pickled weights, or remote code.
         EnvironmentFault: a hub name without network access.
     """
@@ -216,8 +216,10 @@ def load_causal_lm(name: str) -> PreTrainedModel:
 
 @torch.inference_mode()
 def sees_only_the_past(model: PreTrainedModel) -> bool:
-    """Whether the logits before the last token do not depend on it, tried on two short inputs; llmkit's own
-    architectures are not tried."""
+    """Whether changing the last token leaves the logits before it unchanged, tested on two short inputs.
+
+    llmkit's own architectures are not tested.
+    """
     if any(model.config.model_type == each.model_type for each in ARCHITECTURES.values()):
         return True
     ids = torch.arange(4) % embedding_rows(model)
@@ -226,7 +228,7 @@ def sees_only_the_past(model: PreTrainedModel) -> bool:
 
 
 def embedding_rows(model: PreTrainedModel) -> int:
-    """Number of token embeddings, which is also the width of the logits.
+    """Return the number of token embeddings, which is also the width of the logits.
 
     Raises:
         ModelError: the model has no table of token embeddings, such as CANINE, which hashes characters.
@@ -245,7 +247,7 @@ def max_context_length(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return module.num_embeddings - module.padding_idx - 1  # RoBERTa's positions start after padding_idx
     positions = getattr(model.config, "max_position_embeddings", None)
-    return None if positions is None or positions <= 0 else int(positions)  # XLNet, which has no limit, says -1
+    return None if positions is None or positions <= 0 else int(positions)  # -1 in XLNet, which has no limit
 
 
 def put_on_device(model: PreTrainedModel) -> PreTrainedModel:

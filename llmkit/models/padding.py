@@ -1,9 +1,9 @@
-"""Which models give a text in a padded batch the scores that it has alone, and how to read the others.
+"""Determine whether padding changes a classifier's scores, and if so, score texts in groups of equal length.
 
 Padding changes the scores of convolutions over neighbouring tokens (ConvBERT, MobileBERT), of Fourier transforms
-(FNet), of attention whose blocks depend on the length (BigBird, Nystromformer, Funnel), and of models that expect it on
-the left (XLNet). A classifier without a pad token cannot find the last token of a padded text. docs/models.md has all
-figures.
+(FNet), of attention whose blocks depend on the length (BigBird, Nystromformer, Funnel), and of models that expect
+padding on the left (XLNet). A classifier without a pad token cannot find the last token of a padded text.
+docs/models.md has all figures.
 """
 
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ PADDING_INVARIANT = frozenset(
         "xmod",
     )
 )  # fmt: skip
-"""By `model_type`, the classifiers of which a test compares padded batches with single texts."""
+"""The classifiers, by `model_type`, for which a test compares padded batches with single texts."""
 NO_PAD_TOKEN = -1
-"""The `pad_token_id` of a classifier without one: no token has this id, so transformers reads the last token."""
+"""The `pad_token_id` for classifiers without one: no token has this id, so transformers reads the last token."""
 
 
 def reads_padding(config: PreTrainedConfig) -> bool:
-    """Whether padding on the right does not change the scores of a classifier of this configuration."""
+    """Whether the scores of a classifier with this configuration do not change with padding on the right."""
     return config.model_type in PADDING_INVARIANT and config.pad_token_id not in (None, NO_PAD_TOKEN)
 
 
 def describe_padding(config: PreTrainedConfig) -> list[str]:
-    """A note on a model that is read without padding."""
+    """Return a note on a model that scores texts without padding; empty for other models."""
     if reads_padding(config):
         return []
     if config.model_type in PADDING_INVARIANT:
@@ -45,7 +45,7 @@ def describe_padding(config: PreTrainedConfig) -> list[str]:
 
 
 def split_by_length(batch: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    """The inputs of a padded batch in groups of equal length, without padding, as (indices in the batch, group)."""
+    """Yield (indices in the batch, group) for the inputs of a padded batch, grouped by length, without padding."""
     lengths = batch["attention_mask"].sum(1)
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero()[:, 0]
@@ -53,5 +53,5 @@ def split_by_length(batch: dict[str, Tensor]) -> Iterator[tuple[Tensor, dict[str
 
 
 def restore_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The scores of all groups, (indices in the batch, scores), in the order of the batch."""
+    """Return the scores of all groups, given as (indices in the batch, scores), in the order of the batch."""
     return torch.cat([scores for _, scores in parts])[torch.cat([rows for rows, _ in parts]).argsort()]

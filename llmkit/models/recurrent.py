@@ -207,7 +207,7 @@ def _run_layer(
         outputs, final = layer(packed, initial_state)
     outputs, _ = pad_packed_sequence(outputs, batch_first=True, total_length=hidden.shape[1])
     final = torch.cat(final) if isinstance(final, tuple) else final
-    is_empty = (padding.lengths == 0).to(final.device)[:, None]  # rows without tokens, which were given length 1
+    is_empty = (padding.lengths == 0).to(final.device)[:, None]  # rows without tokens have length 1 above
     return outputs, torch.where(is_empty, torch.zeros_like(final) if initial is None else initial, final)
 
 
@@ -219,7 +219,7 @@ AutoModelForSequenceClassification.register(RecurrentConfig, RecurrentForSequenc
 def run_gru(layer: nn.GRU, inputs: Tensor, initial: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run one layer over `inputs` (batch, time, width) from the state `initial` (1, batch, hidden), default zeros.
 
-    The results equal those of torch.nn.GRU. torch's CPU GRU runs about ten small operations per time step and about
+    The results equal torch.nn.GRU's. On a CPU, torch's GRU runs about ten small operations per time step and about
     twice as many in autograd's backward pass, whereas its LSTM is one fused operation. This function computes
     everything that does not depend on the previous step for all time steps at once: the input projections, the local
     gradients of the gates and the gradients of the weights. Each time step needs one product and five elementwise
@@ -270,7 +270,7 @@ class _GruFunction(torch.autograd.Function):
         states, rz, n, recurrent, weight = ctx.saved_tensors
         width = n.shape[2]
         r, z, n_h = rz[..., :width], rz[..., width:], recurrent[..., 2 * width :]
-        # The gradient of the gates is the state's gradient times these.
+        # The gradient of the gates is the state's gradient times these local gradients.
         local_grad_n = (1 - z) * (1 - n * n)
         local_grads = torch.stack(
             [local_grad_n * n_h * r * (1 - r), (states[:-1] - n) * z * (1 - z), local_grad_n * r], dim=2

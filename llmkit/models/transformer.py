@@ -121,7 +121,7 @@ class TransformerModel(TransformerPreTrainedModel):
         cache: Cache | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """Continue from `cache` (`past_key_values` before transformers 5.24) or from an empty one."""
+        """Continue from `cache` (`past_key_values` before transformers 5.24) or from an empty cache."""
         cache = past_key_values if cache is None else cache
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
@@ -141,13 +141,13 @@ class TransformerModel(TransformerPreTrainedModel):
 
 
 def embed(words: Tensor, positions: Tensor) -> Tensor:
-    """Scaled word embeddings (..., width) plus the encoding of their positions (...), sections 3.4 and 3.5."""
+    """Return scaled word embeddings (..., width) plus the encoding of their positions (...), sections 3.4 and 3.5."""
     width = words.shape[-1]
     return words * math.sqrt(width) + sinusoids(positions, width).to(words.dtype)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Encoding (..., width) of positions (...): sines in even columns, cosines in odd ones, section 3.5."""
+    """Return the encoding (..., width) of positions (...): sines in even, cosines in odd columns, section 3.5."""
     pairs = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
     angles = positions[..., None].float() * torch.exp(pairs * (-math.log(10_000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)

@@ -16,7 +16,7 @@ WIDTH = 400
 TOP, RIGHT, BOTTOM = 8, 388, 164
 MAX_POINTS = 400
 MAX_DOTS = 40
-"""Curves of up to this many points get a dot per point, to show where values were measured."""
+"""Maximum number of points of a curve that is drawn with a dot at each measured value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Drawing:
     lines: Sequence[Line] = ()
     bars: Sequence[Bar] = ()
     data: dict[str, str] = field(default_factory=dict)
-    """JSON for the page's script, which reads values off the curves; empty: there is nothing to read off."""
+    """JSON for the page's script, which displays values along the curves; empty: there is nothing to display."""
 
 
 def layout_chart(chart: LineChart | ReliabilityDiagram) -> Drawing:

@@ -1,7 +1,7 @@
 """Render a page: jinja2 templates with autoescape, in one HTML file that needs no network.
 
-The page names its one style and one script by hash in its content security policy, so even markup that got through
-could neither run nor load anything.
+The page's content security policy allows only its own style and script, by their hashes. Injected markup could
+therefore neither run nor load anything.
 """
 
 import re
@@ -17,8 +17,8 @@ from llmkit.pages.blocks import Block, Section, show_value
 from llmkit.pages.charts import layout_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# C0 and C1 controls but tab and newline; lone surrogates, which UTF-8 cannot hold; the marks that turn the
-# reading direction round for all that follows; non-characters.
+# C0 and C1 control characters except tab and newline; lone surrogates, which UTF-8 cannot encode; marks that override
+# the direction of the text after them; non-characters.
 _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
 

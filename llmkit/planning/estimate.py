@@ -34,10 +34,10 @@ from llmkit.training.engines import RESHARDS, refuse_engine
 from llmkit.training.speed import choose_precision, peak_flops
 
 TABLE = (1, 2, 4, 8)
-"""Numbers of GPUs that are shown next to the number asked for."""
+"""Numbers of GPUs to show in addition to the requested number."""
 GPUS_PER_MACHINE = 8
 MIN_GPU_SECONDS = 0.01
-"""A shorter micro-batch cannot keep a GPU busy: a step is hundreds of kernels, each started from Python."""
+"""Minimum seconds of a micro-batch that keeps a GPU busy: a step is hundreds of kernels, each started from Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Machine:
     """Share of `flops` that training reaches (PaLM, appendix B)."""
     mfu_source: str
     price: float | None = None
-    """Per device and hour."""
+    """Price per device and hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +206,13 @@ class Forecast:
     n_gpus: int
     engine: str
     micro_batch_size: int
-    """The recipe's, or what `auto` chooses; 1 if not even one sequence fits."""
+    """The recipe's value, or the value that `auto` chooses; 1 if not even one sequence fits."""
     max_sequences: int | None
     """Largest micro-batch that fits; None if the memory is unknown."""
     memory: Memory
     seconds_per_step: float
     exchange_seconds: float
-    """The part of them in which devices wait for each other's gradients and weights."""
+    """The part of `seconds_per_step` in which devices wait for each other's gradients and weights."""
 
     @property
     def fits(self) -> bool:

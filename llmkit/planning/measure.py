@@ -1,6 +1,7 @@
 """Measure a few real training steps on this machine: seconds per step and peak memory.
 
-On a CPU the peak is that of the process, so it is only right if the process has not used more memory before.
+On a CPU, the peak is the peak of the whole process, so it is correct only if the process has not used more memory
+before.
 """
 
 import statistics
@@ -26,7 +27,7 @@ from llmkit.training.loop import TrainingLoop
 BUDGET_SECONDS = 10.0
 WARMUP_STEPS, MIN_STEPS = 2, 3
 MAX_MICRO_BATCHES = 2
-"""Micro-batches per step. A longer step takes as much memory, and its time is in proportion."""
+"""Maximum number of micro-batches per step. More micro-batches need no more memory; time grows in proportion."""
 UNLIMITED = 1 << 40
 
 

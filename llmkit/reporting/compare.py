@@ -1,7 +1,7 @@
-"""Compare finished causal language models on the same held-out text: a table, a chart, and notes on what differs.
+"""Compare finished causal language models on the same held-out text: a table, a chart, and notes on differences.
 
-Runs are ranked only by metrics that mean the same for all of them: every run must have been scored on the same text,
-and metrics per token rank only runs with the same tokenizer.
+Runs are ranked only by comparable metrics: every run must have been scored on the same text, and metrics per token rank
+only runs with the same tokenizer.
 
 Reads small files of the run folders; opens no model and does not import torch.
 """
@@ -26,9 +26,9 @@ from llmkit.tasks.table import TASKS, describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 SPEED = Metric("tokens_per_second", "tokens/s", "{:,.0f}", column="tokens/s")
-"""Every run can be ranked by it, besides the metrics of its task."""
+"""In addition to the metrics of the task, any runs can be ranked by speed."""
 SPLITS = ("test", "validation")
-"""In order of preference. Checkpoints are selected on validation, so validation metrics are optimistic."""
+"""Splits to compare on, the preferred one first: checkpoints are selected on validation, which makes it optimistic."""
 FILE = "compare.json"
 
 
@@ -46,7 +46,7 @@ class _Run:
 
     @property
     def headline(self) -> str:
-        """Key of the main metric of the task."""
+        """Return the key of the task's main metric."""
         return self.task.metrics(describe_run(self.record)).headlines[0].key
 
     def scored(self, split: str) -> Record:
@@ -118,7 +118,7 @@ def _require_same_task(runs: Sequence[_Run]) -> Task:
 
 
 def _drop_repeats(paths: Sequence[Path]) -> list[Path]:
-    """Return each folder once; the user may name a folder that a glob matches too."""
+    """Return each folder once, because a folder may be named by the user and also matched by a glob."""
     kept: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in kept:

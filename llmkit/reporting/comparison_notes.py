@@ -14,7 +14,7 @@ LOSSY_TOKENIZERS = {
     "wordpiece": "white space and, if it lowercases, case",
     "word": "the number of spaces between words and, if it lowercases, case",
 }
-"""What the tokens of a kind of tokenizer do not keep of a text, besides unknown tokens."""
+"""The parts of a text that a tokenizer of this kind loses, besides unknown tokens."""
 _NOT_CONTEXT = ("precision", "data", "split")
 """Keys of `method` that do not describe the context."""
 

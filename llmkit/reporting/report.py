@@ -1,7 +1,7 @@
 """Write a run's report.html: the held-out result, then curves, samples, data, recipe, metrics and machine.
 
-The page is one file that needs no network. For an unfinished run it says what is missing. A task adds its own tables
-and sections through its contract (tasks/base.py).
+The page is one file that needs no network. For an unfinished run, the page lists what is missing. A task adds its own
+tables and sections through its contract (tasks/base.py).
 
 Does not import torch.
 """

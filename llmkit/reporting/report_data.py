@@ -45,7 +45,7 @@ def _make_splits(data: Record) -> list[Block]:
 
 
 def _make_overlap(data: Record) -> list[Block]:
-    """Return the amount of held-out text that is in the train split too, which makes held-out metrics optimistic."""
+    """Return the amount of held-out text that is also in the train split; it makes held-out metrics optimistic."""
     lines: list[Block] = []
     for split, found in get_section(data, "overlap").items():
         share = get_number(found, "share") if isinstance(found, dict) else None

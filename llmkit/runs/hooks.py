@@ -63,7 +63,7 @@ def make_hooks(
         nonlocal final
         manifest = run.read_manifest()
         known = manifest.get("lengths", {})
-        if str(step) in known:  # planned before the run was stopped
+        if str(step) in known:  # this plan was made before the run was stopped
             line.n_steps = known[str(step)]["n_steps"]
             return replace(plan, **known[str(step)])
         if final is None and task.data.n_held_out and distributed.world_size() == 1:

@@ -1,4 +1,4 @@
-"""Cost of training a model: its FLOPs, and its memory by part. The model may be on torch's meta device.
+"""Compute the cost of training a model: FLOPs, and memory by part. The model may be on torch's meta device.
 
 Memory follows torch's autocast: weights, gradients and moments in fp32 (16 bytes per weight under AdamW), and bf16
 copies of the matrices during a micro-batch. Rajbhandari et al., ZeRO, 2020, figure 1, shows which parts each engine
@@ -24,7 +24,7 @@ from llmkit.training.speed import flops_per_token
 
 FP32, BF16 = 4, 2
 SCORED_LOGIT_BYTES = 14
-"""Per logit of scored held-out text, including copies and log-softmax; 13 to 16 were measured (docs/log.md)."""
+"""Bytes per logit when scoring held-out text, with copies and log-softmax; 13 to 16 were measured (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,21 @@ class ModelCost:
     n_parameters: int
     n_trainable: int
     n_multiplied: int
-    """Weights of matrix products, which autocast copies."""
+    """Number of weights in matrix products, which autocast copies."""
     n_embedded: int
-    """Weights of the embedding, the largest single part."""
+    """Number of weights of the embedding, the largest single part."""
     n_layers: int
     moment_bytes: int
     flops_per_token: float
-    """Forward and backward."""
+    """FLOPs of forward and backward pass."""
     activation_bytes: int
-    """Per token."""
+    """Bytes per token."""
     logit_bytes: int
-    """Per token."""
+    """Bytes per token."""
     max_logit_bytes: int | None
-    """Limit for all logits, if the loss is computed in parts."""
+    """Maximum bytes of all logits, if the loss is computed in chunks."""
     evaluation_bytes: int
-    """Of the logits of one evaluation batch."""
+    """Bytes of the logits of one evaluation batch."""
     block_size: int
     global_batch_size: int
     passes: float = 1.0
@@ -76,18 +76,18 @@ class Memory:
     activations: int
     logits: int
     evaluation: int
-    """What evaluation needs in addition to training."""
+    """Bytes that evaluation needs in addition to training."""
     framework: int
     """Memory of the libraries before the model is built."""
 
     @property
     def state(self) -> int:
-        """Bytes that stay in memory between micro-batches."""
+        """Return the bytes that stay in memory between micro-batches."""
         return self.weights + self.gradients + self.optimizer + self.working_copies
 
     @property
     def peak(self) -> int:
-        """Sum of all parts, as in every micro-batch of a step after the first."""
+        """Return the sum of all parts, as in every micro-batch of a step after the first."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 
@@ -153,7 +153,7 @@ def estimate_memory(
         working_copies=copies,
         activations=activations,
         logits=logits,
-        evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # these are free then
+        evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # free by then
         framework=framework,
     )
 

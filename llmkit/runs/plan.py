@@ -49,23 +49,23 @@ from llmkit.training.time_budget import (
 from llmkit.training.trial import Trial, measure_all_reduce_seconds
 
 TOKENS_PER_PARAMETER = 20
-"""Hoffmann et al. 2022 (Chinchilla): about the best use of a compute budget."""
+"""About the compute-optimal number (Hoffmann et al. 2022, Chinchilla)."""
 MAX_EPOCHS = 10
 MIN_TRIAL_MINUTES = 15.0
-"""Length of a run from which on compile modes are tried: each trial takes up to a minute."""
+"""Minimum length of a run for trying compile modes: each trial takes up to a minute."""
 COMPILE_TRIAL_SECONDS = 3.0
 STEP_TRIAL_SHARE, MAX_STEP_TRIAL_SECONDS = 0.02, 3.0
-"""Of `train.max_minutes`, for timing steps before the first one."""
+"""Fraction of `train.max_minutes`, and maximum seconds, for timing steps before the first one."""
 FINAL_TRIAL_BLOCKS = (8, 32)
-"""Held-out blocks that are scored as at the end, to time them."""
+"""Numbers of held-out blocks to score in the same way as at the end, to time the final evaluation."""
 MAX_FIT_FLOPS_SECONDS = 10.0
-"""A micro-batch whose matrix products take longer than this is not tried on a CPU; its memory is only estimated."""
+"""If the matrix products of a micro-batch take longer on a CPU, its memory is estimated but not tested."""
 CHANGEABLE_FIELDS = (
     "num_workers", "log_steps", "save_steps", "trackers", "sample_prompt", "skip_nonfinite", "stop_on_spike",
     "ddp_timeout", "engine", "gradient_checkpointing", "compile",
 )  # fmt: skip
-"""Fields that a resumed run may change freely, as they do not decide the weights. `compile` may change their last bits
-and which units are dropped."""
+"""Fields that a resumed run may change freely, because they do not determine the weights. `compile` may change the last
+bits of the weights, and which units dropout drops."""
 UNUSED_SECTIONS = ("prepare", "evaluate", "generate", "report")
 """Sections that training does not read."""
 LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
@@ -77,7 +77,7 @@ def plan_run(
 ) -> Plan:
     """Decide everything that must not change during the run.
 
-    `elapsed` seconds of `train.max_minutes` have passed already.
+    `elapsed` is the number of seconds of `train.max_minutes` that have already passed.
     """
     started = time.perf_counter() - elapsed
     train, n_ranks = recipe.train, distributed.world_size()
@@ -216,11 +216,11 @@ def replan(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan, step: int, measured: MeasuredSeconds,
     final: tuple[float, float] | None,
 ) -> Plan:  # fmt: skip
-    """Return the plan with new lengths from costs measured until `step`; lengths are final without a
-    `calibration_step`.
+    """Return the plan with new lengths, computed from costs measured until `step`. If the new plan has no
+    `calibration_step`, its lengths are final.
 
-    In the second half of a run only the number of steps changes, and the fraction of held-out data scored at the end.
-    `final` is the result of `time_final_evaluation`; without it the last evaluation gives an estimate.
+    In the second half of a run, only the number of steps and the fraction of held-out data scored at the end change.
+    `final` is the result of `time_final_evaluation`; without it, the last evaluation gives an estimate.
     """
     started = time.perf_counter() - measured.elapsed
     request = _length_request(recipe, task)
@@ -294,19 +294,19 @@ def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device
 
 
 def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
-    """What a resumed run is compared with: precision, world size, fingerprints of the data, and `recipe_fields`."""
+    """Return the values that a resumed run must match: precision, world size, data fingerprints, `recipe_fields`."""
     world_size = distributed.world_size()
     return {"precision": precision, "world_size": world_size, **task.data.fingerprint, **recipe_fields(recipe)}
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:
-    """The fields of the recipe, by dotted name, that decide the weights or the plan."""
+    """Return the recipe fields, by dotted name, that determine the weights or the plan."""
     sections = {
         name: section.model_dump(mode="json")
         for name, section in recipe
         if isinstance(section, Section) and name not in UNUSED_SECTIONS
     }
-    sections["evaluate"] = {"seed": recipe.evaluate.seed}  # decides the held-out masks of model selection
+    sections["evaluate"] = {"seed": recipe.evaluate.seed}  # determines the held-out masks of model selection
     return {
         f"{name}.{field}": value
         for name, section in sections.items()

@@ -33,13 +33,14 @@ def finetune_repeatedly(
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune `folds` times `seeds` models; returns `runs` and `summary`, also written to `out/metrics.json`.
+    """Fine-tune one model per fold and seed; returns `runs` and `summary`, also written to `out/metrics.json`.
 
     `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
     recipe's `train.seed`.
 
-    Raises the errors of `finetune`, and UsageError for folds with a validation file, or --resume with another series.
+    Raises the errors of `finetune`, and UsageError if folds are combined with a validation file, or if --resume is used
+    with another series.
     """
     if folds and "validation" in files:
         hint = "leave one of them out: a fold is the validation rows of its run"

@@ -1,4 +1,4 @@
-"""Restore a run's plan from a checkpoint; refuse changes of recipe or data, or apply those that --allow names."""
+"""Restore a run's plan from a checkpoint; refuse changes of recipe or data, except the changes that --allow names."""
 
 import math
 import shlex
@@ -30,9 +30,10 @@ from llmkit.training.speed import choose_precision, peak_flops, set_threads
 from llmkit.training.time_budget import calibration_step
 
 FIXED_FIELDS = ("optim.name", "optim.layer_decay", "train.max_minutes", "train.carry_state")
-"""Besides the fields of the model and of the task: the saved state would not fit, or the length would be undefined."""
+"""Fields that must not change, in addition to those of model and task: otherwise the saved state would not fit, or the
+length would be undefined."""
 DECIDED_LATER = ("train.block_size", "train.epochs", "train.eval_steps", "optim.learning_rate")
-"""Fields that a task may set from model and data where the recipe does not."""
+"""Fields that a task may derive from model and data if the recipe does not set them."""
 
 
 def restore_plan(
@@ -76,10 +77,10 @@ def choose_plan(saved: dict[str, Any], manifest: dict[str, Any], step: int) -> P
 
 
 def check_recipe(run: RunFolder, recipe: Recipe, allow: Collection[str]) -> None:
-    """Compare the recipe with that of the newest checkpoint, before data and model are opened.
+    """Compare the recipe with the recipe of the newest checkpoint, before data and model are opened.
 
-    Fields that data and model decide are compared later, by `restore_plan`, and so is a run whose newest checkpoint is
-    damaged.
+    Fields that depend on data and model are compared later, by `restore_plan`. If the newest checkpoint is damaged, all
+    fields are compared later.
 
     Raises:
         UsageError: the recipe differs; names each field with old and new value, and the command that continues the run.
@@ -113,7 +114,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
     refused = [name for name in changed if name not in allow]
     fixed = (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields)
     if recipe.train.carry_state and ARCHITECTURES[recipe.model.family].carries_state:
-        fixed += ("train.global_batch_size", "train.block_size")  # the state is that of so many streams of this length
+        fixed += ("train.global_batch_size", "train.block_size")  # the state belongs to these streams
     never = [name for name in changed if name in fixed or name.startswith("model.")]
     if not refused and not never:
         return
@@ -128,7 +129,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
 
 
 def resume_command(run: RunFolder, recipe: Recipe) -> str:
-    """The command line that continues a run with its own recipe."""
+    """Return the command line that continues a run with its own recipe."""
     words = ["llmkit", f"{recipe.COMMANDS[0]}-{recipe.task}"]
     if "data_path" in run.read_manifest():  # a run on rows reads its files from its manifest
         words += ["--data", str(run.data_path)]
@@ -145,7 +146,7 @@ def _change_plan(
 ) -> Plan:
     """Return the changed plan from optimizer step `step` on; the numbers of steps and samples continue.
 
-    Unless the length was changed, the total number of samples stays the same, rounded up to a complete step.
+    If the length is unchanged, the total number of samples stays the same, rounded up to a complete step.
     """
     before = plan.batches
     done = before.first_sample + step * before.global_batch_size
@@ -207,7 +208,7 @@ def _recompile(recipe: Recipe, saved: dict[str, Any], before: str) -> str:
 
 
 def _report_machine(saved: dict[str, Any]) -> None:
-    """Log another device, number of threads or version: the order of sums may differ."""
+    """Log a change of device, number of threads or versions, which may change the order of sums."""
     now = {"threads": torch.get_num_threads(), "device": pick_device().type, **describe_versions()}
     before = {"threads": saved.get("threads"), "device": saved.get("device"), **saved.get("versions", {})}
     other = [f"{name} {before[name]} -> {now[name]}" for name in now if before.get(name) not in (None, now[name])]

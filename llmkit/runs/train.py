@@ -1,6 +1,6 @@
 """Train a recipe, new or resumed: write a run folder with the best weights, their metrics and a report.
 
-Tasks differ only behind their contract (tasks/base.py).
+All differences between tasks are behind the interface of tasks/base.py.
 """
 
 import time
@@ -54,7 +54,7 @@ from llmkit.training.time_budget import PhaseSeconds
 from llmkit.training.trial import is_out_of_memory
 
 MAX_CHECKPOINTS = 4
-"""On the disk at once: the newest two, the best, and the one that is being written."""
+"""Maximum number of checkpoints on the disk: the newest two, the best, and the one being written."""
 
 
 def pretrain(
@@ -97,9 +97,9 @@ def train(
     """Train on `files` by split in the run folder `out`; returns the contents of metrics.json.
 
     A resumed run takes model and files from its manifest. `allow` names recipe fields that may differ from the
-    checkpoint. `fold` (number, folds) holds out that fold of the train rows. `train.max_minutes` counts from `started`,
-    a `time.perf_counter()`, or from this call. With `dry_run` everything is checked and nothing is written; returns the
-    resolved recipe.
+    checkpoint. `fold` (index, number of folds) holds out that fold of the train rows. `train.max_minutes` counts from
+    `started`, a value of `time.perf_counter()`; by default, from this call. With `dry_run`, everything is checked,
+    nothing is written, and the resolved recipe is returned.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see errors.py.
@@ -189,7 +189,7 @@ def train_run(
             run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(seconds)})
             if recipe.train.max_minutes is not None and trained.step > trained.first_step:
                 _warn(run, trained.step, seconds.describe_overrun(recipe.train.max_minutes))
-            from llmkit.reporting.report import write_report  # training does not need it
+            from llmkit.reporting.report import write_report  # training does not need this import
 
             write_report(run.path)
     if recipe.train.max_minutes is not None:
@@ -270,7 +270,7 @@ def _train(
 
 
 def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: PreTrainedModel) -> PreTrainedModel:
-    """Write the best weights to `model/`, as other libraries load them, and return the model.
+    """Write the best weights to `model/`, in the format that other libraries load, and return the model.
 
     Raises:
         ModelError: the best checkpoint is damaged.

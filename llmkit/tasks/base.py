@@ -54,7 +54,7 @@ class TrainingData:
     """Fingerprint of the data, which must not change on resume."""
     n_train_tokens: int
     train_size: str
-    """Size of the train split in the units of its source: bytes of text, rows."""
+    """Size of the train split in units of its source, such as bytes of text or rows."""
     sequence_length: float
     """Mean number of tokens per sequence."""
     n_held_out: int
@@ -76,14 +76,14 @@ class MeasuredTask(Protocol):
     def samples(self) -> "Samples": ...
     @property
     def output_fraction(self) -> float:
-        """Fraction of tokens that pass through the output layer."""
+        """Return the fraction of tokens that pass through the output layer."""
 
     @property
     def cuts_by_tokens(self) -> bool:
         """Whether micro-batches are limited by their number of tokens, because sequences differ in length."""
 
     def count_scored_logits(self, network: "PreTrainedModel") -> float:
-        """Maximum number of logits in memory in the final evaluation."""
+        """Return the maximum number of logits in memory during the final evaluation."""
         return 0.0
 
 
@@ -134,14 +134,17 @@ class TrainingTask(MeasuredTask, Protocol):
         """
 
     def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
-        """A warning with advice if a simple model of the same data is better, else None. `metrics` are as above."""
+        """Return a warning with advice if a simple model trained on the same data is better, else None.
+
+        `metrics` are as in `describe_failure`.
+        """
         return None
 
     def finish_tokenizer(self, network: "PreTrainedModel") -> "PreTrainedTokenizerBase":
         """Return the tokenizer to save with the model."""
 
     def describe_use(self, network: "PreTrainedModel") -> str:
-        """For the model card: how to use the saved model, in Markdown; empty if there is nothing to add."""
+        """Return Markdown for the model card on how to use the saved model; empty if there is nothing to add."""
         return ""
 
     def describe_model(self) -> tuple[str, str, str]:
@@ -166,7 +169,7 @@ class TrainingRequest:
 
     @cached_property
     def checkpoint(self) -> Path | None:
-        """The newest valid checkpoint if `resume`; its files are hashed on first access."""
+        """Return the newest valid checkpoint if `resume`, else None; the first access hashes its files."""
         from llmkit.training.checkpoints import find_resume_point
         from llmkit.training.folder import RunFolder
 
@@ -189,7 +192,7 @@ class ModelRequest:
     model: str
     """The model as the user named it, for messages."""
     path: str
-    """Folder or hub name from which it is loaded."""
+    """Folder or hub name to load the model from."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ class EvaluationRequest(ModelRequest):
 
     data: Sequence[str]
     run: "RunFolder | None"
-    """The run of the model."""
+    """The run that trained the model; None if the model is not in a run folder."""
     show_samples: bool = False
 
 
@@ -216,7 +219,7 @@ class PredictionRequest(ModelRequest):
     """The arguments of `llmkit predict`."""
 
     data: str | Sequence[str | dict[str, Any]]
-    """As of `open_rows`."""
+    """The rows, in any form that `open_rows` accepts."""
     all_probabilities: bool
     open_writer: Callable[[list[str]], Emit]
     """Called with the output columns; returns a function that writes one row."""
@@ -236,13 +239,13 @@ class Task(ABC):
     reads_rows: ClassVar[bool] = False
     """Whether the data are rows of a table."""
     is_planned: ClassVar[bool] = False
-    """Whether `llmkit plan` supports it."""
+    """Whether `llmkit plan` supports the task."""
     streams_text: ClassVar[bool] = False
     """Whether `generate` can stream text."""
     takes_stride: ClassVar[bool] = False
-    """Whether it supports `eval --stride`."""
+    """Whether the task supports `eval --stride`."""
     fixed_fields: ClassVar[tuple[str, ...]] = ()
-    """Recipe fields that must not change on resume, in addition to those of all tasks."""
+    """Recipe fields of this task that must not change on resume, in addition to the shared fields."""
 
     @abstractmethod
     def claims(self, architecture: str, model_type: str) -> bool:
@@ -255,7 +258,7 @@ class Task(ABC):
         """Return the metrics of the task; `facts` is a run's manifest or the metrics of an evaluation."""
 
     def check_request(self, recipe: "Recipe", model: str | None, files: Mapping[str, str]) -> None:
-        """Check the arguments of a new run without torch, so that a mistake is reported before it is imported.
+        """Check the arguments of a new run without torch, so that mistakes are reported before torch is imported.
 
         Raises:
             UsageError, DataError: see errors.py.
@@ -326,7 +329,7 @@ class Task(ABC):
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
         """Return report blocks that follow the figures, such as a confusion matrix.
 
-        The terminal shows only the tables among them, and with `brief` they are shorter.
+        The terminal shows only the blocks that are tables. With `brief`, the tables are shorter.
         """
         return []
 
@@ -342,5 +345,5 @@ class Task(ABC):
         return []
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:
-        """Return the figures of a split for the report's list of all metrics, without those shown in tables."""
+        """Return the figures of a split for the report's list of all metrics, without the figures shown in tables."""
         return part

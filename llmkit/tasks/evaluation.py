@@ -104,9 +104,9 @@ def open_split(prepared: Prepared, name: str, block_size: int | None = None) -> 
 
 
 def note_unused_split(settings: Evaluate) -> None:
-    """Log that files are scored whole if the settings name a split of a prepared folder."""
+    """If the settings name a split of a prepared folder, log that all text of the files is scored instead."""
     if settings.split != "validation":
-        console.info(f"evaluate.split {settings.split} is not used: --data has no splits, and all of it is scored")
+        console.info(f"evaluate.split {settings.split} is not used: --data has no splits, so all text is scored")
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def encode_files(
 def read_raw_documents(
     files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Document]:
-    """Read documents without cleaning, but normalized like the model's training text; logs the steps that changed some.
+    """Read documents without cleaning, but normalized like the model's training text; logs steps with changes.
 
     Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
     """

@@ -68,7 +68,7 @@ class PretrainingTask(TrainingTask, ABC):
     def score_split(
         self, network: PreTrainedModel, data: EvaluationData, settings: Evaluate, share: float
     ) -> dict[str, Any]:
-        """Return metrics of a held-out split, or of an evenly spaced fraction `share` of it."""
+        """Return metrics of a held-out split, or of its evenly spaced fraction `share`."""
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         if not self.data.n_held_out:
@@ -82,7 +82,7 @@ def open_pretraining(
     request: TrainingRequest,
     make_task: Callable[[Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
 ) -> TrainingSetup:
-    """Open the prepared folder `request.data["train"]`, and a new model, that of `--model`, or that of a checkpoint.
+    """Open the prepared folder `request.data["train"]` and a model: a new one, the one of `--model`, or a checkpoint.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.
@@ -105,7 +105,7 @@ def open_pretraining(
         network = task.build_model()
     check_positions(recipe, max_context_length(network), resume=request.checkpoint is not None)
     rows, largest = embedding_rows(network), prepared.split("train").stream.max_id()
-    if largest >= rows:  # it would crash on a CPU, and read other memory on some GPUs
+    if largest >= rows:  # such an id crashes on a CPU, and reads other memory on some GPUs
         what = f"the data contains token id {largest}, but the model's embedding has {rows} rows"
         raise ModelError(what, where=str(prepared.path), hint="prepare the data with this model's tokenizer")
     if is_recurrent(network.config):
@@ -126,7 +126,7 @@ def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     config = read_config(resolve_model(start))
     recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
     family = family_of(config)
-    if family == recipe.model.family or family not in recipe.FAMILIES:  # the second: llmkit does not build this family
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # or a family that llmkit does not build
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if "attention_dropout" not in ARCHITECTURES[family].reads:

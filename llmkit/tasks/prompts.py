@@ -1,6 +1,6 @@
-"""Check prompts, and note in which respects the model reads them differently than written; for `generate` of any task.
+"""Check prompts, and note how the text that the model reads differs from the prompts; for `generate` of any task.
 
-There is one note per kind, whatever the number of prompts, with the first prompt as the example.
+There is one note per kind of difference, however many prompts it concerns; the first of them is the example.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from llmkit.tokens.unknown import UnknownCount, find_unknown
 
 MAX_SHOWN_CHARACTERS = 60
 PROBES = ("a", "t", "s")
-"""Letters that begin words, one for each of the common alphabets with spaces."""
+"""Letters that begin words, one for each common alphabet that separates words by spaces."""
 
 
 def check_total(settings: Generate, n_prompts: int) -> None:
@@ -51,7 +51,7 @@ def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mas
 
     Raises:
         UsageError: a lone surrogate.
-        EnvironmentFault: the model needs simplified Chinese, a prompt is Chinese, and OpenCC is not installed.
+        EnvironmentFault: a prompt is Chinese, the model needs simplified Chinese, and OpenCC is not installed.
     """
     check_characters(prompts)
     if mask is None:

@@ -24,7 +24,7 @@ DROPOUTS = (
 )
 ATTENTION_DROPOUTS = ("attn_pdrop", "attention_dropout", "attention_probs_dropout_prob")
 OWN_DROPOUT = "llmkit_own_dropout"
-"""Key of a checkpoint's configuration for the rates that the model had before training."""
+"""Key in a checkpoint's configuration that stores the dropout rates from before training."""
 ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "attention_dropout", "attn.out_drop")
 """Name suffixes of the attention dropout modules of GPT-2, BERT, DistilBERT, ALBERT and ModernBERT."""
 
@@ -106,7 +106,8 @@ def adapt_model(
 ) -> None:  # fmt: skip
     """Set the recipe's dropout, and grow the embedding to the tokenizer's size where that is allowed.
 
-    The embedding grows if the recipe allows it, or if only the model's own tokenizer, of `n_own` tokens, needs it.
+    The embedding grows if the recipe allows it, or if it has a row for each of the `n_own` tokens of the model's own
+    tokenizer, so that only special tokens are added.
 
     Raises:
         ModelError: the tokenizer has more tokens than the embedding has rows.
@@ -122,8 +123,8 @@ def adapt_model(
 def set_dropout(network: PreTrainedModel, section: Model) -> None:
     """Replace a model's dropout rates by the recipe's, in its modules and in its configuration.
 
-    Some modules read the configuration in each forward pass. It keeps the model's own rates under OWN_DROPOUT, for
-    `restore_dropout`.
+    Some modules read the configuration in each forward pass. The configuration keeps the model's own rates under
+    OWN_DROPOUT, for `restore_dropout`.
     """
     own: dict[str, float] = getattr(network.config, OWN_DROPOUT, None) or {}
     for names, rate in ((DROPOUTS, section.dropout), (ATTENTION_DROPOUTS, section.attention_dropout)):
@@ -142,7 +143,7 @@ def set_dropout(network: PreTrainedModel, section: Model) -> None:
 
 
 def restore_dropout(config: PreTrainedConfig) -> None:
-    """Set the rates of the configuration to those that the model had before `set_dropout`."""
+    """Reset the dropout rates of the configuration to their values before `set_dropout`."""
     for key, rate in (getattr(config, OWN_DROPOUT, None) or {}).items():
         setattr(config, key, rate)
     if hasattr(config, OWN_DROPOUT):
@@ -150,7 +151,7 @@ def restore_dropout(config: PreTrainedConfig) -> None:
 
 
 def describe_dropout(config: PreTrainedConfig) -> list[str]:
-    """Return a note on the model's own rates that the recipe's replace, if any differ."""
+    """Return a note on the model's dropout rates that the recipe changes, if any."""
     own: dict[str, float] = getattr(config, OWN_DROPOUT, None) or {}
     notes = []
     for names, setting in ((DROPOUTS, "model.dropout"), (ATTENTION_DROPOUTS, "model.attention_dropout")):

@@ -17,7 +17,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), Cls
 
 
 def describe_run(record: RunRecord) -> Record:
-    """Return task and label type of a run, from the first readable file of manifest, metrics and recipe."""
+    """Return task and label type of a run, from the first readable file among manifest, metrics and recipe."""
     metrics = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
     known = {**(metrics[0] if metrics else {}), **record.manifest}
     in_recipe = re.search(r"^task: (?!null)(\w+)$", record.recipe, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Divide samples into micro-batches, by arithmetic on (step, rank), and choose the size of a micro-batch.
+"""Divide samples into micro-batches as a function of (step, rank), and choose the size of a micro-batch.
 
 Optimizer step s takes samples s*G ... s*G + G-1 of the endless order, where G is the global batch size. Each rank takes
 an equal contiguous part and divides it into micro-batches of a number of sequences, or, if sequences differ in length,
@@ -19,9 +19,9 @@ Sample = TypeVar("Sample")
 CPU_BUDGET = 2 << 30
 """Bytes of activations and logits on a CPU; larger micro-batches are not faster there."""
 GPU_SHARE = 0.5
-"""Share of the memory that is free before training, for activations and logits; more is not faster."""
+"""Fraction of the memory free before training that activations and logits may use; more is not faster."""
 MAX_MEMORY_SHARE = 0.95
-"""Share of that memory for everything; the rest is lost to fragmentation."""
+"""Fraction of that memory that all tensors together may use; the rest is lost to fragmentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class BatchPlan:
 
     @property
     def per_rank(self) -> int:
-        """Number of sequences of one optimizer step on one rank."""
+        """Return the number of sequences of one optimizer step on one rank."""
         return self.global_batch_size // self.world_size
 
     def numbers(self, step: int, rank: int) -> list[int]:
@@ -69,8 +69,8 @@ def plan_batches(
 ) -> BatchPlan:
     """Divide the recipe's global batch.
 
-    `auto` takes as many sequences (or `by_tokens`, tokens) at once as fit into `budget` bytes. This changes speed and
-    memory but not the result, because sums are divided by the count of the complete step.
+    `auto` takes as many sequences (with `by_tokens`, tokens) at once as fit into `budget` bytes. The choice changes
+    speed and memory but not the result, because sums are divided by the count of the complete step.
 
     Raises:
         UsageError: the global batch size is not a multiple of the number of ranks.
@@ -94,8 +94,8 @@ def count_activation_bytes(
 ) -> int:
     """Return the memory of one token's activations that are kept for the backward pass.
 
-    The formula is equation 2 of Korthikanti et al. 2022 without the attention matrix, which no kernel here keeps, and
-    with coefficients measured for each family. The residual stream is in fp32, and on a CPU also attention
+    The formula is equation 2 of Korthikanti et al. 2022, with coefficients measured for each family, and without the
+    attention matrix, which no kernel here keeps. The residual stream is in fp32; on a CPU, so is attention
     (models/kernels/patches.py).
     """
     fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes

@@ -152,7 +152,7 @@ def open_trackers(names: Sequence[str], run: Path, config: dict[str, Any]) -> li
         project, more = arguments[name]
         tracker = LOGGER_TYPE_TO_CLASS[name](project, **more)
         tracker.start()
-        if name != "tensorboard":  # it would write a second folder of events
+        if name != "tensorboard":  # TensorBoard would write a second folder of events
             tracker.store_init_configuration(config)
         trackers.append(tracker)
     return trackers

@@ -46,7 +46,7 @@ _NAME = re.compile(r"step-(\d+)")
 def write_checkpoint(folder: Path, step: int, facts: dict[str, Any]) -> Iterator[Path]:
     """Yield a temporary folder, which becomes `folder/step-N` when the block succeeds.
 
-    The manifest stores `facts`, which resuming compares with those of the resumed run.
+    The manifest stores `facts`; resuming compares them with the facts of the resumed run.
     """
     with new_folder(folder / f"step-{step}") as partial:
         yield partial
@@ -122,10 +122,10 @@ def _has_foreign(checkpoint: Path) -> bool:
 
 
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
-    """Delete all but the newest `n_newest` and `keep_steps`, and those with files that llmkit did not write.
+    """Delete checkpoints, except the newest `n_newest`, `keep_steps`, and those with files that llmkit did not write.
 
-    Each is renamed before it is deleted, so that no partial one is ever read. Nothing is deleted unless the newest one
-    verifies on the disk.
+    Each checkpoint is renamed before it is deleted, so that no partial checkpoint is ever read. Nothing is deleted
+    unless the newest checkpoint verifies on the disk.
     """
     for leftover in folder.glob(".step-*.pruned"):  # of a process that was killed while pruning
         shutil.rmtree(leftover)
@@ -153,7 +153,7 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
 class GatheredState:
     """The state of all ranks.
 
-    It has weights (None: this rank's weights are complete) and optimizer, sums of losses since the last log line,
+    It holds weights (None: this rank's weights are complete), optimizer state, sums of losses since the last log line,
     random number generators by rank, and the objective's state over the global batch.
     """
 
@@ -209,7 +209,7 @@ def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
 
 
 def load_objective_state(checkpoint: Path, objective: Objective) -> None:
-    """Load the state that the objective carries from step to step, if there is one."""
+    """Load the state that the objective carries from step to step, if it has one."""
     if (checkpoint / STATE).is_file():
         objective.state.update({name: value.clone() for name, value in load_file(checkpoint / STATE).items()})
 

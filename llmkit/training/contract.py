@@ -56,13 +56,13 @@ class Plan:
     compiled: str = "none"
     """One of `engines.COMPILE_MODES`."""
     n_threads: int | None = None
-    """Of torch on a CPU; None: torch's default."""
+    """Number of torch's threads on a CPU; None: torch's default."""
     max_eval_samples: int | None = None
-    """Held-out blocks, pairs or rows scored per evaluation; None: the recipe's."""
+    """Held-out blocks, pairs or rows scored per evaluation; None: the recipe's value."""
     final_share: float = 1.0
     """Share of the held-out data that is scored at the end."""
     step_seconds: list[float] = field(default_factory=list)
-    """Under `train.max_minutes`: seconds per step in the trial and in each measured part of the run."""
+    """With `train.max_minutes`: seconds per step in the trial and in each measured part of the run."""
     calibration_step: int | None = None
     """The step after which the lengths are planned again with measured costs; None: they are fixed."""
 
@@ -84,7 +84,7 @@ def read_plan(saved: dict[str, Any]) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSeconds:
-    """Measured costs: mean of a step, of one evaluation, sample and checkpoint, and `elapsed` since the command
+    """Measured seconds: the mean of a step, one evaluation, sample and checkpoint, and `elapsed` since the command
     started.
     """
 
@@ -121,7 +121,7 @@ class Progress:
     rate_factor: float = 1.0
     """Factor of the learning rate after plateaus."""
     seconds: float = 0.0
-    """Since the first step, including evaluations and checkpoints."""
+    """Seconds since the first step, including evaluations and checkpoints."""
     spent: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("start", "evaluation", "samples", "saving"), 0.0)
     )

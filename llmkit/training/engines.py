@@ -1,7 +1,7 @@
 """Run a training step: compiled or not, with the model replicated or sharded over the ranks.
 
-Model and objective become one module whose forward pass returns the summed losses, since DDP and FSDP wrap a forward
-pass and objectives call parts of a model. Under any engine, checkpoints hold unsharded tensors under the model's own
+Model and objective become one module whose forward pass returns the summed losses, because DDP and FSDP wrap a forward
+pass, while objectives call parts of a model. Under any engine, checkpoints hold unsharded tensors under the model's own
 names, so that a run can resume with another engine; see docs/decisions/0015-several-ranks.md.
 """
 
@@ -40,8 +40,8 @@ AUTO_CANDIDATES = ("none", "layers", "whole")
 MIN_SPEEDUP = 1.05
 """Minimum speedup for `auto` to pick a mode; less is within the trial's noise."""
 RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
-"""Whether a layer's weights are freed between its forward and its backward pass; without that only gradients and
-optimizer state are sharded (Rajbhandari et al. 2020, stages 3 and 2)."""
+"""Whether a layer's weights are freed between its forward and its backward pass (Rajbhandari et al. 2020, stage 3). If
+not, only gradients and optimizer state are sharded (stage 2)."""
 
 
 class LossModule(nn.Module):
@@ -65,7 +65,7 @@ class LossModule(nn.Module):
         return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph reuses the memory
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Same as in nn.Module, but with a cached list of weights, which is faster for small models."""
+        """Set gradients to None like nn.Module, but with a cached list of weights, which is faster for small models."""
         for weight in self._weights:
             weight.grad = None
 
@@ -122,7 +122,8 @@ def parallelize(
 ) -> nn.Module:
     """Return the module that a training step calls with a micro-batch, compiled in one of `COMPILE_MODES`.
 
-    Gradients are averaged over ranks in the backward pass of the last micro-batch; with shards, of each micro-batch.
+    Gradients are averaged over ranks in the backward pass of the last micro-batch; if the model is sharded, in the
+    backward pass of each micro-batch.
     Sharding replaces the model's parameters, so the optimizer must be built afterwards.
     """
     module = LossModule(model, objective, compiled)
@@ -147,7 +148,7 @@ def is_sharded(module: nn.Module) -> bool:
 
 @contextmanager
 def gather_full_params(module: nn.Module) -> Iterator[None]:
-    """Unshard the weights outside of the layers within the block, so parts of the model can be called.
+    """Within the block, unshard the weights outside of the layers, so that parts of the model can be called.
 
     Each layer gathers its own weights.
     """

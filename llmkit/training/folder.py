@@ -209,7 +209,7 @@ def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str
 
 
 def load_origin(run: RunFolder, model: str | None, files: Mapping[str, str]) -> tuple[str | None, Mapping[str, str]]:
-    """Return model and files; values that are not given come from the run's manifest."""
+    """Return model and files; missing values come from the run's manifest."""
     origin = run.read_manifest().get("origin", {}) if run.manifest.is_file() else {}
     start = origin.get("start")
     if model is None and start is not None:

@@ -1,6 +1,6 @@
 """Start a command on several processes with torch.distributed's launcher, and report which rank ended the job.
 
-When a process dies, the launcher ends the others, also on other machines.
+When a process dies, the launcher ends all other processes, also on other machines.
 """
 
 import logging
@@ -32,15 +32,15 @@ SAVE_SECONDS = 120
 def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_endpoint: str | None = None) -> int:
     """Run `python -m llmkit` with `arguments` on `nproc` processes on each of `nnodes` machines.
 
-    Returns the exit code of the rank that ended the job. `rdzv_endpoint` (host:port) is the rendezvous, the same on all
-    machines; its host is one of them.
+    Returns the exit code of the rank that ended the job. `rdzv_endpoint` (host:port) is the rendezvous, the same value
+    on all machines; the host is one of the machines.
 
     Raises:
         EnvironmentFault: the machines, or the processes of this machine, could not connect.
     """
     n_processes = count_processes(nproc)
     _divide_cores(n_processes)
-    logging.disable()  # of torch's launcher: errors are reported by the ranks or here
+    logging.disable()  # hides messages of torch's launcher: errors are reported by the ranks or here
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     own, host = _find_addresses(rdzv_endpoint) if rdzv_endpoint else ("127.0.0.1", "127.0.0.1")
     config = LaunchConfig(
@@ -118,7 +118,8 @@ def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFaul
 def _report_failure(error: ChildFailedError) -> int:
     """Return the exit code of the rank that failed first; logs a rank that died without a message.
 
-    If several ranks have ended, one that died without a message comes first: the others only report that they lost it.
+    If several ranks have ended, a rank that died without a message is reported first: the other ranks only report that
+    they lost it.
     """
     silent = {rank: failure for rank, failure in error.failures.items() if failure.exitcode not in REPORTED_EXIT_CODES}
     rank, failure = min((silent or error.failures).items(), key=lambda each: each[1].timestamp)

@@ -87,12 +87,12 @@ class TrainingLoop:
         self.callbacks = IntervalCallbacks(plan, train, optim, hooks)
         self.window = self.callbacks.window
         self.step = self.first_step = 0
-        """Optimizer steps done, and those done before this process."""
+        """Optimizer steps done in total, and before this process started."""
         self.stop_signal: int | None = None
         """The signal on which the run was saved and stopped."""
         self._stop = StopRequest()
         self._agreed_signal: int | None = None
-        """With several ranks, the signal that all of them know of."""
+        """With several ranks, the signal that all ranks know of."""
         self._timed_from = (0, 0.0)
         self._last_save = 0.0
         self.accelerator = Accelerator(cpu=pick_device().type == "cpu", mixed_precision="no")
@@ -266,10 +266,10 @@ class TrainingLoop:
         except EvaluationAborted:
             self.progress.unlogged_step = {"grad_norm": grad_norm, "learning_rate": learning_rate}
         if step == self.first_step + 1 < (self.plan.calibration_step or 0):
-            self._timed_from = (step, self._training_seconds())  # the first step is slower than the others
+            self._timed_from = (step, self._training_seconds())  # the first step is slower
         if is_best or self._received_signal() or self.plan.saves_at(step):
             self._save()
-            self.stop_signal = self._received_signal()  # also one that came during the save
+            self.stop_signal = self._received_signal()  # also a signal that came during the save
             if self.stop_signal:
                 distributed.barrier()  # when other ranks exit, a launcher kills rank 0 even while it writes
         if step == self.plan.calibration_step and not self.stop_signal:

@@ -14,14 +14,14 @@ from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Batch
 
 MIN_LOSSES_SEEN = 5
-"""Logged losses before one can be called a spike."""
+"""Minimum number of logged losses before a loss can count as a spike."""
 MAX_DEVIATIONS, MIN_JUMP = 8.0, 0.2
-"""A spike is this many mean deviations, and this share of the mean, above the running mean."""
+"""A spike exceeds the running mean by this many mean deviations and by this fraction of the mean."""
 MEMORY = 0.9
 """Decay of the running mean."""
 MIN_FALL, MIN_FALL_OF_FIFTH, MIN_FALL_OF_HALF = 0.01, 0.05, 0.1
-"""A held-out loss was still falling if it fell by this many nats, and by this share in the last fifth or the last half
-of a run. The half counts too because a learning rate that decays to zero flattens the end."""
+"""A held-out loss was still falling if it fell by this many nats, and by this fraction in the last fifth or in the last
+half of a run. The half counts too, because a learning rate that decays to zero flattens the end of the curve."""
 
 
 def sum_fp64(losses: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class LossWindow:
         self.started = time.perf_counter()
 
     def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
-        """Continue the window of a checkpoint; the speed is measured from now on."""
+        """Continue the window of a checkpoint; measure the speed from now on."""
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         self.counts = dict(counts)
 
@@ -95,7 +95,7 @@ class LossWindow:
 def detect_spike(expected: list[float], loss: float) -> tuple[bool, list[float]]:
     """Return whether a logged loss is a spike, and the updated expectation: [mean, mean deviation, number of losses].
 
-    A spike moves the mean only up to its bound, so the next spike is still detected.
+    A spike moves the mean only as much as a loss at the bound would, so the next spike is still detected.
     """
     if not expected:
         return False, [loss, 0.0, 1.0]

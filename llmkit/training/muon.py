@@ -1,8 +1,8 @@
 """Muon (Jordan et al., 2024): momentum with orthogonalized updates, for the hidden matrices of a model.
 
-The update is that of torch.optim.Muon, which always multiplies in bf16. Here the caller chooses the precision, because
-a CPU without bf16 instructions multiplies bf16 a hundred times more slowly than fp32. Matrices of the same shape are
-multiplied in batches. optimizer.py selects the hidden matrices.
+The update is the same as in torch.optim.Muon, which always multiplies in bf16. Here the caller chooses the precision,
+because a CPU without bf16 instructions multiplies in bf16 a hundred times more slowly than in fp32. Matrices of the
+same shape are multiplied in batches. optimizer.py selects the hidden matrices.
 """
 
 import math
@@ -18,7 +18,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 EPSILON = 1e-7
 MAX_BATCH_BYTES = 64 << 20
-"""Maximum size in fp32 of the matrices in one batched product; more takes memory and is not faster."""
+"""Maximum bytes, in fp32, of the matrices in one batched product; more takes memory and is not faster."""
 
 
 class Muon(Optimizer):
@@ -85,9 +85,10 @@ def _transpose_tall(matrix: Tensor) -> Tensor:
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Five Newton-Schulz iterations X <- aX + (b XX^T + c (XX^T)^2) X towards the nearest semi-orthogonal matrices.
+    """Run five Newton-Schulz iterations X <- aX + (b XX^T + c (XX^T)^2) X towards the nearest semi-orthogonal matrices.
 
-    `matrices` are (n, rows, columns) with rows <= columns, in the precision of the products; so is the result.
+    `matrices` are (n, rows, columns) with rows <= columns, in the precision of the products. The result has the same
+    shape and precision.
     """
     norms = torch.linalg.vector_norm(matrices, dim=(-2, -1), keepdim=True)
     x: Tensor = matrices / norms.clamp(min=EPSILON)
@@ -102,8 +103,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 def _orthogonalize_wide(x: Tensor) -> Tensor:
-    """The same iterations on the small Gram matrix G = XX^T: with P = aI + bG + cG^2 each one is X <- PX and
-    G <- PGP, so only the first and the last product involve X. Half the work if there are four columns per row.
+    """Run the same iterations on the small Gram matrix G = XX^T: with P = aI + bG + cG^2, each iteration is X <- PX and
+    G <- PGP, so only the first and the last product involve X. This is half the work with four columns per row.
 
     Only for fp32: in bf16 the rounding errors of G would grow from one iteration to the next.
     """

@@ -1,7 +1,7 @@
 """Optimizers (AdamW, Adam, SGD, or Muon for hidden matrices with AdamW for the rest) and learning rate schedules.
 
-Only matrices have weight decay, not biases and norms, and with Muon not embeddings either. That of Adam and SGD is
-added to the gradient; AdamW's and Muon's is decoupled (Loshchilov and Hutter, AdamW, 2019).
+Weight decay applies to matrices, not to biases and norms; with Muon, not to embeddings either. Adam and SGD add the
+decay to the gradient; AdamW and Muon decouple it (Loshchilov and Hutter, AdamW, 2019).
 """
 
 import math
@@ -18,7 +18,7 @@ from llmkit.models.layers import get_layer_ids
 from llmkit.training.muon import Muon
 
 OUTPUT_HEADS = ("seq_relationship", "classifier", "score")
-"""Endings of transformers' names for output layers other than that over the vocabulary."""
+"""Endings of transformers' names for output layers other than the vocabulary head."""
 
 
 def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimizer:
@@ -42,7 +42,7 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
         return (torch.optim.AdamW if section.name == "adamw" else torch.optim.Adam)(groups, **adam)
     # AdamW first, as logs show the first group's `learning_rate`.
     rest = torch.optim.AdamW(_by_rate(embeddings + vectors, factors, section.learning_rate, weight_decay=0.0), **adam)
-    if not hidden:  # all of them are frozen
+    if not hidden:  # all hidden matrices are frozen
         return rest
     muon = Muon(
         [
@@ -59,8 +59,8 @@ def build_optimizer(model: nn.Module, section: Optim, precision: str) -> Optimiz
 
 
 def layerwise_lr_factors(model: nn.Module, layer_decay: float) -> dict[int, float]:
-    """Learning rate factors by the weight's id: 1 above the layers, `layer_decay` in the last layer, its square in the
-    one before, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
+    """Return learning rate factors by the weight's id: 1 above the layers, `layer_decay` in the last layer, its square
+    in the layer below, and so on down to the embeddings (Howard and Ruder, ULMFiT, 2018; Sun et al. 2019)."""
     layers, n_layers = get_layer_ids(model)
     return {id(weight): layer_decay ** (n_layers - layers[name]) for name, weight in model.named_parameters()}
 
@@ -77,7 +77,7 @@ def _by_rate(
 
 
 def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Trainable hidden matrices, embeddings with output layers, and vectors."""
+    """Return the trainable weights in three groups: hidden matrices, embeddings with output layers, vectors."""
     embeddings = {
         id(weight) for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()
     }
@@ -95,10 +95,10 @@ def group_weights(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Te
 
 
 def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list[Tensor]]:
-    """Hidden matrices by the learning rate factor that makes Muon treat GPT-2 like any other model.
+    """Group hidden matrices by a learning rate factor that makes Muon treat GPT-2 like any other model.
 
-    Muon's rate is multiplied by sqrt(max(1, outputs / inputs)) (Jordan et al., 2024); muon.py takes both from the rows
-    and columns of an `nn.Linear`, but GPT-2's Conv1D stores the transpose.
+    Muon's learning rate is multiplied by sqrt(max(1, outputs / inputs)) (Jordan et al., 2024). muon.py takes rows as
+    outputs and columns as inputs, as in `nn.Linear`, but GPT-2's Conv1D stores the transpose.
     """
     transposed = {id(module.weight) for module in model.modules() if isinstance(module, Conv1D)}
     groups: dict[float, list[Tensor]] = {}
@@ -110,8 +110,8 @@ def _by_shape_factor(model: nn.Module, hidden: list[Tensor]) -> dict[float, list
 
 
 def checkpoint_bytes(model: nn.Module, section: Optim) -> int:
-    """Approximate size of a checkpoint: weights, and two moments per weight; one for Muon's hidden matrices and for SGD
-    with momentum; none for SGD without."""
+    """Estimate the bytes of a checkpoint: weights and two moments per weight; one moment for Muon's hidden matrices and
+    for SGD with momentum; none for SGD without momentum."""
     hidden, embeddings, vectors = group_weights(model)
     rest = count_parameters(embeddings) + count_parameters(vectors)
     moments = {
@@ -131,26 +131,26 @@ class OptimizerPair(Optimizer):
         self.param_groups = groups  # the same objects, so that a new learning rate reaches both
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # torch's gives the closure's loss
-        """Step both. A closure is not supported."""
+        """Step both optimizers. A closure is not supported."""
         for optimizer in self.pair:
             optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of both."""
+        """Return the states of both optimizers."""
         return {"pair": [optimizer.state_dict() for optimizer in self.pair]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both, and their parameter groups, which loading replaces."""
+        """Restore both optimizers, and `param_groups`, because loading replaces the groups."""
         for optimizer, state in zip(self.pair, state_dict["pair"], strict=True):
             optimizer.load_state_dict(state)
         self.param_groups = [group for optimizer in self.pair for group in optimizer.param_groups]
 
 
 def learning_rate_factor(section: Optim, step: int, n_steps: int) -> float:
-    """Factor of the peak learning rate at optimizer step `step` (from 0) of `n_steps`.
+    """Return the factor on the peak learning rate at optimizer step `step` (from 0) of `n_steps`.
 
-    Linear warmup, then: cosine (Loshchilov and Hutter, 2017), linear, constant, or wsd: stable, then
-    linear over the last `decay_steps` (Hu et al., MiniCPM, 2024). Plateaus apply on top, in the loop.
+    Linear warmup, then: cosine (Loshchilov and Hutter, 2017), linear, constant, or wsd: stable, then linear over the
+    last `decay_steps` (Hu et al., MiniCPM, 2024). The loop also multiplies by the factor of the plateau schedule.
     """
     warmup = as_steps(section.warmup_steps, n_steps)
     if step < warmup:
@@ -170,5 +170,5 @@ def as_steps(value: float, n_steps: int) -> int:
 
 
 def count_parameters(weights: Iterable[Tensor]) -> int:
-    """Number of elements of some tensors."""
+    """Return the total number of elements of the tensors."""
     return sum(weight.numel() for weight in weights)

@@ -1,6 +1,6 @@
-"""Which paths of a run folder llmkit writes: --overwrite deletes those, and no others.
+"""Decide which paths in a run folder were written by llmkit: --overwrite deletes only those.
 
-Does not import torch, so that a wrong --out is reported before it is imported.
+Does not import torch, so that a wrong --out is reported before slow imports.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from llmkit.core.files import IsOurs, delete_ours, find_foreign, read_json, refuse_foreign
 
 MANIFEST = "MANIFEST.json"
-"""Of a checkpoint."""
+"""The manifest of a checkpoint."""
 _TOP = re.compile(
     r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
     r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)\.partial"
@@ -21,7 +21,7 @@ _TOP = re.compile(
     r"|(checkpoints|model)/|(tensorboard|wandb|swanlab|\.model\.(partial|old))/.*)",
     re.DOTALL,
 )
-"""Trackers and unfinished folders are taken with all that is in them."""
+"""In the folders of trackers and in unfinished folders, every path counts as written by llmkit."""
 _UNFINISHED_STEP = re.compile(
     r"checkpoints/(\.step-[0-9]+\.(partial|old|pruned)|step-[0-9]+\.damaged(-[0-9]+)?)/.*", re.DOTALL
 )
@@ -32,13 +32,13 @@ _MODEL_FILE = re.compile(
     r"|(adapter_)?model(-[0-9]+-of-[0-9]+)?\.safetensors|(adapter_)?model\.safetensors\.index\.json|[^/]*\.model|[^/]*\.tiktoken|chat_template\.(jinja|json)"
     r"|additional_chat_templates/([^/]*\.jinja)?"
 )
-"""What `save_pretrained` of models, adapters and tokenizers writes."""
+"""The files that `save_pretrained` of models, adapters and tokenizers writes."""
 _PART = re.compile(r"((?:fold-[0-9]+)?-?(?:seed-[0-9]+)?)/(.*)", re.DOTALL)
 _PART_LOCK = re.compile(r"\.(fold|seed)-[0-9]+(-seed-[0-9]+)?\.lock")
 
 
 def is_run(path: Path) -> bool:
-    """Whether a start of a training command wrote this folder: it has a recipe and a run's manifest.
+    """Whether a training command created this folder: it has a recipe and a run's manifest.
 
     A recipe alone may be the user's own, and a prepared folder has a manifest too.
     """
@@ -48,7 +48,7 @@ def is_run(path: Path) -> bool:
         return (path / ".manifest.json.partial").is_file()  # killed while it was written
     try:
         manifest = read_json(path / "manifest.json")
-    except (OSError, ValueError):  # damaged; its name and the recipe's remain
+    except (OSError, ValueError):  # damaged; the names of both files still identify a run
         return True
     return not (isinstance(manifest, dict) and str(manifest.get("format", "")).startswith("llmkit-prepared"))
 
@@ -63,12 +63,12 @@ def refuse_foreign_files(path: Path) -> None:
 
 
 def delete_run(path: Path) -> None:
-    """Delete what llmkit wrote; the recipe and the manifest, which make it a run, at the end."""
+    """Delete the files that llmkit wrote; delete the recipe and the manifest, which identify a run, last."""
     delete_ours(path, _is_ours(path), last=["recipe.yaml", "manifest.json"])
 
 
 def keep_foreign_files(model: Path, replacement: Path) -> None:
-    """Link or copy what users have put into the folder `model` into the folder that replaces it."""
+    """Link or copy files that users added to the folder `model` to the folder that replaces it."""
     for name in find_foreign(model, lambda name: _MODEL_FILE.fullmatch(name) is not None):
         source, target = model / name, replacement / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 def list_files(folder: Path) -> set[str] | None:
-    """Paths of a checkpoint that llmkit wrote, folders with a slash; None if its manifest does not say."""
+    """Return the paths in a checkpoint that llmkit wrote, folders with a slash; None if its manifest lacks them."""
     try:
         files = read_json(folder / MANIFEST)["files"]
         return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}

@@ -1,7 +1,7 @@
-"""Read the files of a run folder for reports, whatever state they are in.
+"""Read the files of a run folder for reports, in whatever state they are.
 
-A run that was killed has a report too, so no missing or truncated file is an error: `missing` lists what could not be
-read, for the reader of the report.
+A killed run has a report too, so a missing or truncated file is no error: `missing` lists the files and lines that
+could not be read, for the reader of the report.
 """
 
 import json

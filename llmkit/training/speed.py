@@ -1,7 +1,7 @@
-"""The speed of this machine: precision, number of threads, peak FLOP/s; and a model's FLOPs per token.
+"""Choose precision and number of threads for this machine; compute its peak FLOP/s and a model's FLOPs per token.
 
-MFU is model FLOPs over peak FLOPs: the data sheet's for GPUs in core/hardware.yaml, otherwise measured here with matrix
-products of usual shapes.
+MFU is model FLOPs over peak FLOPs. For GPUs in core/hardware.yaml the peak comes from the data sheet; otherwise it is
+measured here with matrix products of usual shapes.
 """
 
 import math
@@ -24,22 +24,22 @@ from llmkit.models.families import encoder_heads, is_recurrent
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 
 FIRST_WITH_TF32 = (8, 0)
-"""CUDA's compute capability of Ampere."""
+"""CUDA compute capability of Ampere, the first GPUs with TF32."""
 MIN_BF16_GAIN = 1.3
-"""Minimum speedup of matrix products; below it, casts cost more than the products gain."""
+"""Minimum speedup of matrix products by bf16; below it, casts cost more than the products gain."""
 TRIAL_SECONDS = 0.15
-"""Per precision; two are compared before the first step."""
+"""Seconds per precision; two precisions are compared before the first step."""
 TRIAL_SHAPES = ((64, 128, 256), (256, 256, 512), (1024, 512, 2048))
 """Rows, inner size and columns of the timed products; a larger one is skipped if the time left is too short."""
 PRODUCTS_PER_SHAPE = 4
 MIN_THREADS_GAIN = 1.2
 THREADS_TRIALS, THREADS_TRIAL_PAUSE = 3, 0.5
 THREADS_TRIAL_SECONDS = 0.1
-"""Per number of threads, of up to four."""
+"""Seconds per number of threads; up to four numbers are tried."""
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
-    """`bf16`, `tf32` or `fp32`, and the reason in words.
+    """Return `bf16`, `tf32` or `fp32`, and the reason in words.
 
     Only a CPU with bf16 instructions is timed, for at most 0.3 s.
 
@@ -98,7 +98,7 @@ def choose_threads(device: torch.device, n_threads: int) -> str | None:
 
 
 def _measure_regions(n_threads: int) -> float:
-    """Short parallel regions per second, like those of a small model's step."""
+    """Return the number of short parallel regions per second, like the regions of a small model's step."""
     a, b = torch.ones(768, 128), torch.ones(128, 512)
     with _limit_threads(n_threads):
         torch.nn.functional.gelu(a @ b)
@@ -115,7 +115,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def peak_flops(precision: str, device: torch.device) -> float:
-    """Peak FLOP/s of matrix products in this precision."""
+    """Return the peak FLOP/s of matrix products in this precision."""
     if device.type == "cuda":
         known = find_device(torch.cuda.get_device_name(device))
         if known is not None and precision in known.flops:
@@ -124,11 +124,12 @@ def peak_flops(precision: str, device: torch.device) -> float:
 
 
 def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """Best FLOP/s of matrix products of usual shapes on torch's present number of threads; timed once per process.
+    """Return the best FLOP/s of matrix products of usual shapes, with torch's current number of threads.
 
-    Small products come first. A larger one is skipped if it would exceed `TRIAL_SECONDS`, so a precision that the
-    machine emulates does not take minutes. On a CPU one thread is timed and multiplied by their number: with another
-    process running, several threads would mostly wait for each other.
+    The products are timed once per process. Small products come first. A larger product is skipped if it would exceed
+    `TRIAL_SECONDS`, so that a precision that the machine emulates does not take minutes. On a CPU, one thread is timed,
+    and the result is multiplied by the number of threads: if another process is running, several threads would mostly
+    wait for each other.
     """
     rate = _measure_rate(dtype, device)
     return rate * torch.get_num_threads() if device.type == "cpu" else rate
@@ -136,7 +137,7 @@ def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
 
 @cache
 def _measure_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Best FLOP/s of the device, of a CPU with one thread: the number of threads may change after the measurement."""
+    """Return the best FLOP/s of the device; on a CPU, of one thread, as the number of threads may change later."""
     with _limit_threads(1) if device.type == "cpu" else nullcontext():
         return _measure_matmul(dtype, device)
 
@@ -186,7 +187,7 @@ def _time_product(shape: tuple[int, int, int], dtype: torch.dtype, device: torch
 
 
 def flops_per_token(model: PreTrainedModel, sequence_length: float, output_fraction: float = 1.0) -> float:
-    """FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
+    """Return the FLOPs of forward and backward pass: 6 N + 12 L d T (Chowdhery et al., PaLM, 2022, appendix B).
 
     N counts all weights of matrix products, including a tied output layer but not embedding lookups. `output_fraction`
     is the fraction of tokens in the vocabulary head; heads that read one token per sequence are not counted.
@@ -215,7 +216,7 @@ def flops_per_token(model: PreTrainedModel, sequence_length: float, output_fract
 
 
 def _attended_tokens(config: Any, sequence_length: float) -> float:
-    """Tokens that one token attends to, summed over layers; local layers (ModernBERT) count their window."""
+    """Return the number of tokens that one token attends to, summed over layers; local layers count their window."""
     layer_types = getattr(config, "layer_types", None)
     if encoder_heads(config) is None or layer_types is None:
         return float(config.num_hidden_layers * sequence_length)

@@ -2,11 +2,11 @@
 
 The minutes include the complete command, from its start to its report. The plan is made before the first step with
 rough costs, and again after 5 % of the steps with measured costs. If the time per step differs from the expectation,
-for example because another process started, further 5 % are measured, up to 20 % of the run. Halfway the number of
-steps is corrected again, because shared machines change their speed. Each plan is recorded with its step, so a resumed
-run ends with the same weights.
+for example because another process started, another 5 % of the steps are measured, up to 20 % of the run. Halfway
+through the run, the number of steps is corrected again, because the speed of shared machines changes. Each plan is
+recorded with its step, so a resumed run ends with the same weights.
 
-Pure arithmetic, without a model or a clock.
+This module only computes; it uses neither a model nor a clock.
 """
 
 import math
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_EVALUATIONS = 10
-"""Evaluations of a run whose recipe does not set `train.eval_steps`."""
+"""Maximum number of evaluations of a run whose recipe does not set `train.eval_steps`."""
 EVALUATION_SHARE = 0.08
 """Share of the time for all evaluations with their samples and checkpoints."""
 ONE_EVALUATION_SHARE = 0.02
@@ -24,17 +24,17 @@ FINAL_SHARE = 0.06
 MIN_BLOCKS = 8
 """Minimum number of held-out blocks per evaluation."""
 CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
-"""Shares of the steps after which the run is planned again; after the second one evaluations stay."""
+"""Fractions of the steps after which the run is planned again; after the second, the evaluations are fixed."""
 LAST_SHARE = 0.5
-"""Share of the steps after which their number is fixed."""
+"""Fraction of the steps after which the number of steps is fixed."""
 STEP_TOLERANCE = 0.07
-"""Maximum relative difference between a measured step and the median of those before it."""
+"""Maximum relative difference between a measured time per step and the median of the earlier ones."""
 RESERVE = 0.03
-"""Share of the remaining time: the first steps of a run were 2 to 5 % faster than later ones (docs/log.md)."""
+"""Fraction of the remaining time kept in reserve: first steps were 2 to 5 % faster than later ones (docs/log.md)."""
 OVERRUN_TOLERANCE = 0.01
-"""Share of the limit; a run that takes longer than this on top is reported."""
+"""Fraction of the limit by which a run may exceed it without a warning."""
 FINISH_SECONDS = 1.0
-"""For writing the model and the report."""
+"""Seconds to write the model and the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,8 @@ def calibration_step(n_steps: int) -> int:
 def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> int | None:
     """Return the next step after which to plan again; None in the second half.
 
-    The step is soon if the last of `step_seconds` differs from the others and less than a fifth of the run would be
-    over, otherwise halfway.
+    If the last of `step_seconds` differs from the earlier ones, the next step comes soon, within the first fifth of the
+    run; otherwise it is halfway through the run.
     """
     following = step + calibration_step(n_steps)
     *before, last = step_seconds

@@ -1,7 +1,7 @@
 """Trial steps before the first step: whether a micro-batch fits into memory, and how long a step takes.
 
-The plan records the result. The run itself never reads a clock, so it can be repeated, and memory does not run out
-after weights were trained. Every trial has a limit in seconds and ends with the step that exceeds it.
+The plan records the result. The run itself never reads a clock, so it can be reproduced, and memory does not
+run out in the middle of training. Every trial has a limit in seconds and ends with the step that exceeds it.
 """
 
 import copy
@@ -27,7 +27,7 @@ from llmkit.training.speed import autocast
 WARMUP_STEPS = 5
 MIN_STEPS = 4
 MAX_FIT_SECONDS = 20.0
-"""For testing whether a micro-batch fits; then half of the last size is taken without a test."""
+"""Time limit of the test whether a micro-batch fits; after it, half of the last size is used without a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Trial:
                 n_parts = -(-smaller.per_rank // smaller.micro_batch_size)
                 what = f"{batches.micro_batch_size} sequences at once do not fit into memory"
                 hint = (
-                    f"-s train.micro_batch_size={smaller.micro_batch_size}: the global batch of "
-                    f"{smaller.global_batch_size} stays, in {n_parts} parts, and so does the model; or auto, which "
-                    "finds what fits"
+                    f"-s train.micro_batch_size={smaller.micro_batch_size}: it splits the same global batch of "
+                    f"{smaller.global_batch_size} into {n_parts} parts and gives the same model; or auto, which finds "
+                    "a size that fits"
                 )
                 raise EnvironmentFault(what, where="train.micro_batch_size", hint=hint)
             batches = smaller

@@ -78,7 +78,7 @@ def test_weights_that_neither_adapter_nor_base_has_are_named(tmp_path: Path) -> 
         ({"peft_type": "IA3"}, "of type IA3"),
         ({"target_modules": ["key"]}, "does not fit its base model"),
         ({"base_model_name_or_path": "."}, "is an adapter itself"),
-        ({"r": 10**9}, "its rank 1000000000 is not that of its weights"),
+        ({"r": 10**9}, "its rank 1000000000 differs from the rank of its weights"),
         ({"r": 1}, "does not fit its base model"),
     ],
 )

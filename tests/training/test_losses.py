@@ -272,7 +272,7 @@ def test_micro_batch_that_does_not_fit_is_refused_with_the_setting_that_does(tin
     with pytest.raises(EnvironmentFault, match="8 sequences at once do not fit") as refused:
         fit(tiny_split, SmallMemory(2), 8, may_cut=False)
     assert refused.value.exit_code == 4
-    assert "-s train.micro_batch_size=4: the global batch of 8 stays, in 2 parts" in str(refused.value)
+    assert "-s train.micro_batch_size=4: it splits the same global batch of 8 into 2 parts" in str(refused.value)
 
 
 def test_auto_cuts_until_it_fits_and_moves_nothing(tiny_split: Split) -> None:

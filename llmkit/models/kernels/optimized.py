@@ -36,9 +36,9 @@ class Patch(NamedTuple):
     """One change of a model."""
 
     helps: Callable[[PreTrainedModel, str, torch.device], bool]
-    """Whether it makes this model faster in this precision on this device."""
+    """Whether the change makes this model faster in this precision on this device."""
     check: Callable[[PreTrainedModel], str | None]
-    """What it needs and this model or this version of transformers lacks; None if nothing."""
+    """Returns a requirement that this model or this version of transformers does not meet; None if all are met."""
     apply: Callable[[PreTrainedModel], Sequence[Undo]]
 
 
@@ -81,7 +81,7 @@ TESTED: dict[str, tuple[str, ...]] = {
 """By `model_type`, the changes whose loss and gradients a test compares with the unchanged model's."""
 
 _UNDO = "_llmkit_undo"
-"""Attribute of a model that holds how to undo its changes: only data, copied with the model, without a cycle."""
+"""Attribute of a model that stores how to undo its changes: plain data, copied with the model, without cycles."""
 
 
 class Optimized(NamedTuple):

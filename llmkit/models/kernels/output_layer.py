@@ -18,10 +18,10 @@ from llmkit.core.errors import UsageError
 CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 """Name of the cache as a keyword argument of models and as a field of their outputs; renamed in transformers 5.24."""
 LOGITS_PER_CHUNK = 1 << 24
-"""32 MB in bf16. Smaller chunks are slower, as each one adds to the whole gradient of the weight."""
+"""32 MB in bf16. Smaller chunks are slower, because each chunk updates the complete gradient of the weight."""
 MAX_FP32_SOFTMAX_VOCABULARY = 1 << 14
-"""Largest vocabulary with an fp32 softmax under autocast. For larger ones the fp32 copy of the logits would cost a
-tenth of a step; bf16 rounds the probabilities to three digits, as it does with the logits."""
+"""Largest vocabulary with an fp32 softmax under autocast. For larger vocabularies, the fp32 copy of the logits would
+take a tenth of a step; bf16 rounds the probabilities to three digits, like the logits."""
 MAX_DIRECT_LOSS = 80.0
 """Nats. Larger losses are recomputed from logits; the smallest normal number of fp32 and bf16 is exp(-87)."""
 IGNORE_INDEX = -100

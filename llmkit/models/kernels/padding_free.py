@@ -106,14 +106,14 @@ def _has_own_layers(model: PreTrainedModel) -> bool:
 
 
 def find_token_indices(mask: Tensor) -> Tensor:
-    """Return `Layout.indices` for a mask (sequences, tokens). The batch carries them, so no step waits for them."""
+    """Return `Layout.indices` for a mask (sequences, tokens). The batch includes them, so no step waits for them."""
     order = mask.sum(1).argsort(stable=True)
     columns = torch.arange(mask.shape[1], device=mask.device)
     return (order[:, None] * mask.shape[1] + columns)[mask[order].bool()]
 
 
 def has_token_types(config: PreTrainedConfig) -> bool:
-    """Whether the model has embeddings of token types; those of Funnel and XLNet are in their attention."""
+    """Whether the model has embeddings of token types; Funnel and XLNet have them in their attention."""
     return getattr(config, "type_vocab_size", 0) > 0 or config.model_type in ("funnel", "xlnet")
 
 

@@ -2,8 +2,10 @@
 
 torch's CPU dropout draws one random number per element, which took a tenth of a fine-tuning step (docs/log.md).
 FastDropout uses 16 random bits per element, so the probability is rounded to a multiple of 1/65,536. The scale uses the
-rounded probability, so the expected value is exact. On CPUs without AMX, torch's attention is slower in bf16 than in
-fp32 (docs/log.md), while all other operations are faster in bf16. fp32 is also more accurate.
+rounded probability, so the expected value is exact.
+
+On CPUs without AMX, torch's attention is slower in bf16 than in fp32 (docs/log.md), although all other operations are
+faster. In fp32, attention is also more accurate.
 """
 
 import importlib

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 METRICS = MetricSet(
     (
         Metric(
-            "bits_per_byte", "bits per byte", higher_is_better=False, note="compares across tokenizers", headline=1,
+            "bits_per_byte", "bits per byte", higher_is_better=False, note="comparable across tokenizers", headline=1,
             chart="Held-out bits per byte", expected=True, progress="{:.3f} bits/byte", column="bits/byte",
         ),
         Metric("bits_per_character", "bits per character", higher_is_better=False),

@@ -4,9 +4,9 @@ For a small model, most of the time of a step of transformers' `generate` is ove
 keys and values to append one, and runs much Python. In this module the model's own forward reads the prompt. After
 that, keys and values are in preallocated memory, and a step consists of the layers' matrix products.
 
-Greedy tokens equal those of `generate` except for ties within rounding. Samples have the same distribution but use
-other random numbers: one per row, while torch.multinomial draws one per token of the vocabulary and is as slow as the
-step.
+Greedy decoding returns the same tokens as `generate`, except for ties within rounding error. Samples follow the same
+distribution but use other random numbers: one per row, while torch.multinomial draws one per token of the vocabulary
+and takes as long as the step.
 
 Works on ids only; generation.py passes windows of ids and receives the tokens.
 """
@@ -100,7 +100,7 @@ def read_prompts(
 
 
 def _token_selector(decoding: GenerationConfig, mask: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function from all ids (rows, n) and logits (rows, tokens) to the next ids (rows,), as in `generate`."""
+    """Return a function that maps ids (rows, n) and logits (rows, tokens) to the next ids (rows,), as in `generate`."""
     first, limits = make_processors(decoding, mask), LogitsProcessorList()
     if decoding.top_k:
         limits.append(TopKLogitsWarper(decoding.top_k))
@@ -227,7 +227,8 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 class PackedLinears:
     """Linear layers whose weights are packed once for a given number of rows, in fp32 on a CPU.
 
-    BLAS would pack weights in each call. The object holds a copy of the weights, so each generation has its own object.
+    BLAS would pack weights in each call. Each generation creates its own object, because it holds a copy of the
+    weights.
     """
 
     def __init__(self) -> None:
@@ -250,7 +251,7 @@ def _pack_weight(layer: Any, rows: int) -> Callable[[Tensor], Tensor]:
     if rows == 1 or not torch.backends.mkldnn.is_available():
         across = across.contiguous()
         return lambda hidden: hidden @ across if bias is None else torch.addmm(bias, hidden, across)
-    # torch.compile's inductor calls the same for a linear layer with constant weights: oneDNN chooses the layout.
+    # inductor calls the same functions for a linear layer with constant weights: oneDNN chooses the layout.
     packed = torch.ops.mkldnn._reorder_linear_weight(across.t().contiguous(), rows)
     multiply = torch.ops.mkldnn._linear_pointwise.default
     return lambda hidden: cast(Tensor, multiply(hidden, packed, bias, "none", [], ""))

@@ -1,9 +1,9 @@
 """Evaluate a causal language model on a prepared split or on raw text; each token is scored exactly once.
 
 By default windows do not overlap, so a token near the beginning of a window has little context. With a stride below the
-block size, windows overlap and only the last `stride` tokens of each are scored: every token has at least `block_size -
-stride` tokens of context, which is slower and results in a lower loss. A recurrent model carries its state through the
-whole stream, so its loss does not depend on a block size.
+block size, windows overlap and only the last `stride` tokens of each window are scored. Every token then has at least
+`block_size - stride` tokens of context; this is slower and gives a lower loss. A recurrent model carries its state
+through the whole stream, so its loss does not depend on a block size.
 
 Losses are summed and divided once at the end. A mean of batch means would overweight the short last batch.
 """
@@ -34,9 +34,9 @@ from llmkit.tokens.store import TokenStream
 from llmkit.training.losses import sum_fp64
 
 MAX_WINDOW_LOGITS = 128_000_000
-"""Maximum logits per batch of models that compute all at once: half a gigabyte in fp32."""
+"""Maximum number of logits per batch for models that compute all logits at once: half a gigabyte in fp32."""
 LOGITS_PER_CHUNK = 1 << 22
-"""Maximum logits that are scored at once: 16 MB in fp32, which fits into the cache of a CPU."""
+"""Maximum number of logits to score at once: 16 MB in fp32, which fits into a CPU cache."""
 
 
 @torch.inference_mode()
@@ -86,7 +86,7 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
     """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/language/words.py) of
     the text.
 
-    If only a part was scored, the fraction of scored tokens estimates its bytes, characters and words.
+    If only a part of the text was scored, its bytes, characters and words are estimated from its fraction of tokens.
     """
     nats, n_tokens = sums["nats"], sums["n_tokens"]
     share = n_tokens / totals["tokens"]
@@ -117,7 +117,7 @@ def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, ba
 
 
 def _run(model: PreTrainedModel, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Return (hidden states or logits of each token, function from these to logits).
+    """Return (hidden states or logits of each token, function that maps them to logits).
 
     With a large vocabulary, logits are computed in parts to save memory.
     """
@@ -167,7 +167,7 @@ def evaluate_recurrent_lm(
 ) -> dict[str, Any]:
     """Return sums over `stream` as in `evaluate_causal_lm`.
 
-    `max_tokens` limits scoring to the beginnings of all streams, with this number of tokens in total. Streams are
+    With `max_tokens`, only the beginning of each stream is scored, `max_tokens` tokens in total. Streams are
     distributed over the ranks; a rank without a stream scores the first one, and its sums are not counted.
     """
     device: torch.device = model.device

@@ -63,7 +63,7 @@ class Sample:
 def generate_samples(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
     """Return one record per sample: prompt, text, n_tokens, finish_reason, tokens_per_second.
 
-    tokens_per_second is over all samples and includes reading the prompts.
+    tokens_per_second is measured over all samples and includes the time to read the prompts.
 
     Raises:
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
@@ -305,9 +305,7 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
 
 
 def _decoding(settings: Generate, roles: TokenRoles, n_tokens: int, n_return: int) -> GenerationConfig:
-    """Return the settings as a GenerationConfig without options that have no effect, because transformers warns of
-    them.
-    """
+    """Convert the settings to a GenerationConfig; omit options without effect, about which transformers would warn."""
     sampling = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,  # transformers' default is 50

@@ -1,8 +1,9 @@
 """Restrict the next token: roles of tokens, and rules that depend on the previous tokens.
 
-decode.py and transformers' `generate` both use the rules. For one text they equal those of transformers. In a batch,
-padding is on the left: transformers' own rules treat it as tokens of the text, and these do not, so a text does not
-depend on the other texts of its batch. If the rules exclude every token, the text ends.
+Both decode.py and transformers' `generate` use the rules of this module. For a single text, they give the same result
+as transformers' own rules. In a batch, padding is on the left. transformers' rules treat padding as part of the text;
+the rules here ignore it, so a text does not depend on the other texts of its batch. If the rules exclude every token,
+the text ends.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ class TokenRoles:
 
 
 def _encode_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[list[int]]:
-    """Return the tokens of each word at the start of a text, and those after a space."""
+    """Return the tokens of each word, both at the start of a text and after a space, without duplicates."""
     read = [word for word in normalize_texts(tokenizer, words) if word.strip()]
     encoded = {tuple(encode_texts(tokenizer, [text])[0].tolist()) for word in read for text in (word, f" {word}")}
     return [list(ids) for ids in sorted(encoded - {()})]
@@ -100,7 +101,10 @@ def without_rules(decoding: GenerationConfig) -> GenerationConfig:
 
 
 class NoRepeatNgrams(LogitsProcessor):
-    """No n-gram of `size` tokens occurs twice, prompt included. `padding` (rows,) counts the first ids to ignore."""
+    """Prevent n-grams of `size` tokens from occurring twice, also if the first occurrence is in the prompt.
+
+    `padding` (rows,) is the number of leading ids to ignore.
+    """
 
     def __init__(self, size: int, padding: Tensor) -> None:
         self._size, self._padding = size, padding
@@ -120,7 +124,10 @@ class NoRepeatNgrams(LogitsProcessor):
 
 
 class NoBadWords(LogitsProcessor):
-    """No id sequence of `words` is generated: its last id never follows the others. `padding` as in NoRepeatNgrams."""
+    """Prevent the id sequences `words`: the last id of a sequence never follows the ids before it.
+
+    `padding` is as in NoRepeatNgrams.
+    """
 
     def __init__(self, words: list[list[int]], padding: Tensor) -> None:
         self._rule, self._padding = NoBadWordsLogitsProcessor(words), padding
@@ -131,8 +138,9 @@ class NoBadWords(LogitsProcessor):
 
 
 class EndDeadEnds(LogitsProcessor):
-    """Allow `end` in rows in which all other tokens are excluded, including the ids `never`, which a later step
-    excludes.
+    """Allow the token `end` in rows where every other token is excluded.
+
+    The ids `never` count as excluded, because a later step excludes them.
     """
 
     def __init__(self, never: list[int], end: int) -> None:

@@ -2,8 +2,8 @@
 
 Losses are sums, never means: the trainer divides by the label count of the whole optimizer step over all ranks, so
 results do not depend on the micro-batch size. `RecurrentLM` carries the state from block to block: truncated
-back-propagation through time (Williams and Peng 1990), where the gradient stops at the beginning of a block and the
-state does not.
+back-propagation through time (Williams and Peng 1990). The gradient stops at the beginning of a block; the state does
+not.
 """
 
 from collections.abc import Sequence
@@ -50,15 +50,15 @@ class CausalLM:
         return {"input_ids": input_ids, "labels": labels}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """Return the number of labels over which the loss is summed, by loss."""
+        """Return, by loss, the number of labels that the loss is summed over."""
         return {"loss": int((batch["labels"] != IGNORE).sum())}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Number of tokens that are labels."""
+        """Return the number of tokens that are labels."""
         return self.count(batch)["loss"]
 
     def length(self, block: Block) -> int:
-        """Number of tokens of one sample."""
+        """Return the number of tokens of one sample."""
         return len(block[0])
 
     def sum_losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
@@ -94,8 +94,8 @@ class RecurrentLM(CausalLM):
         self.n_streams = n_streams
 
     def collate(self, blocks: Sequence[StreamBlock]) -> Batch:  # type: ignore[override]  # another block type
-        """Add `rows` and `fresh`, both (batch,), to the batch of `CausalLM`: the stream of each row, and whether it
-        starts now.
+        """Return the batch of `CausalLM` with two more tensors (batch,): `rows`, the stream of each row, and `fresh`,
+        whether the stream starts with this block.
         """
         batch = super().collate([(block.inputs, block.labels) for block in blocks])
         batch["rows"] = torch.tensor([block.row for block in blocks])

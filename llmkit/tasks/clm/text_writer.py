@@ -35,7 +35,7 @@ class TextWriter:
 
     @property
     def text(self) -> str:
-        """The text emitted so far."""
+        """Return the text emitted so far."""
         return "".join(self._emitted)
 
     def write(self, *token_ids: int) -> str:
@@ -70,7 +70,7 @@ class TextWriter:
         return text
 
     def _stop_prefix_length(self, text: str) -> int:
-        """Number of characters at the end of the text that may begin a stop string."""
+        """Return the number of characters at the end of the text that may begin a stop string."""
         longest = min(len(text), max(map(len, self._stop), default=1) - 1)
         return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in self._stop)), 0)
 

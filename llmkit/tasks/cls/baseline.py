@@ -1,9 +1,9 @@
 """The n-gram baseline: a linear model over words and characters that is trained on the same rows in seconds.
 
 Features are TF-IDF weights of words, of pairs of words, and of 1 to 5 adjacent characters, so that Chinese, which has
-no spaces, has features too. The model is scikit-learn's logistic regression, one per label if a row may have several,
-and ridge regression for numbers. Work and memory are bounded: large data is sampled and long texts are cut. The
-result depends on the rows and the version of scikit-learn alone.
+no spaces, has features too. The model is scikit-learn's logistic regression, with one regression per label if a row may
+have several labels, or ridge regression if the labels are numbers. Work and memory are bounded: large data is sampled
+and long texts are cut. The result depends only on the rows and the version of scikit-learn.
 
 Imports scikit-learn when a baseline is fitted, not before.
 """
@@ -22,56 +22,56 @@ from llmkit.tasks.cls.label_types import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 
 MAX_TEXT_CHARACTERS = 5_000
-"""Characters of a text that are read: about as many as a block of 512 tokens holds, twice."""
+"""Maximum number of characters to read from a text: about twice as many as a block of 512 tokens holds."""
 MAX_KEPT_CHARACTERS = 400_000_000
-"""With more characters in all rows there is no baseline, as the texts would fill the memory."""
+"""Maximum number of characters in all rows. With more, no baseline is fitted: the texts would fill the memory."""
 MAX_TRAIN_ROWS = 50_000
 MAX_TRAIN_CHARACTERS = 25_000_000
 MAX_CHARACTERS_FOR_LONG_NGRAMS = 6_000_000
-"""Train texts with more characters have n-grams of up to 2 characters instead of 5."""
+"""If the train texts have more characters, n-grams have up to 2 characters instead of 5."""
 MAX_WEIGHTS = 4_000_000
-"""Features times labels; the solver keeps about 25 vectors of this length."""
+"""Maximum number of features times labels; the solver keeps about 25 vectors of this length."""
 MAX_WORK = 4e9
-"""Stored features times labels times iterations: about 10 seconds of a core."""
+"""Maximum of stored features times labels times iterations: about 10 seconds on one core."""
 MIN_ITERATIONS, MAX_ITERATIONS = 20, 100
 MIN_ROWS = 1_000
 N_BUCKETS = 2**20
-"""Into which each kind of n-grams is hashed."""
+"""Number of columns that each kind of n-gram is hashed into."""
 INVERSE_PENALTY = 10.0
-"""`C` of the logistic regression. From 3 to 30 the accuracy on five data sets changed by less than one point."""
+"""`C` of the logistic regression. Between 3 and 30, the accuracy on five data sets changed by less than one point."""
 ROWS_AT_ONCE = 10_000
 
 Texts = Sequence[tuple[str, str]]
 """The text of each row and the second text of a pair, which is empty for single texts."""
 ClassWeights = Literal["none", "balanced"] | Mapping[int, float]
 Predict = Callable[[Any], NDArray[np.float64]]
-"""Outputs of a sparse matrix of features."""
+"""Maps a sparse matrix of features to outputs."""
 
 
 def cut_text(text: str, pair: str | None) -> tuple[str, str]:
-    """The part of a row's texts that the baseline reads."""
+    """Return the part of a row's texts that the baseline reads."""
     return text[:MAX_TEXT_CHARACTERS], (pair or "")[:MAX_TEXT_CHARACTERS]
 
 
 @dataclass(frozen=True)
 class BaselineOutputs:
-    """What the baseline predicts for the rows of a split."""
+    """The baseline's predictions for the rows of a split."""
 
     outputs: NDArray[Any]
     """Probabilities (rows, labels) or numbers (rows,)."""
     thresholds: NDArray[np.float64]
-    """(labels,), tuned on the validation rows as those of the model are."""
+    """(labels,), tuned on the validation rows, like the model's thresholds."""
     method: dict[str, Any]
 
     def take(self, rows: NDArray[np.int64]) -> "BaselineOutputs":
-        """Those of some rows."""
+        """Return the outputs of the rows at these indices."""
         return replace(self, outputs=self.outputs[rows])
 
 
 def measure_baseline(
     baseline: BaselineOutputs, label_type: LabelType, labels: NDArray[Any], names: list[str], bootstrap: Bootstrap
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """(the main metrics of the baseline for metrics.json, their intervals), on the rows that the model is scored on."""
+    """Return (main metrics of the baseline, their intervals) for metrics.json, on the rows that score the model."""
     outputs = baseline.outputs.astype(np.float64)
     found = label_type.measure(labels, outputs, names, baseline.thresholds, bootstrap)
     keys = [metric.key for metric in label_type.metrics.headlines]
@@ -90,15 +90,15 @@ class NgramModel:
     """How it was fitted, for metrics.json."""
 
     def predict(self, texts: Texts) -> NDArray[np.float64]:
-        """Probabilities (rows, labels) or numbers (rows,), as the outputs of a label type."""
+        """Return probabilities (rows, labels) or numbers (rows,), in the form of a label type's outputs."""
         chunks = (texts[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(texts), ROWS_AT_ONCE))
         return np.concatenate([self.predict_features(self.features.transform(chunk)) for chunk in chunks])
 
 
 def fit_baseline(texts: Texts, labels: NDArray[Any], n_labels: int, class_weights: ClassWeights = "none") -> NgramModel:
-    """Fit the baseline of the rows' labels: (n,) ids, (n, labels) zeros and ones, or (n,) numbers, which are floats.
+    """Fit the baseline to `labels`: (n,) ids, (n, labels) zeros and ones, or (n,) numbers, which are floats.
 
-    `class_weights` are those of the recipe, by label id.
+    `class_weights` are the recipe's class weights, by label id.
     """
     rows = _sample_rows(texts)
     features = NgramFeatures([texts[row] for row in rows])
@@ -110,7 +110,7 @@ def fit_baseline(texts: Texts, labels: NDArray[Any], n_labels: int, class_weight
         rows, matrix = rows[kept], matrix[kept]
     max_iter = int(min(MAX_ITERATIONS, max(MIN_ITERATIONS, MAX_WORK / max(1, matrix.nnz * n_outputs))))
     with warnings.catch_warnings(), threadpool_limits(1, "blas"):  # the order of sums depends on the threads
-        warnings.simplefilter("ignore")  # that the iterations are bounded
+        warnings.simplefilter("ignore")  # solvers warn if they reach the maximum number of iterations
         if labels.dtype.kind == "f":
             name, predict = "ridge regression", _fit_ridge(matrix, labels[rows])
         elif labels.ndim == 2:
@@ -125,7 +125,7 @@ def fit_baseline(texts: Texts, labels: NDArray[Any], n_labels: int, class_weight
 
 
 def _sample_rows(texts: Texts) -> NDArray[np.int64]:
-    """Rows to train on, ascending: all of them, or within the bounds a random sample that is always the same."""
+    """Return the indices of the rows to train on, ascending: all rows, or a sample with a fixed seed if too many."""
     order = np.random.default_rng(0).permutation(len(texts))[:MAX_TRAIN_ROWS]
     lengths = np.array([len(texts[row][0]) + len(texts[row][1]) for row in order])
     n_rows = int(np.searchsorted(np.cumsum(lengths), MAX_TRAIN_CHARACTERS, side="right"))
@@ -133,7 +133,7 @@ def _sample_rows(texts: Texts) -> NDArray[np.int64]:
 
 
 class NgramFeatures:
-    """TF-IDF of hashed n-grams. Each text of a pair has its own columns, and one more has the cosine of the two."""
+    """TF-IDF of hashed n-grams. Each text of a pair has its own columns; one more per kind has the cosine of both."""
 
     def __init__(self, texts: Texts) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -151,9 +151,9 @@ class NgramFeatures:
         self._columns: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def fit_transform(self, texts: Texts, max_columns: int) -> Any:
-        """The train rows as a sparse float32 matrix (rows, features).
+        """Return the train rows as a sparse float32 matrix (rows, features).
 
-        Keeps the columns that the train rows use, at most `max_columns`: those of the most rows.
+        Keeps the columns that the train rows use. If there are more than `max_columns`, keeps the most frequent ones.
         """
         counts = self._count(texts)
         for transformer, of_kind in zip(self._transformers, counts, strict=True):
@@ -167,11 +167,11 @@ class NgramFeatures:
         return matrix[:, self._columns]
 
     def transform(self, texts: Texts) -> Any:
-        """A sparse float32 matrix (rows, features) with the columns of the train rows."""
+        """Return a sparse float32 matrix (rows, features) with the columns of the train rows."""
         return self._weigh(self._count(texts))[:, self._columns]
 
     def _count(self, texts: Texts) -> list[list[Any]]:
-        """For each kind of n-grams the counts in the first text, and in the second."""
+        """Return, for each kind of n-gram, the counts in the first text and, for pairs, in the second text."""
         sides = list(zip(*texts, strict=True))[: 1 + self._has_pairs]
         return [[vectorizer.transform(side) for side in sides] for vectorizer in self._vectorizers]
 

@@ -1,7 +1,7 @@
 """Read labelled files into encoded train, validation and test splits with one label map.
 
 Columns, label type and label map come from the train file, apply to the other files, and are saved with the model.
-Texts are encoded while they are read; those of held-out rows are kept, cut, to show errors.
+Texts are encoded while they are read. The beginnings of held-out texts are kept, to show errors.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class LabelledSplit:
         return len(self.lines)
 
     def take(self, rows: NDArray[np.int64]) -> "LabelledSplit":
-        """The rows at these indices, in this order."""
+        """Return the rows at these indices, in this order."""
         return LabelledSplit(
             take_rows(self.inputs, rows), self.labels[rows], self.lines[rows], self.path,
             None if self.texts is None else [self.texts[row] for row in rows],
@@ -88,7 +88,7 @@ class LabelledData:
         return self.format.label_type
 
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all ids and labels of all splits."""
+        """Return the SHA-256, in hex, of the ids and labels of all splits."""
         digest = hashlib.sha256(repr(list(self.label2id)).encode())
         for name, split in self.splits.items():
             digest.update(name.encode())
@@ -97,7 +97,7 @@ class LabelledData:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Entries of the run's manifest: rows, tokens and labels per split, the columns, the notes."""
+        """Return entries for the run's manifest: rows, tokens and labels per split, the columns, the notes."""
         return {
             "splits": {
                 name: {
@@ -203,7 +203,10 @@ def _describe_splits(
 def _add_baseline(
     splits: dict[str, LabelledSplit], label2id: Mapping[str, int], label_type: LabelType, section: Cls
 ) -> tuple[dict[str, LabelledSplit], list[str]]:
-    """The splits with what the n-gram baseline predicts for held-out rows, without the texts of train rows; notes."""
+    """Return the splits with the n-gram baseline's predictions for held-out rows, and notes.
+
+    The returned train split has no texts.
+    """
     train = splits["train"]
     others = {name: split for name, split in splits.items() if name != "train"}
     without = {"train": replace(train, texts=None), **others}
@@ -260,7 +263,7 @@ class _Collected:
             raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
 
     def keep_text(self, row: LabelledRow) -> None:
-        """Keep the beginning of the row's texts, unless all of them would take too much memory."""
+        """Keep the beginning of the row's texts, unless the texts of all rows would take too much memory."""
         if self.texts is None:
             return
         self.texts.append(cut_text(row.text, row.pair))
@@ -318,7 +321,7 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """Return the rows at `indices`, without rows whose label is missing in the train rows; logs a note on these."""
+    """Return the rows at `indices`, without rows whose label no train row has; logs how many are left out."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
     for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):

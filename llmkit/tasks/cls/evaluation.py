@@ -33,8 +33,10 @@ MAX_ERRORS = 20
 
 @dataclass
 class ErrorExamples:
-    """The most severe errors so far, with the beginning of their texts; texts that are not given are decoded from the
-    model's input (possibly lower-cased or truncated)."""
+    """The most severe errors so far, with the beginnings of their texts.
+
+    If the texts are not given, they are decoded from the model's input (possibly lower-cased or truncated).
+    """
 
     label_type: LabelType
     names: Sequence[str]
@@ -71,7 +73,7 @@ class ErrorExamples:
 
 
 def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[str, Any]:
-    """Return metrics of a labelled file, or without a file of the held-out rows of the model's run.
+    """Return metrics on a labelled file or, if no file is given, on the held-out rows of the model's run.
 
     Raises:
         UsageError: nothing to score on, or more than one file.
@@ -156,7 +158,7 @@ class RowEvaluation:
             self.errors.add(labels, outputs, inputs, lines, texts)
 
     def add_split(self, split: LabelledSplit) -> None:
-        """Score the rows of a split of the run's data, beside what the n-gram baseline predicts for them."""
+        """Score the rows of a split of the run's data; keep the n-gram baseline's predictions for comparison."""
         self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines, split.texts)
         self.baseline = split.baseline
 

@@ -57,9 +57,9 @@ class LabelType(ABC):
     must_beat: ClassVar[str]
     """The metric that is compared with a constant prediction."""
     added_columns: ClassVar[tuple[str, ...]] = (PREDICTION,)
-    """Columns that `predict` adds, without those of `all_probabilities`."""
+    """Columns that `predict` adds, without the columns of `all_probabilities`."""
     positive: int | None = None
-    """Label that is measured by itself."""
+    """Id of the positive label, which has its own precision, recall and F1; None if there is none."""
     has_names: ClassVar[bool] = True
     """Whether labels are classes with names and probabilities."""
     target_dtype: ClassVar[torch.dtype] = torch.float32
@@ -74,7 +74,7 @@ class LabelType(ABC):
         """Build label2id from the labels of the train rows.
 
         Raises:
-            DataError: all rows have the same label, or nearly each its own.
+            DataError: all rows have the same label, or nearly every row has a different one.
         """
         counts = Counter(name for label in labels for name in self.names_in(label))
         require_repeats(counts, len(labels), where)
@@ -93,7 +93,7 @@ class LabelType(ABC):
         """Return the number of rows with each label, (labels,)."""
 
     def summarize(self, labels: NDArray[Any], label2id: Mapping[str, int]) -> dict[str, Any]:
-        """Number of rows with each label, for the run's manifest."""
+        """Return the number of rows with each label, for the run's manifest."""
         return {"labels": dict(zip(label2id, map(int, self.count(labels, len(label2id))), strict=True))}
 
     def label_frequencies(self, labels: NDArray[Any]) -> list[float]:
@@ -103,7 +103,7 @@ class LabelType(ABC):
         return []
 
     def with_positive(self, label: str | None, label2id: Mapping[str, int]) -> "LabelType":
-        """A copy that measures one label by itself, and predicts it above a threshold if there are two labels.
+        """Return a copy that also measures the F1 of one label, and that tunes its threshold if there are two labels.
 
         Raises:
             UsageError: there is no such label, or rows have several labels or numbers.
@@ -123,7 +123,7 @@ class LabelType(ABC):
 
     @property
     def best_by(self) -> str:
-        """The default metric of early stopping and of the best checkpoint."""
+        """Return the default metric for early stopping and for the best checkpoint."""
         return self.metrics.best_by
 
     # ---- training ----
@@ -170,7 +170,7 @@ class LabelType(ABC):
 
     @abstractmethod
     def to_cells(self, predicted: Any, output: Any, names: Sequence[str]) -> dict[str, Any]:
-        """Return the cells that `predict` adds to one row, without those of `all_probabilities`."""
+        """Return the cells that `predict` adds to one row, without the cells of `all_probabilities`."""
 
     @abstractmethod
     def format_label(self, label: Any, names: Sequence[str]) -> str:
@@ -195,7 +195,7 @@ class LabelType(ABC):
         return {name: value for name, value in metrics.items() if value is None or isinstance(value, float)}
 
     def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
-        """Outputs of a constant prediction, in the shape of outputs."""
+        """Return the outputs of a constant prediction."""
         return np.full((n_rows, n_labels), 1 / n_labels)
 
     @abstractmethod
@@ -222,7 +222,7 @@ class LabelType(ABC):
 class SingleLabel(LabelType):
     """One label per row; cross-entropy.
 
-    A positive label is measured by its own F1; of two labels it has a threshold, which is tuned for it.
+    A positive label also gets its own F1. If there are two labels, its threshold is tuned to maximize that F1.
     """
 
     positive: int | None = None
@@ -463,5 +463,5 @@ def choose_label_type(section: Cls, sample: Sequence[Row], columns: Columns) -> 
 
 
 def name_probabilities(names: Sequence[str]) -> list[str]:
-    """Column names of the probabilities of all labels."""
+    """Return the column names for the probabilities of all labels."""
     return [f"p({name})" for name in names]

@@ -12,10 +12,10 @@ print(predict({row}))
 
 
 def describe_use(row_format: RowFormat, *, is_scaled: bool) -> str:
-    """A snippet that gives the outputs of `llmkit predict`, and what it does not do.
+    """Return a code snippet that reproduces the outputs of `llmkit predict`, and notes on the differences.
 
-    `is_scaled`: a regression model's output is in the unit of the labels; else config.json has its mean and standard
-    deviation.
+    `is_scaled`: whether a regression model's output is in the unit of the labels. If not, config.json has the mean and
+    standard deviation to convert it.
     """
     options = ", top_k=None" if row_format.label_type.tunes_thresholds else ""
     row = '{"text": "a text", "text_pair": "another text"}' if row_format.pair else '"a text"'

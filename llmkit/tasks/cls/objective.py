@@ -3,7 +3,7 @@
 The logits of the windows of a long text are averaged before the loss, in training and in prediction.
 
 Losses are sums: the trainer divides by the label count of the whole optimizer step over all ranks, so results do not
-depend on the micro-batch size. The results of transformers' classifiers do (huggingface/transformers issue 47688).
+depend on the micro-batch size. Those of transformers' own classifiers do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence
@@ -52,15 +52,15 @@ class Classification:
         return batch | {"labels": torch.as_tensor(labels, dtype=self.label_type.target_dtype)}
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """Return the number of labels over which the loss is summed, by loss."""
+        """Return, by loss, the number of labels that the loss is summed over."""
         return {"loss": batch["labels"].numel()}
 
     def count_tokens(self, batch: Batch) -> int:
-        """Number of tokens of the batch without padding."""
+        """Return the number of tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
-        """Number of tokens of one sample."""
+        """Return the number of tokens of one sample."""
         return sum(len(each.ids) for each in example.inputs)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class Classification:
         return {"loss": sum_fp64(self.losses(score_batch(model, batch), batch["labels"]))}
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Unreduced losses, (rows,) or (rows, labels), of fp32 logits `scores` (rows, labels)."""
+        """Return unreduced losses, (rows,) or (rows, labels), from fp32 logits `scores` (rows, labels)."""
         weights = None if self.class_weights is None else self.class_weights.to(scores.device)
         losses = self.label_type.losses(scores, labels, weights, self.label_smoothing)
         if not self.focal_gamma:
@@ -110,7 +110,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
 
 
 def _score_inputs(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits (inputs, labels) in fp32; inputs of equal length together where padding would change them."""
+    """Return logits (inputs, labels) in fp32. If padding would change them, group inputs by length instead."""
     if "attention_mask" not in batch or reads_padding(cast(PreTrainedModel, model).config):
         return cast(Tensor, model(**encoder_inputs(model, batch)).logits).float()
     groups = list(split_by_length(batch))
@@ -118,7 +118,7 @@ def _score_inputs(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def score_batch(model: nn.Module, batch: Batch) -> Tensor:
-    """Logits (rows, labels) in fp32, averaged over the windows of each row."""
+    """Return logits (rows, labels) in fp32, averaged over the windows of each row."""
     scores = _score_inputs(model, batch)
     if "row_of_input" not in batch:
         return scores

@@ -45,7 +45,7 @@ from llmkit.tasks.evaluation import load_for_inference
 def score_rows(
     model: PreTrainedModel, inputs: Inputs, *, token_types: bool, tokens_at_once: int, precision: str = "fp32"
 ) -> NDArray[np.float32]:
-    """Logits (rows, labels); one column for regression. The model must be in evaluation mode."""
+    """Return logits (rows, labels); one column for regression. The model must be in evaluation mode."""
     device: torch.device = model.device
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
     for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
@@ -64,7 +64,7 @@ def score_rows(
 
 @contextmanager
 def _translate_failure(model: PreTrainedModel) -> Iterator[None]:
-    """Turn errors of architectures that llmkit does not test, such as for a text that is too short, into ModelError."""
+    """Convert errors of architectures that llmkit does not test to ModelError, for example if a text is too short."""
     try:
         yield
     except (ValueError, TypeError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
@@ -110,7 +110,7 @@ class RowScorer:
 
     @property
     def names(self) -> list[str]:
-        """Label names in the order of their ids."""
+        """Return the label names in the order of their ids."""
         return [self.label_map.get(name, name) for name in labels_of(self.network.config)]
 
     def with_format(self, row_format: RowFormat) -> "RowScorer":
@@ -118,13 +118,13 @@ class RowScorer:
         return replace(self, format=row_format)
 
     def score(self, rows: Iterable[LabelledRow]) -> Iterator[tuple[list[LabelledRow], Inputs, NDArray[np.float64]]]:
-        """Chunks of rows in order, with their inputs and outputs: probabilities (rows, labels) or numbers (rows,)."""
+        """Yield chunks of rows in order, with inputs and outputs: probabilities (rows, labels) or numbers (rows,)."""
         for chunk in read_chunks(rows):
             inputs = encode_chunk(chunk, self.format, self.tokenizer, self.counts)
             yield chunk, inputs, self.score_inputs(inputs)
 
     def score_inputs(self, inputs: Inputs) -> NDArray[np.float64]:
-        """Probabilities (rows, labels) or numbers (rows,)."""
+        """Return probabilities (rows, labels) or numbers (rows,)."""
         scores = score_rows(
             self.network, inputs, token_types=reads_token_types(self.network.config, self.tokenizer),
             tokens_at_once=self.settings.batch_size * self.format.block_size, precision=self.settings.precision,
@@ -133,15 +133,15 @@ class RowScorer:
 
 
 def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> RowScorer:
-    """Load a classifier. For a model that llmkit did not train, the format is a single text of up to its max positions.
+    """Load a classifier. A model that llmkit did not train reads single texts, up to its maximum number of positions.
 
-    `section` may change how long texts are read, see `_apply_settings`, and the names of the model's labels: a key `0`
-    of `label_map` names the label LABEL_0 too, the name that transformers gives to the first label if it has none.
+    `section` may change how long texts are read (see `_apply_settings`) and the names of the model's labels: a key `0`
+    of `label_map` also names the label LABEL_0, transformers' default name for the first label.
 
     Raises:
-        UsageError: a setting does not fit the model, two of its labels would have one name, or there is no
+        UsageError: a setting does not fit the model, two labels would have the same name, or the model lacks the
             `positive_label`.
-        ModelError: it cannot be loaded, or its tokenizer does not fit.
+        ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
     network, tokenizer = load_for_inference(load_classifier, path, path, settings.precision)
     if network.config.pad_token_id is None:
@@ -170,7 +170,7 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
 def _apply_settings(
     row_format: RowFormat, block_size: int | None, section: Cls | None, positions: int | None
 ) -> RowFormat:
-    """The format with the settings that `eval` and `predict` read: evaluate.block_size and, if they are set explicitly,
+    """Return the format with the settings that `eval` and `predict` read: evaluate.block_size and, if set explicitly,
     cls.long_texts, cls.stride and cls.max_windows.
 
     Raises:
@@ -195,7 +195,7 @@ def _apply_settings(
 def describe_method(
     data: str, settings: Evaluate, label_type: LabelType, chosen_on: bool, metrics: dict[str, Any]
 ) -> dict[str, Any]:
-    """Settings by which metrics were computed, and whether weights or thresholds were selected on the same rows."""
+    """Return the settings behind the metrics, and whether weights or thresholds were selected on the same rows."""
     method: dict[str, Any] = {"data": data, "precision": settings.precision}
     if chosen_on:
         method["weights"] = "the best of the run on these rows"
@@ -207,7 +207,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
     """Write each row with its prediction and, for single labels, the probability; returns row counts.
 
     Raises:
-        DataError: the file cannot be read (tables/rows.py), or already has a column that is added.
+        DataError: the file cannot be read (tables/rows.py), or already has a column that `predict` adds.
         ModelError: the model cannot be used.
     """
     section = recipe.cls

@@ -32,7 +32,7 @@ COUNTS = (("n_rows", "over rows"), ("n_truncated", "  truncated"), ("n_windows",
 _MAX_LABELS, _MAX_CONFUSIONS = 30, 20
 """In the report: maximum labels of a full confusion matrix, and number of label pairs listed if there are more."""
 _MAX_BRIEF_LABELS, _N_WORST_LABELS, _MAX_BRIEF_CONFUSED, _MAX_BRIEF_CONFUSIONS = 20, 5, 10, 5
-"""The same on the terminal, which shows the worst labels of many."""
+"""The same limits on the terminal, which shows only the worst labels if there are many."""
 _MAX_TEXT_CHARS = 300
 _COLUMNS = {
     "precision": "precision",
@@ -67,7 +67,7 @@ def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Reco
 
 
 def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) -> list[Block]:
-    """Baselines, scores per label and the confusion matrix; `brief`: for the terminal, which lists baselines above."""
+    """Return baselines, scores per label and confusion matrix; `brief` is for the terminal, which lists baselines."""
     baselines = None if brief else _make_baselines(figures, metrics)
     confusion = _make_confusion(figures, brief)
     labels = _make_labels(_get_records(figures, "per_class"), brief)
@@ -75,7 +75,7 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
-    """Sections on calibration and on the errors of this split and of `others`, the metrics of all splits."""
+    """Return sections on calibration and errors; `others` are the metrics of all splits, to list their errors too."""
     errors = _make_errors(figures, f"Most confident errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
@@ -98,7 +98,7 @@ def _make_lengths(figures: Record) -> list[Block]:
 
 
 def _make_baselines(figures: Mapping[str, Any], metrics: MetricSet) -> Table | None:
-    """The main metrics with their intervals beside those of the n-gram baseline and of a constant prediction."""
+    """Return a table that compares the main metrics with the n-gram baseline and with a constant prediction."""
     method = get_section(figures, NGRAM_BASELINE)
     if not method:
         return None

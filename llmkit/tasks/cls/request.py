@@ -51,12 +51,12 @@ def check_files(recipe: ClsRecipe, files: Mapping[str, str]) -> None:
 
 
 def named_columns(section: Cls) -> list[str]:
-    """Columns that the user named."""
+    """Return the columns that the user named."""
     return [name for name in (section.text, section.pair, section.label) if name]
 
 
 def find_train_columns(section: Cls, rows: RowStream) -> Columns:
-    """Return the columns of the train file; adds joined ones to `rows`.
+    """Return the columns of the train file; adds joined columns to `rows`.
 
     Raises:
         DataError: a named column does not exist, or the choice is ambiguous.

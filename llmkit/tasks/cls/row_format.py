@@ -1,6 +1,6 @@
 """Encode rows of a file as inputs of a classifier; the format is saved in config.json.
 
-Training, `eval` and `predict` use this module, so that all encode rows alike.
+Training, `eval` and `predict` all use this module, so they encode rows in the same way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ class RowFormat:
         self, rows: RowStream, *, need_label: bool, text: str | None = None, pair: str | None = None,
         label: str | None = None,
     ) -> Columns:  # fmt: skip
-        """Return the columns of a file: those named by the user, else those of the train file, else detected.
+        """Return the columns of a file: named by the user, else named as in the train file, else detected.
 
         Raises:
             DataError: the file has no such columns, or only one of this file and the train file has pairs.
@@ -84,7 +84,7 @@ class RowFormat:
         return columns
 
     def describe(self, rows: RowStream) -> str:
-        """Columns and label type in one line."""
+        """Return the columns and the label type in one line."""
         parts = [f"text {self.text!r}"] + ([f"pair {self.pair!r}"] if self.pair else []) + [f"label {self.label!r}"]
         header = " (no header line: columns are numbered)" if rows.has_header is False else ""
         return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
@@ -96,7 +96,7 @@ class RowFormat:
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
         if self.long_texts == "windows":
             return [f"{what} for {self.max_windows} windows of {self.block_size} tokens and are truncated"]
-        hint = "; -s cls.long_texts=windows reads all of it" if suggest_windows else ""
+        hint = "; -s cls.long_texts=windows reads whole texts" if suggest_windows else ""
         return [f"{what} for {self.block_size} tokens and are truncated{hint}"]
 
     @property
@@ -136,7 +136,7 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
 
 
 def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
-    """Chunks of rows that are encoded and scored together; bounds memory."""
+    """Yield chunks of rows to encode and score together; bounds memory."""
     chunk: list[LabelledRow] = []
     n_characters = 0
     for row in rows:
@@ -160,7 +160,7 @@ class TextCounts:
     n_without_tokens: int = 0
 
     def describe(self, path: str, unit: str) -> list[str]:
-        """Notes on normalized rows and on unknown characters, if their number is relevant; `unit` as of RowStream."""
+        """Return notes on normalized rows and, if there are many, on unknown characters; `unit` is as in RowStream."""
         notes = self.unknown.describe_rows(path, unit)
         if self.n_normalized:
             of = f"{self.n_normalized:,} of {self.unknown.n_texts:,}"
@@ -175,7 +175,7 @@ def encode_chunk(
     chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, counts: TextCounts,
     cutter: str | None = None,
 ) -> Inputs:  # fmt: skip
-    """Encode some rows, normalized as the training text of the tokenizer's model; adds to `counts`."""
+    """Encode some rows, normalized like the training text of the tokenizer's model; adds to `counts`."""
     given = [(without_surrogates(row.text), without_surrogates(row.pair or "")) for row in chunk]
     texts = normalize_texts(tokenizer, [text for text, _ in given])
     pairs = normalize_texts(tokenizer, [pair for _, pair in given])

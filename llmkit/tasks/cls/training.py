@@ -88,7 +88,7 @@ class ClsTraining(TrainingTask):
 
     @cached_property
     def target_scale(self) -> tuple[float, float]:
-        """Mean and standard deviation of the train labels, for regression."""
+        """Return mean and standard deviation of the train labels, for regression."""
         return self.label_type.target_scale(self.labelled.splits["train"].labels)
 
     @cached_property
@@ -110,7 +110,7 @@ class ClsTraining(TrainingTask):
 
     @cached_property
     def metric(self) -> str:
-        """The model-selection metric."""
+        """Return the model-selection metric."""
         metric = self.recipe.cls.metric
         return self.label_type.best_by if metric == "auto" else metric
 

@@ -3,9 +3,9 @@
 Masks and pairs depend only on the seed, the split and the tokenizer. Losses are summed and divided once at the end.
 The baseline of an accuracy is the accuracy of the best constant prediction on the same labels.
 
-Pseudo-perplexity (Salazar et al. 2020, equations 1 and 4) masks one token at a time and predicts it from all others of
-its window: exp of the mean negative log-probability. It ranks texts under one model. It is not the perplexity of a
-distribution over texts, and it is too low for words of several tokens, as the other tokens stay visible.
+Pseudo-perplexity (Salazar et al. 2020, equations 1 and 4) masks one token at a time and predicts it from all other
+tokens of its window: exp of the mean negative log-probability. It ranks texts under one model. It is not the perplexity
+of a distribution over texts, and it is too low for words of several tokens, as the other tokens stay visible.
 """
 
 import math
@@ -129,7 +129,7 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
 def describe_pair_failure(metrics: dict[str, Any], relation: str | None) -> str | None:
     """Return a warning if the head for sentence pairs is no better than one constant answer, else None.
 
-    `metrics` are of `to_metrics`. Pairs that all have the same relation show nothing.
+    `metrics` is the result of `to_metrics`. If all pairs have the same relation, the result is None.
     """
     confusion = metrics.get(f"{relation}_confusion", {})
     if sum(any(row.values()) for row in confusion.values()) < 2:
@@ -138,7 +138,7 @@ def describe_pair_failure(metrics: dict[str, Any], relation: str | None) -> str 
     accuracy, baseline = metrics[f"{relation}_accuracy"], metrics[f"{relation}_baseline_accuracy"]
     if len(predicted) == 1:
         n_pairs, answer = metrics["n_pairs"], predicted.pop()
-        return f"{relation}: all {n_pairs:,} pairs are predicted as {answer}, {accuracy:.1%} of them rightly"
+        return f"{relation}: all {n_pairs:,} pairs are predicted as {answer}, {accuracy:.1%} of them correctly"
     if accuracy > baseline:
         return None
     return f"{relation} accuracy {accuracy:.1%} is no better than one answer for all pairs, {baseline:.1%}"

@@ -1,6 +1,6 @@
 """Predict the masked tokens of prompts.
 
-Each mask is predicted separately while the others stay masked. Ids, order and probabilities equal those of
+Each mask is predicted separately while the other masks stay masked. Ids, order and probabilities equal those of
 transformers' pipeline("fill-mask"), with two differences: `[SEP]` and other special tokens in a prompt, except the
 mask, are ordinary text; if a prompt is longer than the context, only a window around its masks is read.
 
@@ -167,7 +167,7 @@ class _Window:
 
     prompt: str
     ids: list[int]
-    """Token ids with those of the template ([CLS] ... [SEP])."""
+    """Token ids, including the template's ([CLS] ... [SEP])."""
     masks: list[int]
     """Indices of the masks in `ids`."""
     spans: list[tuple[int, int]]
@@ -208,10 +208,10 @@ class _Reader:
             slip = _find_slip(prompt, mask)
             hint = f"write {mask} for {slip}" if slip else f"put {mask} where a word is missing"
             raise UsageError(f"the prompt has no {mask}", where=where, hint=hint)
-        # Without the white space that some masks (RoBERTa's) strip, so that it stays in the text.
+        # Some masks (RoBERTa's) include the white space around them; exclude it, so that it stays in the text.
         stripped = [(start, end, read[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
         spans = [(end - len(text.lstrip()), start + len(text.rstrip())) for start, end, text in stripped]
-        if read != prompt:  # the masks are the same ones
+        if read != prompt:  # normalization keeps the masks and their order
             found = re.finditer(re.escape(str(self._tokenizer.mask_token)), prompt)
             spans = [match.span() for match in found]
         if self._longest is None or len(ids) <= self._longest:
@@ -241,7 +241,7 @@ class _Reader:
             token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")
             inner = token.removeprefix(self._inner_prefix)
             return before + token if inner == token else until_space + inner
-        # Decoded after another token, because some decoders strip the space of the first one.
+        # Decode the token after another one, because some decoders strip the space of the first token.
         pair = [self._tokenizer.mask_token_id, token_id]
         token = str(self._tokenizer.decode(pair, clean_up_tokenization_spaces=False))
         token = token.removeprefix(self._tokenizer.mask_token)

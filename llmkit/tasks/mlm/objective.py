@@ -59,18 +59,18 @@ class MaskedLM:
         return batch
 
     def count(self, batch: Batch) -> dict[str, int]:
-        """Return the number of labels over which each loss is summed."""
+        """Return, by loss, the number of labels that the loss is summed over."""
         counts = {"mlm_loss": len(batch["masked_ids"])}
         if self.relation is not None:
             counts[f"{self.relation}_loss"] = int((batch["relations"] != NO_PAIR).sum())
         return counts
 
     def count_tokens(self, batch: Batch) -> int:
-        """Number of tokens of the batch without padding."""
+        """Return the number of tokens of the batch without padding."""
         return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
     def length(self, example: Example) -> int:
-        """Number of tokens of one sample."""
+        """Return the number of tokens of one sample."""
         return len(example.input_ids)
 
     def sum_losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

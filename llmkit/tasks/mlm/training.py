@@ -90,7 +90,7 @@ class MlmTraining(PretrainingTask):
 
     @cached_property
     def held_out(self) -> Pairs:
-        """Fixed examples of the validation split."""
+        """Return fixed examples of the validation split."""
         return self._pairs("validation", evaluation_seed(self.recipe.evaluate))
 
     def _pairs(self, split: str, seed: int) -> Pairs:

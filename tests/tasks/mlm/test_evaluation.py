@@ -95,8 +95,8 @@ def test_model_without_a_pair_head_has_no_pair_metrics(split: Split) -> None:
 @pytest.mark.parametrize(
     ("confusion", "said"),
     [
-        ([[30, 0], [20, 0]], "nsp: all 50 pairs are predicted as next, 60.0% of them rightly"),
-        ([[0, 20], [0, 30]], "nsp: all 50 pairs are predicted as not_next, 60.0% of them rightly"),
+        ([[30, 0], [20, 0]], "nsp: all 50 pairs are predicted as next, 60.0% of them correctly"),
+        ([[0, 20], [0, 30]], "nsp: all 50 pairs are predicted as not_next, 60.0% of them correctly"),
         ([[15, 10], [15, 10]], "nsp accuracy 50.0% is no better than one answer for all pairs, 50.0%"),
         ([[20, 5], [5, 20]], None),
         ([[10, 0], [0, 0]], None),

@@ -23,6 +23,9 @@ from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
 MAX_MESSAGE_BYTES = 64_000_000
+MAX_HEADER_BYTES = 256_000
+"""The standard library takes minutes for a header of thousands of parameters."""
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
 _QUOTED = re.compile(rb"^>(>*From )", re.M)
 _MAX_DEPTH = 20
 
@@ -71,6 +74,8 @@ def _split_messages(file: BinaryIO, source: Source, path: str) -> Iterator[bytes
 def _read_message(data: bytes, index: int, path: str, source: Source, read: Read) -> Iterator[Document]:
     where = f"{path}, message {index + 1}"
     try:
+        if _HEADER_END.search(data, 0, MAX_HEADER_BYTES) is None and len(data) > MAX_HEADER_BYTES:
+            raise ValueError(f"headers of more than {MAX_HEADER_BYTES // 1000} kB")
         message = BytesParser(policy=email.policy.default).parsebytes(data)
         text = "\n".join(_decode_body(part, where) for part in _find_bodies(message, 0))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, email.errors.MessageError) as error:

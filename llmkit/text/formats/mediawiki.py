@@ -66,6 +66,8 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 # Comments, templates, references and links of a simple form are resolved before parsing, which takes most of the time.
 # A noncharacter replaces each, so that the marks before and after it are not joined.
 _PLACE, _LINK = "\ufdd0", "\ufdd1"
+_MAX_DEPTH = 500
+_BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
 _MAX_NESTED = 10
 _PLACES = str.maketrans(dict.fromkeys((_PLACE, _LINK)))
 _VERBATIM = re.compile(r"<\s*/?(?:nowiki|pre|source|syntaxhighlight|code|math|score|includeonly|onlyinclude)\b", re.I)
@@ -159,12 +161,24 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 def to_text(markup: str, dropped: set[str], parser: Any) -> str:
     """Return the text of a page without links into the namespaces in `dropped`, which are in lower case."""
-    code = parser.parse(_remove_simple(markup), skip_style_tags=True)
+    markup = _remove_simple(markup)
+    if _depth(markup) > _MAX_DEPTH:
+        raise ValueError("the markup is nested too deeply")  # its parser would take quadratic time
+    code = parser.parse(markup, skip_style_tags=True)
     text = "".join(_render(code, dropped, parser.nodes)).translate(_PLACES)
     text = _TABLE_REST.sub("", _QUOTES.sub("", _MAGIC_WORD.sub("", text)))
     text = _OPEN_BRACKET.sub(r"\1", _EMPTY_BRACKETS.sub("", _LINE_BEGIN.sub("", text)))
     text = _REPEATED_SPACES.sub(" ", _TRAILING_SPACES.sub("", text))
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _depth(markup: str) -> int:
+    """Return the largest number of templates and links that are open at one place."""
+    depth = deepest = 0
+    for found in _BRACKETS.finditer(markup):
+        depth = depth + 1 if found[0] in ("{{", "[[") else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _remove_simple(markup: str) -> str:

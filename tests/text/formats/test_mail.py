@@ -97,3 +97,11 @@ def test_a_message_whose_charset_is_wrong_is_read_rightly(tmp_path: Path, declar
     (tmp_path / "a.mbox").write_bytes(head.encode() + text.encode(codec) + b"\n\n")
     (document,) = read_documents([str(tmp_path / "a.mbox")], Read(), [])
     assert document.text.strip() == text.strip()
+
+
+def test_headers_beyond_all_bounds_are_refused_before_they_are_parsed(tmp_path: Path) -> None:
+    parameters = "".join(f";\n x*{n}*=utf-8''a" for n in range(20_000))
+    data = f"From: a@b.example\nContent-Type: text/plain{parameters}\n\nhello there\n".encode()
+    with pytest.raises(DataError, match="headers of more than 256 kB"):
+        read(tmp_path / "a.eml", data)
+    assert read(tmp_path / "a.eml", b"From: a@b.example\nSubject: x\n\n" + b"hello there\n" * 30_000)[0]

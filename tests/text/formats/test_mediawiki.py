@@ -127,3 +127,13 @@ def test_a_page_of_open_marks_is_parsed_in_a_moment(markup: str) -> None:
     mediawiki._remove_simple(markup * 100_000)
     mediawiki._remove_simple("{{a|" * 100_000 + "}}" * 100_000)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("mark", ["{{a|", "[[a|", "{{{a|", "{{a|b=[[c|"])
+def test_page_that_is_nested_too_deeply_is_counted_in_a_moment(tmp_path: Path, mark: str) -> None:
+    began = time.perf_counter()
+    dump = HEAD + page("Tief", mark * 50_000) + page("Ende", "Schluss.") + "</mediawiki>"
+    texts, source = read(tmp_path / "w.xml", dump.encode())
+    assert texts == ["Ende\n\nSchluss.\n"]
+    assert source.skipped["page that cannot be parsed"] == 1
+    assert time.perf_counter() - began < 30, "half a second on a quiet machine; the parser alone takes hours"

@@ -192,10 +192,10 @@ def parse_list(cell: str) -> list[str] | None:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = None
-    if isinstance(value, list) and all(isinstance(each, str | int) for each in value) and "," in text:
-        return [str(each) for each in value]
-    # numpy writes ['joy' 'love'], which Python reads as one string
     found = ["".join(pair) for pair in _QUOTED.findall(text)]
+    is_list = isinstance(value, list) and all(isinstance(each, str | int) for each in value)
+    if is_list and len(found) <= len(value):  # numpy writes ['joy' 'love'], which Python reads as one string
+        return [str(each) for each in value]
     return found if found and not _QUOTED.sub("", text[1:-1]).strip(" ,\n") else None
 
 

@@ -135,9 +135,9 @@ def test_several_labels_are_cut_sorted_and_taken_once(tmp_path: Path) -> None:
 
 
 def test_lists_that_were_written_as_text_are_lists_of_labels(tmp_path: Path) -> None:
-    cells = ["['joy', 'love']", '[""joy"", ""sad""]', "[]", "['joy' 'love']", "[1, 2]", "[sic]", "joy"]
+    cells = ["['joy', 'love']", '[""joy"", ""sad""]', "[]", "['joy' 'love']", "[1, 2]", "[1]", "[sic]", "joy"]
     data = "text,label\n" + "".join(f'a,"{cell}"\n' for cell in cells)
-    expected = [("joy", "love"), ("joy", "sad"), (), ("joy", "love"), ("1", "2"), ("[sic]",), ("joy",)]
+    expected = [("joy", "love"), ("joy", "sad"), (), ("joy", "love"), ("1", "2"), ("1",), ("[sic]",), ("joy",)]
     assert labels_of(read(tmp_path, data, kind="multi_label")) == expected
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from llmkit.metrics.bootstrap import Bootstrap
-from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 
 MAX_TEXT_CHARACTERS = 5_000

@@ -29,7 +29,8 @@ from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, ha
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
-from llmkit.tasks.cls.label_types import LabelType, choose_label_type
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import choose_label_type
 from llmkit.tasks.cls.request import find_train_columns, named_columns
 from llmkit.tasks.cls.row_format import (
     RowFormat,

@@ -21,7 +21,7 @@ from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
 from llmkit.tasks.cls.data import LabelledSplit, load_labelled
-from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.tasks.evaluation import note_unused_split

@@ -19,7 +19,7 @@ from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
 from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
 from llmkit.models.padding import reads_padding, restore_order, split_by_length
-from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.training.losses import sum_fp64
 
 Batch = dict[str, Tensor]

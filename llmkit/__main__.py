@@ -11,7 +11,7 @@ def main() -> NoReturn:
     """Run the command line; exit codes are those of errors.py."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    # Imports create a million permanent objects; collecting among them took an eighth of the start of a run.
+    # Imports create a million permanent objects; garbage collection took an eighth of the start-up time.
     gc.set_threshold(50_000, 50)
     from llmkit.cli.app import main  # takes a third of a second
 

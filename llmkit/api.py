@@ -386,7 +386,7 @@ def _load_recipe(
     if command is not None and command not in config.COMMANDS:
         fitting = " or ".join(name for name, other in RECIPES.items() if command in other.COMMANDS)
         what = f"the recipe's task is {config.task}, which {command} does not train"
-        raise UsageError(what, where="task", hint=f"take a recipe of task {fitting}, or llmkit.{config.COMMANDS[0]}")
+        raise UsageError(what, where="task", hint=f"use a recipe of task {fitting}, or llmkit.{config.COMMANDS[0]}")
     return config
 
 

@@ -138,6 +138,6 @@ def test_predict_writes_a_file_where_one_is_named(tmp_path: Path, monkeypatch: p
     assert llmkit.predict("model", ["a\nb"]) == [{"text": "a", "prediction": "x"}]
     assert (asked["out"], asked["text"], asked["data"]) == (None, "text", [{"text": "a\nb"}])
     llmkit.predict("model", iter([{"id": 1, "body": "a"}]))
-    assert (asked["text"], asked["data"]) == (None, [{"id": 1, "body": "a"}]), "rows that can be read once only"
+    assert (asked["text"], asked["data"]) == (None, [{"id": 1, "body": "a"}]), "rows that can be read only once"
     llmkit.predict("model", [{"id": 1, "body": "a"}], out=tmp_path / "labelled.csv", text="body")
     assert (asked["out"], asked["text"], asked["file_format"]) == (tmp_path / "labelled.csv", "body", None)

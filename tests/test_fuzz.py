@@ -154,7 +154,7 @@ FOUND = {
     "a password": (".epub", write_locked_zip(), "password"),
     "elements in elements": (".html", b"<div>" * 30_000, "nested more than"),
     "spaces in a tag": (".html", b"<?xml ?><h" + b"\r" * 2000 + b"<p>text", None),
-    "a charset that is none": (".html", b"<meta charset=undefined>\xa4\xa4<p>text", "the encoding is not clear"),
+    "a charset that is none": (".html", b"<meta charset=undefined>\xa4\xa4<p>text", "the encoding is unclear"),
 }
 """Bytes that once ended in a traceback or took hours, and what is said of them; None where they can be read."""
 

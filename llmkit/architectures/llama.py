@@ -1,8 +1,8 @@
 """Llama (Touvron et al. 2023) from transformers: rotary positions, RMSNorm, SwiGLU, grouped-query attention.
 
-Each size has about as many weights as GPT-2's: the feed-forward width is chosen so that a layer has 12 n_embd^2, as in
-GPT-2. Matrices are initialized from a normal distribution with standard deviation 0.02, norms with 1; there are no
-biases.
+Each size has about as many weights as GPT-2's: the feed-forward width is chosen so that a layer has 12 n_embd^2
+weights, as in GPT-2. Matrices are initialized from a normal distribution with standard deviation 0.02, norms with 1;
+there are no biases.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
 """ModernBERT (Warner et al. 2024) from transformers: rotary positions, gated feed-forward layers without biases, and
 sliding-window attention in two of three layers.
 
-Each size has about as many weights as BERT's: the feed-forward width is chosen so that a layer has 12 n_embd^2, as in
-BERT. There are no token types and no head for pairs. transformers initializes the weights from a normal distribution
-with standard deviation 0.02, truncated at two standard deviations, and smaller for projections into the residual
-stream.
+Each size has about as many weights as BERT's: the feed-forward width is chosen so that a layer has 12 n_embd^2
+weights, as in BERT. There are no token types and no head for pairs. transformers initializes the weights from a normal
+distribution with standard deviation 0.02, truncated at two standard deviations, and smaller for projections into the
+residual stream.
 
 Unlike BERT's, the embeddings are not rescaled after training. Their layer norm has an epsilon of 1e-5, which is not
 negligible compared with the variance of small embeddings, so rescaling would change the outputs.

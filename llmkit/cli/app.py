@@ -50,7 +50,7 @@ from llmkit.core.errors import (
 from llmkit.core.machine import limit_threads
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
-"""Seconds that other ranks wait for rank 0 to report an error that all ranks have."""
+"""Seconds that other ranks wait for rank 0 to report an error that occurred on all ranks."""
 ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -185,16 +185,17 @@ def _report(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
         hint = "its own message is above; the saved checkpoint is intact: continue with --resume"
-        what = f"another rank is lost: {first_line(error).rpartition('] ')[2]}"
+        what = f"lost the connection to another rank: {first_line(error).rpartition('] ')[2]}"
         console.info(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
         return TrainingFailed.exit_code
     raise error
 
 
 def _wait_for_first(error: BaseException) -> None:
-    """Wait until rank 0 has reported an error that all ranks have; the launcher then ends this rank.
+    """Wait until rank 0 has reported an error that occurred on all ranks; the launcher then ends this rank.
 
-    If the launcher does not end it, only this rank has the error; it is then reported in full with the rank's number.
+    If the launcher does not end it, the error occurred only on this rank; it is then reported in full with the number
+    of the rank.
     """
     if isinstance(error, Interrupted):
         return
@@ -223,7 +224,7 @@ def _leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()  # there is no public function for this
     try:
         sys.stdout.flush()
-    except OSError:  # the disk is full or the reader is gone: output is incomplete
+    except OSError:  # the disk is full or the reader has exited: output is incomplete
         code = code or EnvironmentFault.exit_code
     os._exit(code)
 
@@ -241,7 +242,8 @@ def _explain(error: BaseException) -> Problem:
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
     what = first_line(error) if str(error) else "out of memory"
-    return Problem(what, "memory", "halve train.micro_batch_size (the global batch stays), or use a smaller model")
+    hint = "halve train.micro_batch_size, which leaves the result unchanged, or use a smaller model"
+    return Problem(what, "memory", hint)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

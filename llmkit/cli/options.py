@@ -122,7 +122,7 @@ HasHeader = Annotated[
 UnseenLabels = Annotated[
     str | None,
     typer.Option(
-        "--unseen-labels", help="Treatment of rows with a label that training has not seen: refuse (default) or ignore."
+        "--unseen-labels", help="What to do with rows whose label was not in training: refuse (default) or ignore."
     ),
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
@@ -179,7 +179,7 @@ DoctorOut = Annotated[Path, typer.Option("--out", help="Folder for runs; its dis
 Offline = Annotated[bool, typer.Option("--offline", help="Do not contact the hub; same as HF_HUB_OFFLINE=1.")]
 Run = Annotated[Path, typer.Argument(help="Run folder.")]
 Corpus = Annotated[str | None, typer.Option("--corpus", help="Your own file or folder instead of the built-in text.")]
-DemoOut = Annotated[Path, typer.Option("--out", help="Folder for data and run; an earlier demo there is replaced.")]
+DemoOut = Annotated[Path, typer.Option("--out", help="Folder for data and run; replaces an earlier demo in it.")]
 DemoPrompt = Annotated[str | None, typer.Option("--prompt", help="Text that the sample continues.")]
 
 
@@ -275,7 +275,7 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     fitting = [name for name, recipe in RECIPES.items() if command in recipe.COMMANDS]
     named = f"llmkit {command}{f'-{task}' if task else ''}"
     what = f"the recipe's task is {config.task}, which `{named}` does not train"
-    hint = f"use llmkit {config.COMMANDS[0]}-{config.task}, or write `task: {task or ' or '.join(fitting)}` into it"
+    hint = f"use llmkit {config.COMMANDS[0]}-{config.task}, or set `task: {task or ' or '.join(fitting)}` in it"
     raise UsageError(what, where=f"{path or 'recipe'}, task", hint=hint)
 
 
@@ -298,7 +298,7 @@ class DistributedOptions:
                 hint = "add --nproc auto, or --nproc with a number"
                 raise UsageError("--nnodes and --rdzv-endpoint need --nproc", where="--nproc", hint=hint)
         elif self.nproc != "auto" and (not self.nproc.isdecimal() or int(self.nproc) < 1):
-            hint = did_you_mean(self.nproc, ["auto"]) if self.nproc.isalpha() else "a number from 1 on, or auto"
+            hint = did_you_mean(self.nproc, ["auto"]) if self.nproc.isalpha() else "set it to 1 or more, or to auto"
             raise UsageError(f"--nproc is {self.nproc!r}", where="--nproc", hint=hint)
 
         elif self.nnodes > 1 and self.rdzv_endpoint is None:
@@ -318,7 +318,7 @@ class DistributedOptions:
     def refuse(self, what: str, where: str) -> None:
         """Raise UsageError if several processes were requested or are running."""
         if self.nproc is not None or expected_ranks() > 1:
-            raise UsageError(what, where=where, hint="leave out --nproc, or run each fold and seed by itself")
+            raise UsageError(what, where=where, hint="leave out --nproc, or run each fold and seed separately")
 
 
 def strip_options(arguments: list[str]) -> list[str]:

@@ -21,10 +21,10 @@ def _read_label_map(given: object) -> object:
         try:
             return yaml.safe_load(Path(given).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{given} is no YAML or JSON file: {error}") from error
+            raise ValueError(f"{given} is not a YAML or JSON file: {error}") from error
     pairs = [part.partition("=") for part in given.split(",")]
     if not all(old.strip() and equals and new.strip() for old, equals, new in pairs):
-        raise ValueError("it must be pairs such as 0=neg,1=pos, or a YAML or JSON file of them")
+        raise ValueError("it must be pairs such as 0=neg,1=pos, or a YAML or JSON file with such pairs")
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 

@@ -22,7 +22,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     ),
     "generate": ("task", "generate."),
 }
-"""Keys by command; one that ends with a point stands for all keys of its section."""
+"""Keys by command; a key that ends with a dot stands for all keys of its section."""
 
 
 def reads(command: str, key: str) -> bool:

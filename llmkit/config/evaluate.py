@@ -19,7 +19,7 @@ class Evaluate(Section):
     stride: int | None = Field(
         default=None,
         ge=1,
-        description="Number of tokens scored per window, the other tokens are context; default: block_size.",
+        description="Number of tokens scored per window; the other tokens are context; default: block_size.",
     )
     batch_size: int = Field(default=16, ge=1, description="Windows per forward pass; does not change the result.")
     seed: int = Field(

@@ -6,7 +6,7 @@ from llmkit.config.section import Section
 
 MAX_NEW_TOKENS, MAX_SAMPLES, MAX_BEAMS = 1_000_000, 10_000, 1_000
 MAX_TOKENS = 100_000_000
-"""Maximum number of tokens over all samples of all prompts; a day at 1,200 tokens/s."""
+"""Maximum number of tokens over all samples of all prompts; one day at 1,200 tokens/s."""
 
 
 class Generate(Section):

@@ -137,7 +137,7 @@ def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> 
             f"the recipe cannot be read: {error}", where=str(path), hint="it must be a YAML file"
         ) from None
     if "\0" in text:
-        what = "the recipe is not text in UTF-8: it has null characters, as UTF-16 has"
+        what = "the recipe is not UTF-8 text: it has null characters, as UTF-16 does"
         raise UsageError(what, where=str(path), hint="save it as UTF-8 in your editor")
     try:
         node, values = _parse_yaml(text)

@@ -1,4 +1,4 @@
-"""The section model: a new network."""
+"""The section model: architecture and size of a new network."""
 
 from itertools import pairwise
 from typing import Literal
@@ -85,7 +85,7 @@ class Model(Section):
             raise ValueError(f"n_embd {width} is odd; sinusoidal positions need an even width")
         if width % heads:
             raise ValueError(
-                f"n_embd {width} is not a multiple of n_head {heads}; such as {max(1, width // heads) * heads}"
+                f"n_embd {width} is not a multiple of n_head {heads}; for example {max(1, width // heads) * heads} is"
             )
         if ARCHITECTURES[self.family].even_heads and width // heads % 2:
             raise ValueError(f"a head is n_embd / n_head = {width // heads} wide; rotary positions need an even width")
@@ -93,7 +93,7 @@ class Model(Section):
             raise ValueError(f"n_head {heads} is not a multiple of n_kv_head {kv_heads}; n_kv_head must divide n_head")
         if self.tie_embeddings and self.embedding_size not in (None, width):
             raise ValueError(
-                f"a tied output layer needs embedding_size {self.embedding_size} to be n_embd {width}; "
+                f"tie_embeddings needs embedding_size {self.embedding_size} to equal n_embd {width}; "
                 "set tie_embeddings to false"
             )
         return self
@@ -107,7 +107,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _cutoffs_ascend(self) -> "Model":
         if any(low >= high for low, high in pairwise([0, *self.adaptive_cutoffs])):
-            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1; such as [2000, 10000]")
+            raise ValueError(f"adaptive_cutoffs {self.adaptive_cutoffs} must ascend from 1; for example [2000, 10000]")
         return self
 
     @property

@@ -68,7 +68,7 @@ class Optim(Section):
             raise ValueError("plateau_factor is for schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
             raise ValueError(
-                f"min_learning_rate_ratio is the end of a decay; schedule {self.schedule} has no decay; remove it"
+                f"min_learning_rate_ratio has no effect, as schedule {self.schedule} has no decay; remove it"
             )
         return self
 

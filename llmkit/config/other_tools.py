@@ -82,7 +82,7 @@ _NAMES: dict[str, str] = {
     # tokenizer and text
     "prepare.tokenizer.vocab_size=8192": "vocab_size vocab n_vocab",
     "prepare.tokenizer.kind=byte-bpe": "kind tokenizer_type tokenizer_kind",
-    "prepare.tokenizer.kind=byte-bpe; prepare.tokenizer.path takes an existing tokenizer": "tokenizer",
+    "prepare.tokenizer.kind=byte-bpe; prepare.tokenizer.path loads an existing tokenizer": "tokenizer",
     "prepare.tokenizer.path=FOLDER": "tokenizer_name tokenizer_path",
     "prepare.tokenizer.lowercase=true": "do_lower_case lower_case",
     "prepare.split.test=0.05, or cls.test for labelled rows": "test_size",
@@ -118,7 +118,7 @@ _NAMES: dict[str, str] = {
     "leave it out: pretrain and finetune train, evaluate and save the model": "do_train do_eval",
     "`llmkit predict MODEL --data FILE` predicts": "do_predict",
 }
-"""By meaning, other tools' names of keys and options."""
+"""Names of keys and options in other tools, by meaning."""
 
 _VALUES: dict[str, dict[str, str]] = {
     "task": {
@@ -181,7 +181,7 @@ _VALUES: dict[str, dict[str, str]] = {
         "refuse": "error",
     },
 }
-"""By llmkit's key and value, the values of other tools that it is nearest to."""
+"""Values of other tools, by the llmkit key and value that is closest to them."""
 
 _COMMANDS: dict[str, str] = {
     "pretrain-clm, pretrain-mlm or finetune-cls": "train",
@@ -198,7 +198,7 @@ _COMMANDS: dict[str, str] = {
     "doctor": "check",
     "demo": "init",
 }
-"""By meaning, other tools' names of commands."""
+"""Names of commands in other tools, by meaning."""
 
 
 def _by_name(table: dict[str, str]) -> dict[str, str]:

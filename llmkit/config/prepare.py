@@ -22,7 +22,7 @@ class Read(Section):
     field: str | None = Field(
         default=None,
         description="Column or key that holds the text in tables and JSON; a.b is the key b inside of a, and a,b joins "
-        "two columns by a line end.",
+        "two columns with a newline.",
     )
     header: Literal["auto"] | bool = Field(
         default="auto",
@@ -33,11 +33,12 @@ class Read(Section):
     )
     documents: Literal["file", "line", "paragraph", "separator"] = Field(
         default="file",
-        description="Unit that is one document in .txt and .md files; line also splits lists of strings in JSON.",
+        description="Unit of text that becomes one document in .txt and .md files; line also splits lists of strings "
+        "in JSON.",
     )
     separator: str = Field(
         default=END_OF_TEXT,
-        description="Regular expression for the separator of documents, with documents: separator; ^ and $ "
+        description="Regular expression that separates documents, for documents: separator; ^ and $ "
         "match at every line.",
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
@@ -45,7 +46,7 @@ class Read(Section):
     max_doc_chars: int = Field(
         default=1_000_000,
         ge=1_000,
-        description="Maximum characters per stored part; longer documents are split at a line end.",
+        description="Maximum characters per stored part; longer documents are split, if possible between lines.",
     )
 
     @field_validator("field", mode="before")
@@ -75,7 +76,7 @@ class Read(Section):
     @model_validator(mode="after")
     def _separator_is_used(self) -> "Read":
         if self.separator != END_OF_TEXT and self.documents != "separator":
-            raise ValueError("separator is read with documents: separator only; set documents, or remove it")
+            raise ValueError("separator needs documents: separator; set documents, or remove it")
         return self
 
 
@@ -114,7 +115,7 @@ class Clean(Section):
     )
     unicode: Literal["NFC", "width", "NFKC", "NFKC_keep_cjk", "none"] = Field(
         default="NFC",
-        description="Unicode form. width: NFC, and full-width letters, digits and spaces as ASCII; "
+        description="Unicode form. width: NFC, with full-width letters, digits and spaces converted to ASCII; "
         "NFKC_keep_cjk: NFKC, but Chinese punctuation stays full-width.",
     )
     gutenberg: bool = Field(default=True, description="Remove Project Gutenberg's header, footer and licence.")
@@ -122,9 +123,7 @@ class Clean(Section):
         default=False, description="Remove the times of subtitles and transcripts (00:00:01,000 --> 00:00:04,000)."
     )
     join_lines: bool = Field(default=False, description="Join lines that were wrapped to a width.")
-    join_hyphens: bool = Field(
-        default=False, description="Join lower-case words that are hyphenated across a line end."
-    )
+    join_hyphens: bool = Field(default=False, description="Join lower-case words that are hyphenated across two lines.")
     whitespace: bool = Field(
         default=True, description="Remove trailing spaces, full-width indents and repeated blank lines."
     )

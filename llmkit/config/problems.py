@@ -15,8 +15,8 @@ from llmkit.config.section import split_message
 from llmkit.core.errors import Problem, did_you_mean, find_near
 
 _SLIPS = (
-    (re.compile(r"^ *\t"), "indent with spaces: YAML takes no tabs"),
-    (re.compile(r"^\s*[\w.]+\s*："), "write `: ` for the full-width colon"),
+    (re.compile(r"^ *\t"), "indent with spaces: YAML does not allow tabs"),
+    (re.compile(r"^\s*[\w.]+\s*："), "write `: ` instead of the full-width colon"),
     (re.compile(r"^\s*[\w.]+:[^\s/]"), "write a space after the colon, such as `max_steps: 100`"),
     (re.compile(r"^\s*[\w.]+\s*=(?!=)"), "write `key: value`, not `key = value`"),
 )
@@ -147,7 +147,7 @@ def _show(value: object) -> str:
 
 
 def _find_source(location: Key, sources: dict[Key, str]) -> str | None:
-    """Return the last option at or below the location, else the nearest key of the file at or above it."""
+    """Return the place of the option that set the key or one of its subkeys, else of the nearest key in the file."""
     below = [place for key, place in sources.items() if key[: len(location)] == location]
     typed = [place for place in below if place.startswith("--")]
     above = [sources[location[:n]] for n in range(len(location), 0, -1) if location[:n] in sources]

@@ -146,7 +146,7 @@ class MlmRecipe(Recipe):
     def _has_no_stride(self) -> "MlmRecipe":
         if self.evaluate.stride is not None:
             raise ValueError(
-                "evaluate.stride is for task clm; remove it: masked tokens have all of their block as context"
+                "evaluate.stride is for task clm; remove it: the context of a masked token is its whole block"
             )
         return self
 
@@ -183,7 +183,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     for name in recipe.model_fields
     if name not in Recipe.model_fields
 }
-"""The tasks that have a section, by section; without sections that all tasks have."""
+"""For each section that some tasks lack: the tasks that have it."""
 _ANY_RECIPE: Any = Annotated[Union[tuple(RECIPES.values())], Field(discriminator="task")]  # noqa: UP007
 
 

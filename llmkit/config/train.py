@@ -9,7 +9,7 @@ from llmkit.config.section import Section
 LENGTHS = {
     "max_steps": "optimizer steps",
     "epochs": "passes over the train split",
-    "max_minutes": "minutes, at whatever step",
+    "max_minutes": "minutes, regardless of the step",
 }
 """Keys that set the length of a run, with their units."""
 
@@ -109,6 +109,6 @@ class Train(Section):
     def _micro_batch_is_positive(self) -> "Train":
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
             raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} is less than 1; set it to a number from 1 on, or to auto"
+                f"micro_batch_size {self.micro_batch_size} is less than 1; set it to 1 or more, or to auto"
             )
         return self

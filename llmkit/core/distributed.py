@@ -117,10 +117,10 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         PartialState(cpu=device_type == "cpu", backend=backend, timeout=timedelta(seconds=timeout_seconds))
-    except RuntimeError as error:  # torch has several kinds for an address that does not answer
+    except RuntimeError as error:  # torch raises different types if an address does not answer
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         hint = "check that all of them run and can reach this address; train.ddp_timeout sets how long they wait"
-        what = f"the {expected_ranks()} ranks did not meet: {first_line(error)}"
+        what = f"the {expected_ranks()} ranks could not connect: {first_line(error)}"
         raise EnvironmentFault(what, where=where, hint=hint) from error
 
 
@@ -238,7 +238,7 @@ def shard(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
 
 
 def is_loss_of_others(error: BaseException) -> bool:
-    """Whether an error means that another rank is gone or did not answer in time."""
+    """Whether an error means that another rank has died or did not answer in time."""
     import torch.distributed as dist
 
     return expected_ranks() > 1 and (isinstance(error, dist.DistError) or "/gloo/transport/" in str(error))

@@ -306,7 +306,7 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     if free < n_bytes:
         hint = "make space there, or choose another --out"
         raise EnvironmentFault(
-            f"{what} needs about {show_size(n_bytes)}, {show_size(free)} are free", where=str(folder), hint=hint
+            f"{what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free", where=str(folder), hint=hint
         )
 
 
@@ -328,7 +328,7 @@ def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
         if not _is_full(error):
             raise
         free = shutil.disk_usage(folder).free
-        what = f"the disk is full: {what} needs about {show_size(n_bytes)}, {show_size(free)} are free"
+        what = f"the disk is full: {what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free"
         hint = "what was saved before is complete; make space and continue with: --resume"
         raise EnvironmentFault(what, where=str(folder), hint=hint) from error
 

@@ -56,7 +56,7 @@ class Inputs:
     """End of each input in `ids`."""
     n_first: NDArray[np.int32]
     row_ends: NDArray[np.int64]
-    """Number of inputs up to the end of each row."""
+    """Cumulative number of inputs, by row."""
     words: NDArray[np.int32] | None
     is_cut: NDArray[np.bool_]
     """Rows that were truncated."""

@@ -221,7 +221,7 @@ def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block
         DataError: the split has no sentences, or no pairs; see `check_pairs`.
     """
     if block_size < MIN_BLOCK_SIZE:
-        hint = f"take {MIN_BLOCK_SIZE} or more; 128 is usual"
+        hint = f"set it to {MIN_BLOCK_SIZE} or more; 128 is usual"
         what = f"block_size {block_size} is too small for two segments with [CLS] and [SEP]"
         raise UsageError(what, where="block_size", hint=hint)
     sentences = Sentences(split)
@@ -248,5 +248,5 @@ def _shorten(span: Span, n_lost: int, draws: NDArray[np.float64]) -> Span:
     if not n_lost:
         return span
     coins = draws[:n_lost] < 0.5
-    front = round(n_lost * float(coins.mean()))  # the same share if there are more tokens than draws
+    front = round(n_lost * float(coins.mean()))  # the same fraction if n_lost exceeds the number of draws
     return span[0] + front, span[1] - (n_lost - front)

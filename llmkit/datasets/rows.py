@@ -22,7 +22,7 @@ from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import end_of_text_id, id_dtype
 from llmkit.tokens.unknown import MAX_EXAMPLE_CHARACTERS, N_EXAMPLES, describe_unknown, unknown_texts
 
-if TYPE_CHECKING:  # workers do without transformers
+if TYPE_CHECKING:  # workers do not load transformers
     from transformers import PreTrainedTokenizerBase
 
     from llmkit.tokens.tokenizer import AnyTokenizer
@@ -37,7 +37,7 @@ class TextCounts:
     """Counts of a text or of one shard."""
 
     totals: Counter[str]
-    """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and sentences where they are found."""
+    """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and, with a segmenter, sentences."""
     words: Counter[str] = field(default_factory=Counter)
     """Word counts for `add_words`."""
     unknown: Counter[str] = field(default_factory=Counter)

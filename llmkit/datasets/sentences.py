@@ -30,7 +30,7 @@ class Sentences:
             hint = "prepare it again with -s prepare.sentences=true"
             raise DataError("the data was prepared without sentences", where=str(split.folder), hint=hint)
         if not self.n_sentences.any():
-            raise DataError("the data has no sentence", where=str(split.folder), hint="give more text")
+            raise DataError("the data has no sentences", where=str(split.folder), hint="give more text")
 
     @cached_property
     def row_starts(self) -> NDArray[np.int64]:
@@ -147,7 +147,7 @@ class Passage:
         return int(self._ends.searchsorted(np.int32(max(-1, min(position - self.start, _INT32_MAX))), side="right"))
 
     def window_from(self, position: int, room: int) -> int:
-        """Return the first sentence of a window of `room` tokens that any position of the row selects.
+        """Return the first sentence of the window of `room` tokens that `position` selects.
 
         Windows are uniform over all positions (see `scale_offset`); the last one includes all sentences up to the end.
         """

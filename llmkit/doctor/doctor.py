@@ -184,7 +184,7 @@ def check_imports(load: Callable[[str], Any] = importlib.import_module) -> Findi
         load("llmkit.preparing.prepare")
     except Exception as error:  # a broken library can raise anything
         value = f"the training code cannot be loaded: {type(error).__name__}: {first_line(error)[:200]}"
-        return fault("imports", value, "create a new environment and install again: two libraries do not fit together")
+        return fault("imports", value, "create a new environment and install again: two libraries are incompatible")
     return ok("imports", "the training code loads")
 
 

@@ -43,10 +43,10 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     task = task_of_model(path)
     if recipe.evaluate.stride is not None and not task.takes_stride:
         hint = "remove it: a stride only applies to causal language models"
-        raise UsageError(f"{task.model_is} is not scored with a stride", where="evaluate.stride", hint=hint)
+        raise UsageError(f"{task.model_is} cannot be evaluated with a stride", where="evaluate.stride", hint=hint)
     if show_samples and not task.reads_rows:
         hint = "remove it: it shows rows with a wrong prediction"
-        raise UsageError(f"{task.model_is} reads no rows", where="--show-samples", hint=hint)
+        raise UsageError(f"{task.model_is} is not evaluated on rows", where="--show-samples", hint=hint)
     run = RunFolder(Path(model))
     is_run = run.manifest.is_file()
     request = EvaluationRequest(model, path, data, run if is_run else None, show_samples)
@@ -55,7 +55,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
         what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
         raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
-        # The complete file name: validation.csv differs from the run's own `validation`.
+        # With the suffix, so that validation.csv does not replace the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
         console.info(f"report: {write_report(run.path)}")
     return metrics

@@ -72,13 +72,13 @@ def _write_line(write: Write, line: str) -> None:
 
 def _to_csv(cells: Sequence[Any]) -> str:
     buffer = io.StringIO()
-    # Python before 3.13 quotes a cell with a line end only if the writer's own line end has it.
+    # Python before 3.13 quotes a cell with \r or \n only if the character is in lineterminator.
     csv.writer(buffer, lineterminator="\r\n").writerow(map(_to_text, cells))
     return buffer.getvalue().removesuffix("\r\n")
 
 
 def _to_tsv(cells: Sequence[Any]) -> str:
-    """Format one row as .tsv, which allows neither quotes nor line ends in cells."""
+    """Format one row as .tsv, which allows neither quotes nor newlines in cells."""
     return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
 
 

@@ -29,7 +29,7 @@ def read_prompts(path: str, read: Read) -> list[str]:
     """
     text = read_prompt_text(path, read)
     if path != "-" and Path(path).suffix.lower() in TEXT_TABLES:
-        console.info(f"{path} is read as plain text: each line is a prompt, with the marks of the table in it")
+        console.info(f"{path} is read as plain text: each line is a prompt, including quotes and delimiters")
     prompts = split_prompts(text)
     if not prompts:
         raise DataError("there are no prompts", where=path, hint=f"{HINT}; an empty line is a prompt too")

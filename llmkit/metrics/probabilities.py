@@ -53,7 +53,7 @@ def check_outputs(outputs: NDArray[Any], n_rows: int) -> None:
     n_bad = n_rows - int(np.isfinite(outputs.reshape(n_rows, -1)).all(1).sum())
     if n_bad:
         what = f"the model's output is not finite for {n_bad:,} of {n_rows:,} rows"
-        hint = "the weights are not usable: take an earlier checkpoint, or train with a lower learning rate"
+        hint = "the weights are not usable: use an earlier checkpoint, or train with a lower learning rate"
         raise ModelError(what, where="the scored rows", hint=hint)
 
 

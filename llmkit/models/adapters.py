@@ -62,7 +62,7 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     model, lacking = load_base(base, auto_class, **options)
     lacking -= _add_weights(model, folder, name)
     if lacking:
-        what = f"neither the adapter nor its base model {name!r} has {min(lacking)}, which would be random"
+        what = f"neither the adapter nor its base model {name!r} has {min(lacking)}, so it would be random"
         hint = "train it again with modules_to_save that include it"
         raise ModelError(what, where=str(folder), hint=hint)
     copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
@@ -120,7 +120,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         raise ModelError("the adapter does not name its base model, base_model_name_or_path", where=where, hint=hint)
     if settings.get("task_type") not in AUTO_CLASSES:
         what = f"the adapter is for the task {settings.get('task_type')!r}"
-        hint = f"set task_type to one of {', '.join(AUTO_CLASSES)}, if it is one of these"
+        hint = f"set task_type to the task that it was trained for: {', '.join(AUTO_CLASSES)}"
         raise ModelError(what, where=where, hint=hint)
     if settings.get("peft_type") != "LORA":
         what, hint = f"the adapter is of type {settings.get('peft_type')}, not LORA", "merge it with peft first"

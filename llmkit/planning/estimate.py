@@ -50,7 +50,7 @@ class Machine:
     flops: float
     """Peak FLOP/s of one device in this precision."""
     mfu: float
-    """Share of `flops` that training reaches (PaLM, appendix B)."""
+    """Fraction of `flops` that training reaches (PaLM, appendix B)."""
     mfu_source: str
     price: float | None = None
     """Price per device and hour."""
@@ -91,8 +91,8 @@ def plan(
     n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if here else 1)
     _check_request(recipe, device, n_gpus)
     if measure and not here:
-        hint = "leave out --gpu, and run this on the machine that is to be measured"
-        raise UsageError("--measure is for the machine it runs on", where="--gpu", hint=hint)
+        hint = "remove --gpu, and run it on the machine to measure"
+        raise UsageError("--measure measures this machine, not the one of --gpu", where="--gpu", hint=hint)
     text, task = _open_text(recipe, data)
     with torch.device("meta"):
         network = task.build_model()
@@ -120,14 +120,14 @@ def plan(
 
 def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
     if not TASKS[recipe.task].is_planned:
-        hint = "plan the pretraining; fine-tuning takes minutes, and tries its memory before the first step"
+        hint = "plan the pretraining; fine-tuning takes minutes, and checks its memory before the first step"
         raise UsageError("plan does not forecast fine-tuning", where="task", hint=hint)
     if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
         raise UsageError(f"{device.title} is a CPU; plan forecasts one CPU only", where="--gpus", hint=hint)
     batch, precision = recipe.train.global_batch_size, recipe.train.precision
     if batch % n_gpus:
-        hint = "take a number that divides it, or change train.global_batch_size"
+        hint = "use a number of GPUs that divides it, or change train.global_batch_size"
         raise UsageError(f"global_batch_size {batch} is not a multiple of {n_gpus} GPUs", where="--gpus", hint=hint)
     if device.flops and precision not in ("auto", *device.flops):
         hint = "set train.precision to auto or fp32"
@@ -266,7 +266,7 @@ def forecast_engines(
 
 
 def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
-    """Return the fastest forecast that fits, the first one if equal; None if none fits."""
+    """Return the fastest forecast that fits, the first one on ties; None if none fits."""
     return min((each for each in forecasts if each.fits), key=lambda each: each.seconds_per_step, default=None)
 
 
@@ -293,7 +293,7 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
     """Return a hint that names options that fit, for the case that none of `asked` fits."""
     ways = []
     if largest := max(option.max_sequences or 0 for option in asked):
-        ways.append(f"train.micro_batch_size {largest} (the global batch stays)")
+        ways.append(f"train.micro_batch_size {largest} (global_batch_size is unchanged)")
     found, number = None, machine.n_gpus
     while found is None and cost.global_batch_size % number == 0:
         found = choose_fastest(forecast_engines(cost, machine, engines, number, given))

@@ -176,13 +176,13 @@ def find_existing(out: Path, request: Mapping[str, Any], overwrite: bool) -> Pre
     changes = describe_changes(known, request)
     if overwrite:
         refuse_foreign_files(out)
-        reason = f"was built with other values: {'; '.join(changes)}" if changes else "exists"
+        reason = f"was built with different values: {'; '.join(changes)}" if changes else "exists"
         console.info(f"{out} {reason}: rebuilding it")
         return None
     if changes:
         shown = "; ".join(changes[:MAX_SHOWN])
         more = f"; and {len(changes) - MAX_SHOWN} more" if len(changes) > MAX_SHOWN else ""
-        what = f"{str(out)!r} was built from another request: {shown}{more}"
+        what = f"{str(out)!r} was built with different input or settings: {shown}{more}"
         raise UsageError(what, where="--out", hint="--overwrite replaces the folder; or give another --out")
     prepared = load_prepared(out)
     if known.get("llmkit") == request["llmkit"]:

@@ -61,7 +61,7 @@ def prepare(
         Interrupted: a signal came; the same call resumes from the finished stages.
     """
     if repair and overwrite:
-        raise UsageError("--repair and --overwrite exclude each other", where="--repair", hint="give one of the two")
+        raise UsageError("--repair and --overwrite cannot be used together", where="--repair", hint="give only one")
     check_executor(engine, [name for name in (*inputs, validation, test) if name])
     out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
     check_writable(out)
@@ -102,7 +102,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
     place = str(out / "manifest.json")
     rebuild = "to rebuild the whole folder from this input, use --overwrite instead"
     if changed := [name for name, value in request.items() if damaged.manifest["request"].get(name) != value]:
-        what = f"the folder cannot be repaired: it was built with other {', '.join(changed)}"
+        what = f"the folder cannot be repaired: it was built with different {', '.join(changed)}"
         raise DataError(what, where=f"{place}, request", hint=f"use the recorded values; or {rebuild}")
     faults = damaged.find_faults(hashes=True)
     if not faults:
@@ -121,7 +121,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
                 adopt_stage(work, work / FOLDER / stage, out / stage, facts)
         built = build_prepared(inputs, settings, work, map_shards)["files"]
         if others := [name for name in {**known, **built} if known.get(name) != built.get(name)]:
-            what = f"rebuilt, {', '.join(others)} would differ from the original"
+            what = f"the rebuilt {', '.join(others)} would differ from the original"
             hint = f"the input or a library changed (see versions there); {rebuild}"
             raise DataError(what, where=place, hint=hint)
         (work / FOLDER / "manifest.json").write_bytes((out / "manifest.json").read_bytes())

@@ -253,7 +253,7 @@ def _shards_of(split: str, staged: Mapping[str, list[Shard]], plan: SplitPlan) -
 def _make_tokenizer(
     given: "PreTrainedTokenizerBase | None", train: Sequence[SplitShard], stage: Path, settings: Prepare, work: Path
 ) -> tuple["PreTrainedTokenizerBase", list[str]]:
-    """Return the given tokenizer, or one trained on an even sample of the train split, and notes on added tokens."""
+    """Return the given tokenizer, or one trained on a sample of the train split, and notes on added tokens."""
     notes = [] if given is None else ensure_special_tokens(given)
 
     def make(folder: Path) -> Facts:

@@ -2,7 +2,7 @@
 
 The staging directory of NAME is `.NAME.partial`. `request.json` describes the request, `folder/` becomes NAME, and
 `finished/` has a file per finished stage with its facts and the size and SHA-256 of its files; other folders are
-temporary. A stage is reused only if its files verify, so a power failure does no harm.
+temporary. A stage is reused only if its files verify, so it stays correct after a power failure.
 """
 
 import os

@@ -13,7 +13,7 @@ STEP_CHARTS = (
     ("Learning rate", "", "learning_rate"),
     ("Gradient norm", "before clipping", "grad_norm"),
     ("Tokens per second", "", "tokens_per_second"),
-    ("MFU", "share of the machine's peak", "mfu"),
+    ("MFU", "fraction of the machine's peak", "mfu"),
 )
 """Logged per step by every run."""
 MIN_SMOOTHED = 40

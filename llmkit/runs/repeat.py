@@ -43,8 +43,8 @@ def finetune_repeatedly(
     with another series.
     """
     if folds and "validation" in files:
-        hint = "leave one of them out: a fold is the validation rows of its run"
-        raise UsageError("--folds and --validation exclude each other", where="--folds", hint=hint)
+        hint = "remove one of them: each run uses its fold for validation"
+        raise UsageError("--folds and --validation cannot be used together", where="--folds", hint=hint)
     check_writable(out)
     with lock_folder(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume

@@ -119,7 +119,7 @@ def train(
             if not dry_run:
                 stack.enter_context(lock_folder(out))
             if resume == "auto" and is_finished(out) and not allow:
-                console.info(f"{out} has ended already: nothing to do")
+                console.info(f"{out} is already complete: nothing to do")
                 return False, False, read_figures(out)
             is_resumed, is_overwritten = resolve_resume(out, resume, overwrite)
             check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*files.values(), model])
@@ -281,7 +281,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         checkpoint = run.checkpoints / f"step-{best}"
         fault = verify_checkpoint(checkpoint)
         if fault is not None:
-            hint = "the last checkpoint is a model folder too: remove the damaged one, and --resume uses the last one"
+            hint = "remove the damaged checkpoint; --resume then uses the last one, which is also a model folder"
             raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
         network = task.open_model(str(checkpoint))
     network.eval()
@@ -301,7 +301,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
 def _model_card(task: TrainingTask, network: PreTrainedModel, step: int, normalization: str) -> str:
     tag, kind, loader = task.describe_model()
     ours = family_of(network.config) != network.config.model_type
-    needed = "`import llmkit` first, as the architecture is llmkit's" if ours else "llmkit is not needed"
+    needed = "run `import llmkit` first, as llmkit defines the architecture" if ours else "llmkit is not needed"
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: {tag}\ntags: [llmkit]\n---\n\n"
         f"A {family_of(network.config)} {kind} with {count_parameters(network.parameters()):,} parameters, "

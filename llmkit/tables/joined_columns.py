@@ -1,6 +1,6 @@
 """Join several columns, which the user names separated by commas: `title,description` or `toxic,insult,threat`.
 
-Texts are joined by a line end, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels, the
+Texts are joined with a newline, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels, the
 names of the columns with a 1.
 """
 

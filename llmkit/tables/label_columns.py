@@ -52,7 +52,7 @@ def choose_columns(
     need_label: bool,
     where: str,
 ) -> Columns:
-    """Return the columns to read. An empty `pair` or `label` disables that column, whatever the names.
+    """Return the columns to read. An empty `pair` or `label` disables that column, even if a name is well known.
 
     Without `need_label` a label column is used only if it is given or has a well-known name.
 
@@ -88,7 +88,7 @@ def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
 
 
 def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
-    """Return notes on the text and label columns that were chosen among several, unless their names leave no doubt.
+    """Return notes on the text and label columns that were chosen among several, unless their names are unambiguous.
 
     `names` are all columns; `given` are the columns that the user named or that the model was trained with.
     """
@@ -103,7 +103,7 @@ def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str
         is_sure = chosen.strip().casefold() in sure
         if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
             another = f"--{option} names another column: {list_columns(rivals)}"
-            notes.append(f"{chosen!r} is taken for the {option}; {another}")
+            notes.append(f"{chosen!r} is used as the {option}; {another}")
     return notes
 
 
@@ -133,7 +133,7 @@ class _CellChooser:
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
     def find_candidates(self, taken: set[str | None]) -> list[str]:
-        """Return columns that may be a text or a label: not taken, no row numbers, not mostly empty."""
+        """Return columns that may be a text or a label: not taken, without row numbers, and not mostly empty."""
         stats = self._stats
         return [c for c in self._columns if c not in taken and (stats[c].has_text or stats[c].may_be_label)]
 

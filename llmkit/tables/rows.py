@@ -106,7 +106,7 @@ def _read_file(stream: RowStream) -> Rows:
     names = ["-"] if is_stream(stream.path) else [each.path for each in find_entries(stream.path, Source(stream.path))]
     if len(names) != 1:
         listed = ", ".join(name.rpartition("!")[2] for name in names[:5]) or "no readable file"
-        hint = "pack one .csv, .tsv, .jsonl, .json or .parquet file alone, or unpack it"
+        hint = "give an archive with a single .csv, .tsv, .jsonl, .json or .parquet file, or unpack it"
         raise DataError(f"the archive holds {listed}; one table is needed", where=stream.path, hint=hint)
     entries = find_entries(stream.path, stream.source)  # keep a reference: it keeps the .zip open
     entry = next(entries)

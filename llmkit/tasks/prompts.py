@@ -1,6 +1,6 @@
 """Check prompts, and note how the text that the model reads differs from the prompts; for `generate` of any task.
 
-There is one note per kind of difference, however many prompts it concerns; the first of them is the example.
+Each kind of difference gives one note; its example is the first prompt with this difference.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def check_total(settings: Generate, n_prompts: int) -> None:
     total = n_prompts * settings.num_samples * settings.max_new_tokens
     if total > MAX_TOKENS:
         counted = f"{n_prompts:,} prompts x {settings.num_samples:,} samples x {settings.max_new_tokens:,} new tokens"
-        what = f"{counted} are {total:,} tokens, the maximum is {MAX_TOKENS:,}"
+        what = f"{counted} are {total:,} tokens, but the maximum is {MAX_TOKENS:,}"
         where = "generate.num_samples, generate.max_new_tokens"
         raise UsageError(what, where=where, hint="lower them, or give the prompts in several calls")
 
@@ -47,7 +47,7 @@ def check_characters(prompts: Sequence[str]) -> None:
 
 
 def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mask: str | None = None) -> list[str]:
-    """Normalize prompts like the training text of the tokenizer's model; occurrences of `mask` stay unchanged.
+    """Normalize prompts as the model's training text was normalized; occurrences of `mask` stay unchanged.
 
     Raises:
         UsageError: a lone surrogate.

@@ -30,7 +30,7 @@ ATTENTION_MODULES = ("attn_dropout", "self.dropout", "attention.dropout", "atten
 
 
 def check_training(recipe: Recipe, *, has_validation: bool, split_key: str) -> None:
-    """Check the recipe before a model is loaded; `split_key` is the recipe key of the validation share.
+    """Check the recipe before a model is loaded; `split_key` is the recipe key of the validation fraction.
 
     Raises:
         UsageError: the recipe needs a validation split and there is none.

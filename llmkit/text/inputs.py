@@ -141,7 +141,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_stream(name: str) -> bool:
-    """Whether the bytes can be read once only: standard input, or a pipe."""
+    """Whether the bytes can be read only once: standard input, or a pipe."""
     if name == "-":
         return True
     try:
@@ -161,7 +161,7 @@ def _expand_home(name: str) -> Path:
         )
     try:
         path = Path(name).expanduser()
-    except RuntimeError:  # "~$doc.txt" is no user's home
+    except RuntimeError:  # "~$doc.txt" is not the home of a user
         path = Path(name)
     if os.path.dirname(real := os.path.realpath(path)) == real:  # noqa: PTH120 - Path.resolve raises for looped links
         what = "this is the root of the file system"

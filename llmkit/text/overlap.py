@@ -23,7 +23,7 @@ from llmkit.text.documents import Document
 from llmkit.text.scan import casefold_utf8, scan_text
 
 WINDOW_BYTES = 50
-_MAX_WINDOWS = 200_000  # the standard error of the share is then about 0.1 %
+_MAX_WINDOWS = 200_000  # the standard error of the fraction is then about 0.1 %
 _BYTES_AT_ONCE = 1 << 19
 _ANCHOR = 0x9E3779B97F4A7C15
 _ANCHOR_BITS = 24
@@ -42,7 +42,7 @@ class Overlap:
     """Amount of held-out text that is also in the train split."""
 
     share: float
-    """Share of the sampled held-out windows that are in train; a repeated passage counts once."""
+    """Fraction of the sampled held-out windows that are in train; a repeated passage counts once."""
     n_windows: int
     """Number of distinct held-out windows in the sample."""
     n_found: int

@@ -258,7 +258,7 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
             return _refuse(entry, "this is compressed twice", "unpack it once")
         if looks_like_html(head) and entry.ending in ("", ".xml", *_NEVER_MARKUP):
             if entry.ending in _NEVER_MARKUP:
-                log.warning("%s is an HTML page in spite of its name, and is read as such", entry.path)
+                log.warning("%s is an HTML page despite its suffix, and is read as HTML", entry.path)
             return replace(entry, ending=".html")
         if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
             log.warning("%s is markup, but is read as plain text with its tags because of its name", entry.path)
@@ -266,7 +266,7 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")
     if entry.ending not in ("", found.ending) and not (found.ending == ".warc" and entry.ending in (".wet", ".wat")):
-        log.warning("%s is %s in spite of its name, and is read as such", entry.path, found.name)
+        log.warning("%s is %s despite its suffix, and is read as that format", entry.path, found.name)
     return replace(entry, ending=found.ending)
 
 
@@ -377,7 +377,7 @@ def _translate_errors(path: str) -> Iterator[None]:
         raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
         hint = "check the file's permissions, or skip it with --skip-bad"
-        raise AccessDenied(f"may not read {path}", where=path, hint=hint) from None
+        raise AccessDenied(f"no permission to read {path}", where=path, hint=hint) from None
     except OSError as error:
         # errno is None for pyarrow's errors in compressed data, EINVAL for a seek to a negative offset.
         if error.errno in (None, errno.EINVAL):

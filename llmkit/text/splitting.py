@@ -4,7 +4,7 @@ By document: a hash of (seed, text) assigns each complete document, so its split
 equal documents are in the same split. If there are only a few short documents, those with the lowest hashes are held
 out. By tail: the first 1 - validation - test of each document is train, followed by validation and test, cut at the
 nearest end of a paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that
-validation 0.1 and test 0 produce the usual split of tinyshakespeare. A share of 0 means that there is no such split.
+validation 0.1 and test 0 produce the usual split of tinyshakespeare. With a fraction of 0 there is no such split.
 
 Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """
@@ -27,7 +27,7 @@ from llmkit.text.staging import Shard, Total, count_inner_chars, read_shard, rea
 SplitName = Literal["train", "validation", "test"]
 
 MIN_DOCUMENTS = 100
-"""Minimum number of documents for splitting by hash. With fewer, a share of 5 % would be inexact, so `auto` holds out
+"""Minimum number of documents to split by hash. With fewer, a fraction of 5 % would be inexact, so `auto` holds out
 the documents with the lowest hashes, or splits by tail.
 """
 SHORT_CHARS, MIN_SHORT = 5_000, 20
@@ -52,7 +52,7 @@ class SplitPlan:
     forced: dict[str, SplitName]
     """Splits of documents, by text hash, that override the rule where it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """By tail: where train and validation end in each document that is stored in several parts, by text hash."""
+    """For split by tail: ends of train and validation in documents that are stored in several parts, by text hash."""
 
     @property
     def names(self) -> tuple[SplitName, ...]:
@@ -146,9 +146,9 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
 
 
 def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
-    """Add the cuts of documents that are stored in several parts to a plan by tail; choosing them needs the text.
+    """Return the plan with the cuts of documents that are stored in several parts; only a plan by tail changes.
 
-    `documents` and `totals` are in the same order. Reads all of the text once.
+    `documents` and `totals` are in the same order. Reads the complete text once, to find paragraphs and sentences.
     """
     if plan.by != "tail" or len(plan.names) == 1:
         return plan

@@ -1,9 +1,9 @@
 """Encode many times faster than `tokenizers`, with the same ids.
 
 fastokens encodes byte-level BPE; chunk_encoding.py encodes WordPiece, words and characters. An encoder is used only
-after a comparison, once per run: the encoder and `tokenizers` both encode an even sample of the text, every character
-of the text in several contexts, and a list of edge cases. If the ids differ, `tokenizers` encodes all texts, or, if
-only a few characters cause the difference, the texts that contain them. The fast encoder therefore affects the speed
+after a comparison, once per run: the encoder and `tokenizers` both encode a sample of the text, every character of the
+text in several contexts, and a list of edge cases. If the ids differ, `tokenizers` encodes all texts, or, if only a
+few characters cause the difference, the texts that contain them. The fast encoder therefore affects the speed
 and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
 An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.

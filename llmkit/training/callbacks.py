@@ -112,7 +112,7 @@ class IntervalCallbacks:
         what = f"the loss jumped to {loss:.4g} at step {step}, where about {expected[0]:.4g} was expected"
         where = self.plan.batches.describe(max(self.first_step, step - self.train.log_steps), step - 1)
         if self.train.stop_on_spike:
-            hint = "look at these samples, or lower optim.learning_rate; the last checkpoint was saved before the spike"
+            hint = "inspect these samples, or lower optim.learning_rate; the last checkpoint was saved before the spike"
             raise TrainingFailed(what, where=where, hint=hint)
         console.info(f"warning: {what}; {where}")
 

@@ -60,7 +60,7 @@ class Plan:
     max_eval_samples: int | None = None
     """Held-out blocks, pairs or rows scored per evaluation; None: the recipe's value."""
     final_share: float = 1.0
-    """Share of the held-out data that is scored at the end."""
+    """Fraction of the held-out data that is scored at the end."""
     step_seconds: list[float] = field(default_factory=list)
     """With `train.max_minutes`: seconds per step in the trial and in each measured part of the run."""
     calibration_step: int | None = None

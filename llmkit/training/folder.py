@@ -102,7 +102,7 @@ def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) 
         return resume, overwrite
     if overwrite:
         hint = "keep one of them"
-        raise UsageError("--resume auto and --overwrite exclude each other", where="--overwrite", hint=hint)
+        raise UsageError("--resume auto and --overwrite cannot be used together", where="--overwrite", hint=hint)
     run = RunFolder(path)
     if any(run.checkpoints.glob("step-*")):
         return True, False
@@ -130,7 +130,7 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
     # Partial files of a killed process do not count.
     taken = any(not each.name.endswith(PARTIAL) for each in path.iterdir()) if path.is_dir() else path.exists()
     if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
+        raise UsageError("--resume and --overwrite cannot be used together", where="--overwrite", hint="remove one")
     if resume and not RunFolder(path).recipe.is_file():
         hint = "start it without --resume"
         raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)

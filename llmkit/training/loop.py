@@ -2,7 +2,7 @@
 
 - An objective returns sums and counts. The loss is the sums divided by the counts of the whole optimizer step over all
   ranks, so accumulation, ranks and ragged batches cannot change a gradient.
-- The order of the data is a function of the step, so resuming is exact and costs nothing.
+- The order of the data is a function of the step, so resuming is exact and needs no replay.
 - A gradient that is not finite never reaches the weights.
 - The learning rate is a function of the step, the plan and `Progress.rate_factor`; it has no state of its own.
 - Checkpoints are complete or absent (checkpoints.py).

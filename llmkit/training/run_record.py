@@ -1,6 +1,6 @@
-"""Read the files of a run folder for reports, in whatever state they are.
+"""Read the files of a run folder for reports, even if some are missing or damaged.
 
-A killed run has a report too, so a missing or truncated file is no error: `missing` lists the files and lines that
+A killed run has a report too, so a missing or truncated file is not an error: `missing` lists the files and lines that
 could not be read, for the reader of the report.
 """
 

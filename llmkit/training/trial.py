@@ -87,7 +87,7 @@ class Trial:
             batches = smaller
             at_once = batches.tokens_at_once or batches.micro_batch_size
             size = console.count(at_once, "sequence" if batches.tokens_at_once is None else "token")
-            console.info(f"memory ran out in a trial step: trying {size} at once; the global batch stays")
+            console.info(f"memory ran out in a trial step: trying {size} at once; global_batch_size is unchanged")
         return batches
 
     def _try_micro_batch(self, batches: BatchPlan) -> None:

@@ -37,7 +37,7 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
         ("adaptive_cutoffs: [10]", "adaptive_cutoffs is for gru, lstm, transformer, not for gpt2"),
         (
             "family: gru, embedding_size: 64, n_embd: 128",
-            "a tied output layer needs embedding_size 64 to be n_embd 128",
+            "tie_embeddings needs embedding_size 64 to equal n_embd 128",
         ),
         ("family: gru, tie_embeddings: false, adaptive_cutoffs: [10, 10]", "must ascend"),
         ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "must ascend from 1"),

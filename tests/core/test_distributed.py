@@ -18,7 +18,7 @@ def test_failed_rendezvous_of_ranks_is_an_error_of_three_lines(monkeypatch: pyte
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("accelerate.PartialState", never_meet)
-    with pytest.raises(EnvironmentFault, match="the 2 ranks did not meet: DistNetworkError"):
+    with pytest.raises(EnvironmentFault, match="the 2 ranks could not connect: DistNetworkError"):
         distributed.init_process_group("cpu", 1)
 
 

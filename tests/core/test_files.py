@@ -178,7 +178,7 @@ def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* are free"):
+    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* is free"):
         require_space(tmp_path, 10**15, "this run")
 
 

@@ -31,9 +31,9 @@ def test_figures_say_the_task_of_the_model_whatever_the_recipe_is_for(models: di
 
 def test_options_that_the_task_does_not_read_are_refused(models: dict[str, str], tmp_path: Path) -> None:
     data = [write_table(tmp_path / "rows.csv", [("a", "x"), ("b", "y")])]
-    with pytest.raises(UsageError, match="a masked language model is not scored with a stride"):
+    with pytest.raises(UsageError, match="a masked language model cannot be evaluated with a stride"):
         evaluate(load_recipe(None, ["evaluate.stride=4"]), model=models["mlm"], data=data)
-    with pytest.raises(UsageError, match="a causal language model reads no rows") as caught:
+    with pytest.raises(UsageError, match="a causal language model is not evaluated on rows") as caught:
         evaluate(load_recipe(None), model=models["clm"], data=data, show_samples=True)
     assert caught.value.problems[0].where == "--show-samples"
     with pytest.raises(UsageError, match="section cls is not read"):

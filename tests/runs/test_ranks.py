@@ -121,7 +121,7 @@ def test_mistake_of_one_rank_is_shown_whole_with_its_number(commands: dict[str, 
     fault = Fault(rank=1, step=3, exit_code=None, signal_number=signal.SIGUSR1)  # which ends it without a word
     ended = run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said", fault)
     assert ended.codes == [5, -signal.SIGUSR1]
-    assert "error: another rank is lost" in ended.err[0] and "Traceback" not in ended.err[0]
+    assert "error: lost the connection to another rank" in ended.err[0] and "Traceback" not in ended.err[0]
 
 
 def test_batch_that_ranks_cannot_share_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_resumed_series_repeats_no_finished_run(
 
 def test_folds_exclude_a_validation_file_and_need_as_many_rows(bert: str, messages: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"out": tmp_path / "out", "model": bert, "seeds": 1}
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         finetune_repeatedly(recipe(), files={"train": messages, "validation": messages}, folds=2, **options)
     with pytest.raises(DataError, match="cannot be split into 99 folds"):
         finetune_repeatedly(recipe(), files={"train": messages}, folds=99, **options)

@@ -179,7 +179,7 @@ def test_auto_starts_goes_on_and_leaves_what_has_ended(
     written = (run / "model/model.safetensors").stat().st_mtime_ns
     capsys.readouterr()
     llmkit(*again)
-    assert "has ended already: nothing to do" in capsys.readouterr().err
+    assert "is already complete: nothing to do" in capsys.readouterr().err
     assert (run / "model/model.safetensors").stat().st_mtime_ns == written
     make_older(run)
     llmkit(*again)

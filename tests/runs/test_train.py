@@ -88,7 +88,7 @@ def test_refused_overwrite_leaves_the_old_run_alone(run: Path, data: Path) -> No
     before = sorted(path.name for path in run.rglob("*"))
     with pytest.raises(UsageError, match="does not fit"):
         pretrain(recipe("model.n_positions=8"), data=data, out=run, overwrite=True)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         pretrain(recipe(), data=data, out=run, overwrite=True, resume=True)
     assert sorted(path.name for path in run.rglob("*")) == before
 

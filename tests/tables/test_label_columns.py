@@ -123,11 +123,11 @@ def test_one_column_for_two_things_is_refused() -> None:
     [
         ("id text label", ("text", "label"), (), ""),
         ("text label source", ("text", "label"), (), ""),
-        ("id body stars verdict", ("body", "stars"), (), "'stars' is taken for the label; --label {}: 'verdict'"),
-        ("body category label", ("body", "label"), (), "'label' is taken for the label; --label {}: 'category'"),
-        ("title review label", ("review", "label"), (), "'review' is taken for the text; --text {}: 'title'"),
+        ("id body stars verdict", ("body", "stars"), (), "'stars' is used as the label; --label {}: 'verdict'"),
+        ("body category label", ("body", "label"), (), "'label' is used as the label; --label {}: 'category'"),
+        ("title review label", ("review", "label"), (), "'review' is used as the text; --text {}: 'title'"),
         ("body stars verdict", ("body", "stars"), ("stars",), ""),
-        ("wort art menge", ("wort", "art"), ("wort",), "'art' is taken for the label; --label {}: 'menge'"),
+        ("wort art menge", ("wort", "art"), ("wort",), "'art' is used as the label; --label {}: 'menge'"),
     ],
 )
 def test_a_column_chosen_among_several_is_said_with_the_others(

@@ -185,7 +185,7 @@ def test_a_file_without_permission_is_named_with_the_bad_ones_and_skipped_with_s
         return Path(path).open("rb")
 
     monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
-    with pytest.raises(EnvironmentFault, match="may not read") as caught:
+    with pytest.raises(EnvironmentFault, match="no permission to read") as caught:
         read_all(tmp_path)
     assert len(caught.value.problems) == 3
     documents, sources = read_all(tmp_path, skip_bad=True)

@@ -245,5 +245,5 @@ def test_a_file_that_may_not_be_read_names_its_permissions(tmp_path: Path, monke
         raise PermissionError
 
     monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
-    with pytest.raises(AccessDenied, match="may not read"):
+    with pytest.raises(AccessDenied, match="no permission to read"):
         list(find_entries(str(tmp_path / "a.txt"), Source("")))

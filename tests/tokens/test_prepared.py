@@ -174,11 +174,11 @@ def test_repair_from_other_input_is_refused_and_leaves_the_folder_as_it_is(data:
     before = digests(data)
     other = data.parent / "other.txt"
     other.write_bytes(book.read_bytes() + b"\n")
-    with pytest.raises(DataError, match="built with other inputs"):
+    with pytest.raises(DataError, match="built with different inputs"):
         prepare([str(other)], data, settings(), repair=True)
-    with pytest.raises(DataError, match="built with other settings"):
+    with pytest.raises(DataError, match="built with different settings"):
         prepare([str(book)], data, settings("prepare.tokenizer.vocab_size=290"), repair=True)
-    with pytest.raises(UsageError, match="--repair and --overwrite exclude each other"):
+    with pytest.raises(UsageError, match="--repair and --overwrite cannot be used together"):
         prepare([str(book)], data, settings(), repair=True, overwrite=True)
     assert digests(data) == before
 

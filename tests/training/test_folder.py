@@ -66,7 +66,7 @@ def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("resume", "overwrite", "what"),
     [
-        (True, True, "exclude each other"),
+        (True, True, "cannot be used together"),
         (True, False, "no run to resume"),
         (False, True, "it is not deleted"),
         (False, False, "is not empty"),
@@ -100,7 +100,7 @@ def test_auto_resumes_where_there_is_a_checkpoint_and_else_starts_over_what_a_st
     assert resolve_resume(run.path, "auto", False) == (False, True)
     (run.checkpoints / "step-5").mkdir(parents=True)
     assert resolve_resume(run.path, "auto", False) == (True, False)
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         resolve_resume(run.path, "auto", True)
     for given in ((True, False), (False, True), (False, False)):
         assert resolve_resume(run.path, *given) == given

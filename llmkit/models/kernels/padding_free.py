@@ -92,7 +92,7 @@ def check_padding_free(model: PreTrainedModel) -> str | None:
 
 
 def _missing_argument(module: nn.Module, *names: str) -> str | None:
-    """Return a message with the first argument of `names`, or **kwargs, that the module's forward lacks; else None."""
+    """Return a message on the first of `names` and **kwargs that the module's forward does not accept; else None."""
     parameters = inspect.signature(type(module).forward).parameters
     missing = [name for name in names if name not in parameters]
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
@@ -106,7 +106,7 @@ def _has_own_layers(model: PreTrainedModel) -> bool:
 
 
 def find_token_indices(mask: Tensor) -> Tensor:
-    """Return `Layout.indices` for a mask (sequences, tokens). The batch includes them, so no step waits for them."""
+    """Return `Layout.indices` for a mask (sequences, tokens). The data loader computes them."""
     order = mask.sum(1).argsort(stable=True)
     columns = torch.arange(mask.shape[1], device=mask.device)
     return (order[:, None] * mask.shape[1] + columns)[mask[order].bool()]

@@ -132,8 +132,8 @@ class Attempt:
         found = describe_packages()
         others = [f"{name} {found[name]}, here {own}" for name, own in self.versions.items() if found[name] != own]
         if others:
-            hint = "install the same versions everywhere: other versions may write other bytes"
-            raise EnvironmentFault(f"a worker has other versions: {'; '.join(others)}", where="--engine", hint=hint)
+            hint = "install the same versions everywhere: different versions may write different bytes"
+            raise EnvironmentFault(f"a worker has different versions: {'; '.join(others)}", where="--engine", hint=hint)
 
 
 @cache

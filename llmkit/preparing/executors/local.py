@@ -98,7 +98,7 @@ class _Pool:
         hint = "run it again: it resumes from the finished stages; SIGKILL often means that memory ran out"
         raise WorkersLost(f"workers died {MAX_TRIES} times at task {number}: {how}", where="--engine local", hint=hint)
 
-    def kill(self, why: str = "the workers were ended") -> None:
+    def kill(self, why: str = "the workers were stopped") -> None:
         """End all workers and start no new ones."""
         with self._lock:
             self._ended = self._ended or why
@@ -182,7 +182,7 @@ def worker_main() -> NoReturn:
             answer = pickle.dumps((function(task), None))
         except BaseException:  # a Rust panic is not an Exception
             answer = pickle.dumps((None, traceback.format_exc()))
-        with suppress(BrokenPipeError):  # the caller is gone
+        with suppress(BrokenPipeError):  # the caller has exited
             results.write(answer)
             results.flush()
 

@@ -33,7 +33,7 @@ def require_ray() -> None:
 
 @contextmanager
 def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Connect to Ray; a Ray that this function started ends with the block."""
+    """Connect to Ray; stops Ray at the end of the block if it started Ray."""
     # Read when ray is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     # Ray counts tasks that its memory monitor kills apart from max_retries, and retries them forever by default.
@@ -79,7 +79,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
                 raise  # a bug, with the worker's traceback
             except ray.exceptions.RayError as error:
                 what = f"workers died {MAX_TRIES} times at task {number + 1} of {len(tasks)}"
-                hint = "run it again: it resumes from the finished stages; were the workers out of memory?"
+                hint = "run it again: it resumes from the finished stages; did the workers run out of memory?"
                 raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
             results[number] = None  # so that Ray can forget it
             yield value

@@ -72,7 +72,7 @@ def _run_jobs(folder: Path, name: str, n_tasks: int) -> None:
     missing = _missing(folder, n_tasks)
     if missing:
         what = f"{len(missing)} of {n_tasks} tasks have no result after {MAX_TRIES} tries: {_last_line(folder)}"
-        hint = "run it again: it resumes from the finished stages; were SBATCH_TIMELIMIT or the memory too small?"
+        hint = "run it again: it resumes from the finished stages; was SBATCH_TIMELIMIT or the memory too small?"
         raise WorkersLost(what, where=str(folder), hint=hint)
 
 

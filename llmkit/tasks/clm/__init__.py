@@ -30,7 +30,7 @@ METRICS = MetricSet(
         Metric("word_perplexity", "perplexity per word", "{:,.3f}", higher_is_better=False, column="ppl/word"),
         Metric(
             "accuracy", "next-token accuracy", "{:.2%}", title="accuracy",
-            note="share of correct predictions", headline=4, chart="Held-out accuracy",
+            note="fraction of correct predictions", headline=4, chart="Held-out accuracy",
         ),
         Metric("n_tokens", "over tokens", "{:,}"),
         Metric("n_words", "over words", "{:,}"),

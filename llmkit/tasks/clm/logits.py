@@ -101,7 +101,7 @@ def without_rules(decoding: GenerationConfig) -> GenerationConfig:
 
 
 class NoRepeatNgrams(LogitsProcessor):
-    """Prevent n-grams of `size` tokens from occurring twice, also if the first occurrence is in the prompt.
+    """Prevent n-grams of `size` tokens from occurring twice, even if the first occurrence is in the prompt.
 
     `padding` (rows,) is the number of leading ids to ignore.
     """

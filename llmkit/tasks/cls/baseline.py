@@ -30,9 +30,9 @@ MAX_TRAIN_CHARACTERS = 25_000_000
 MAX_CHARACTERS_FOR_LONG_NGRAMS = 6_000_000
 """If the train texts have more characters, n-grams have up to 2 characters instead of 5."""
 MAX_WEIGHTS = 4_000_000
-"""Maximum number of features times labels; the solver keeps about 25 vectors of this length."""
+"""Maximum product of features and labels; the solver keeps about 25 vectors of this length."""
 MAX_WORK = 4e9
-"""Maximum of stored features times labels times iterations: about 10 seconds on one core."""
+"""Maximum product of stored features, labels and iterations: about 10 seconds on one core."""
 MIN_ITERATIONS, MAX_ITERATIONS = 20, 100
 MIN_ROWS = 1_000
 N_BUCKETS = 2**20
@@ -133,7 +133,10 @@ def _sample_rows(texts: Texts) -> NDArray[np.int64]:
 
 
 class NgramFeatures:
-    """TF-IDF of hashed n-grams. Each text of a pair has its own columns; one more per kind has the cosine of both."""
+    """TF-IDF of hashed n-grams.
+
+    Each text of a pair has its own columns. Pairs also have one column per kind of n-gram: the cosine similarity.
+    """
 
     def __init__(self, texts: Texts) -> None:
         from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer

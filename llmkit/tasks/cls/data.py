@@ -139,7 +139,7 @@ def load_labelled(
         notes = [row_format.describe(rows)]
         if unused := find_unused_texts(rows, row_format.columns):
             joined = shlex.quote(",".join([row_format.text, *unused]))
-            notes.append(f"texts that are not read: {list_columns(unused)}; --text {joined} joins them")
+            notes.append(f"columns of text that are not used: {list_columns(unused)}; --text {joined} joins them")
         parse = map_labels(row_format.label_type.parser(row_format.separator), section.label_map)
         labelled = read_labelled(rows, row_format.columns, parse)
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
@@ -261,7 +261,8 @@ class _Collected:
     def require_rows(self, path: str) -> None:
         """Raise DataError if there are no rows."""
         if not self.lines:
-            raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+            hint = "see the messages above, or choose other columns with --text and --label"
+            raise DataError("no row can be used", where=path, hint=hint)
 
     def keep_text(self, row: LabelledRow) -> None:
         """Keep the beginning of the row's texts, unless the texts of all rows would take too much memory."""

@@ -91,7 +91,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
-            console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too good")
+            console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too optimistic")
         return scored.measure(Path(data[0]).name)
     assert run is not None
     return scored.measure(scored.add_held_out_rows(recipe, run))
@@ -188,7 +188,7 @@ class RowEvaluation:
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
-            hint = f"it has {', '.join(labelled.splits)}; --split names one, --data another file"
+            hint = f"it has {', '.join(labelled.splits)}; choose one with --split, or a file with --data"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
         self.add_split(part)

@@ -102,7 +102,7 @@ class LabelType(ABC):
         if label is not None:
             hint = "remove it" + ("; the F1 of each label is in per_class" if self.has_names else "")
             raise UsageError(
-                f"a positive label is for one label per row, not for {self.describes_rows}", where="cls.positive_label",
+                f"a positive label needs single-label rows, not {self.describes_rows}", where="cls.positive_label",
                 hint=hint,
             )  # fmt: skip
         return self

@@ -1,4 +1,4 @@
-"""The label types: one label per row, several, or a number; and the choice between them."""
+"""The label types (one label per row, several, or a number), and how one is chosen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -204,7 +204,7 @@ class Regression(LabelType):
     def build_label2id(self, labels: Sequence[Label], column: str, where: str) -> dict[str, int]:
         if len(set(labels)) == 1:
             what = f"all {len(labels):,} rows have the number {labels[0]}: there is nothing to learn"
-            raise DataError(what, where=where, hint="give rows of different numbers; is it the right label column?")
+            raise DataError(what, where=where, hint="give rows with different numbers; is this the label column?")
         return {column or "value": 0}
 
     def names_in(self, label: Label) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmkit.metrics.spec import Metric, MetricSet
 
 NGRAM_BASELINE = "ngram_baseline"
-"""In metrics.json the key of how the n-gram baseline was fitted, and the prefix of its metrics."""
+"""Keys of metrics.json: how the n-gram baseline was fitted, and the prefix of its metrics."""
 
 _BEST_CONSTANT, _NGRAM = "  constant baseline", "  n-gram baseline"
 _SELECTION_METRICS = tuple(
@@ -24,7 +24,7 @@ _CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better
 SINGLE_LABEL = MetricSet(
     (
         Metric(
-            "accuracy", "accuracy", "{:.2%}", note="share of correct predictions", headline=1,
+            "accuracy", "accuracy", "{:.2%}", note="fraction of correct predictions", headline=1,
             baseline="baseline_accuracy", chart="Held-out accuracy", progress="accuracy {:.1%}",
         ),
         Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
@@ -104,7 +104,7 @@ REGRESSION = MetricSet(
         ),
         Metric("baseline_mse", "  predicting the mean", "{:.4g}"),
         Metric("ngram_baseline_mse", _NGRAM, "{:.4g}", higher_is_better=False),
-        Metric("r2", "R², variance explained", title="R²", note="share of variance explained", headline=4),
+        Metric("r2", "R², variance explained", title="R²", note="fraction of variance explained", headline=4),
         *_SELECTION_METRICS,
     ),
     best_by="mse",

@@ -203,7 +203,7 @@ class ClsTraining(TrainingTask):
         value, other = metrics.get(metric.key), metrics.get(f"{NGRAM_BASELINE}_{metric.key}")
         if value is None or other is None or (value >= other if metric.higher_is_better else value <= other):
             return None
-        advice = "more train.epochs, another --model, or one that is pretrained on more text of this kind may help"
+        advice = "try more train.epochs, another --model, or one that is pretrained on more text of this kind"
         found = f"{metric.key.replace('_', ' ')} {other:.4f} against {value:.4f} of this model"
         return f"the n-gram baseline is better: {found}; {advice}"
 

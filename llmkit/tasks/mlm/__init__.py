@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmkit.tasks.mlm.training import MlmTraining
     from llmkit.tokens.prepared import Prepared
 
-CORRECT = "share of correct predictions"
+CORRECT = "fraction of correct predictions"
 
 
 def _pair_metrics(prefix: str, name: str, place: int) -> tuple[Metric, ...]:

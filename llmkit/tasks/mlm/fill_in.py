@@ -111,7 +111,7 @@ def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], ma
         notes.append(f"{name_prompts(empty, len(prompts))}: empty, so there is no mask to fill in")
     if alike := [n for n, prompt in enumerate(prompts, 1) if mask in prompt and _find_slip(prompt, mask)]:
         slip = _find_slip(prompts[alike[0] - 1], mask)
-        notes.append(f"{name_prompts(alike, len(prompts))}: {slip} is read as text, the mask is {mask}")
+        notes.append(f"{name_prompts(alike, len(prompts))}: {slip} is read as text; the mask token is {mask}")
     return notes
 
 
@@ -187,7 +187,7 @@ class _Reader:
         if mask is None:
             where, hint = tokenizer.name_or_path or "tokenizer", "give a masked model, such as a run of pretrain-mlm"
             raise UsageError("the tokenizer has no mask token", where=where, hint=hint)
-        # In this copy the mask is no special token, so it is still recognized (and strips white space) while special
+        # In this copy the mask is not a special token, so it is still recognized (and strips white space) while special
         # tokens are encoded as text.
         mask["special"] = False
         self._backend = Tokenizer.from_str(json.dumps(state))

@@ -116,7 +116,7 @@ class MlmTraining(PretrainingTask):
         if objective != "none" and getattr(network.config, "type_vocab_size", 0) < 2:
             where = f"{path}/config.json, type_vocab_size"
             hint = "set mlm.sentence_objective to none, or use a model with two token types"
-            raise ModelError("the model has one token type only, so it cannot read pairs", where=where, hint=hint)
+            raise ModelError("the model has only one token type, so it cannot read pairs", where=where, hint=hint)
         return network, notes
 
     def describe(self) -> dict[str, Any]:

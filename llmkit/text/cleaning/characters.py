@@ -1,4 +1,4 @@
-"""Change characters: line ends, mojibake, control characters, Unicode forms, width, case, script, punctuation.
+"""Change characters: line endings, mojibake, control characters, Unicode forms, width, case, script, punctuation.
 
 Functions with a parameter `removed` use it to count the items that they remove. Every substitution is guarded by a
 cheap test, so it costs almost nothing on a text that does not need it. Knows nothing of documents and recipes.
@@ -27,7 +27,7 @@ _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
 def fix_line_ends(text: str, removed: Counter[str]) -> str:
-    """Replace every kind of line end, and form feeds, by one line feed."""
+    """Replace every kind of line ending, and form feeds, by one line feed."""
     scan = scan_text(text)
     marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
     if "\r" in marks:

@@ -117,7 +117,7 @@ _PART_BYTES = 1 << 14
 _MIN_PART_BYTES = 600
 _MIN_PART_HIGH = 8
 _SAME_FAMILY = {"cp950", "big5hkscs"}
-"""Encodings that differ in a few punctuation marks only; the better one is chosen by any margin."""
+"""Encodings that differ in a few punctuation marks only; the more likely one is chosen, however small its lead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,7 @@ class TextStream:
             return
         _, line = find_difference(window, self.encoding, guess)
         texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
-        what = f"read as {self.encoding}, as prepare.read.encoding says, but {guess} is likelier"
+        what = f"read as {self.encoding}, as prepare.read.encoding says, but {guess} is more likely"
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
@@ -237,11 +237,11 @@ class TextStream:
     def _unclear_error(self, head: bytes, offset: int, rival: str, *, is_text: bool = True) -> DataError:
         position, line = find_difference(head[:WINDOW_BYTES], self.encoding, rival)
         texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
-        hint = f"name the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
+        hint = f"set the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
         if not is_text:
-            hint = "name the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
+            hint = "set the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
         return DataError(
-            f"the encoding is not {'clear' if is_text else 'known, these give no likely text'}: {', '.join(texts)}",
+            f"the encoding is {'unclear' if is_text else 'unknown: no codec gives likely text'}: {', '.join(texts)}",
             where=self._where(head, offset, position),
             hint=hint,
         )
@@ -251,25 +251,25 @@ class TextStream:
         as_legacy, as_utf8 = word.decode(self.encoding, "replace"), word.decode("utf-8", "replace")
         return DataError(
             f'the file mixes {self.encoding} with UTF-8: a word is "{as_utf8}" in UTF-8 and "{as_legacy}" in '
-            f"{self.encoding}, others are not UTF-8",
+            f"{self.encoding}; other words are not UTF-8",
             where=self._where(head, offset, position),
-            hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
+            hint="convert the file to one encoding, or split it into two files; --skip-bad skips such files",
         )
 
     def _change_error(self, head: bytes, offset: int, position: int, other: str) -> DataError:
         _, line = find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
         texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
         return DataError(
-            f"a file of two encodings: from here on {', '.join(texts)}",
+            f"the encoding changes here: {', '.join(texts)}",
             where=self._where(head, offset, position),
-            hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
+            hint="convert the file to one encoding, or split it into two files; --skip-bad skips such files",
         )
 
     def _wide_error(self, found: re.Match[bytes], offset: int) -> DataError:
         return DataError(
-            f'bytes of ASCII in a file of {self.encoding}: "{shorten(found[0].decode("ascii"))}"',
+            f'ASCII bytes in a {self.encoding} file: "{shorten(found[0].decode("ascii"))}"',
             where=f"{self._path}, byte {offset + found.start()}",
-            hint="give the parts as files of one encoding each; --skip-bad skips such files",
+            hint="split it into files with one encoding each; --skip-bad skips such files",
         )
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
@@ -314,7 +314,7 @@ class TextStream:
         if guess.rival is None and name != self.encoding:
             return f"the file is damaged there, or has another encoding (-s prepare.read.encoding={name})"
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
-            return f'the byte is {best.encodings[0]} in a file of UTF-8: "{best.text}"; correct it there'
+            return f'the byte is {best.encodings[0]} in a UTF-8 file: "{best.text}"; correct it there'
         return "the file is damaged there, or has another encoding"
 
 

@@ -34,7 +34,7 @@ _SHIFTS = b"\x0e\x0f"
 """Bytes that switch between ASCII and Korean in ISO-2022-KR."""
 _UTF7_CHAR = re.compile(rb"\+[A-Za-z0-9/]{3}")
 _EBCDIC_SPACES = 0.05
-"""Minimum share of 0x40, the space of EBCDIC, in a file without ASCII spaces."""
+"""Minimum fraction of 0x40, the space of EBCDIC, in a file without ASCII spaces."""
 _ANY_LANGUAGE = frozenset[str]()
 
 
@@ -74,7 +74,7 @@ def _detect_wide_by_text(head: bytes) -> str:
 
 
 def _share_of_common(window: bytes, encoding: str) -> float:
-    """Return the share of common Chinese among non-ASCII characters; 0 if the bytes are invalid in the encoding."""
+    """Return the fraction of common Chinese among non-ASCII characters; 0 if the bytes are invalid in the encoding."""
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(window)
     except UnicodeDecodeError as error:

@@ -68,7 +68,7 @@ class TarMember:
 
     name: str
     member_type: str
-    """`file`, or the kind of a member that is no regular file: a folder, a link, a device, a sparse file."""
+    """`file`, or the kind of a member that is not a regular file: a folder, a link, a device, a sparse file."""
     file: BinaryIO
 
 

@@ -5,17 +5,17 @@ Left out: scripts, styles, the head, media, drawings, form fields and lists of c
 readings of ruby (`rt`, `rp`; the base stays); soft hyphens; marks that link to a footnote; page numbers of a printed
 edition. Style sheets are not applied.
 
-Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end and two of
+Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a newline and two of
 them a blank line, table cells are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and
-subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they do
-not join the number before.
+subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they are
+not joined to the preceding number.
 """
 
 import html
 import re
 from typing import Any
 
-# Noncharacters mark what must survive while white space is collapsed: line ends, spaces and tabs.
+# Noncharacters mark what is kept when white space is collapsed: newlines, spaces and tabs.
 _LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE, _BREAK = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
 _MARKERS = re.compile("[\ufdd0-\ufdd5]")
 _KEPT_BLANKS = str.maketrans({"\n": _KEPT_LINE, " ": _SPACE, "\t": _TAB})
@@ -73,7 +73,7 @@ def html_to_text(page: str) -> str:
         if not with_hidden:
             _remove_hidden(body)
         if body.text().strip():
-            break  # else all is hidden until a script runs, and hidden elements must be kept
+            break  # otherwise the page is hidden until a script runs, so hidden elements are kept
     _resolve_scripts(body)
     for node in reversed(body.css("q")):
         node.insert_before("“")
@@ -94,7 +94,7 @@ def html_to_text(page: str) -> str:
 
 
 def _end_lines(match: re.Match[str]) -> str:
-    """Return a line end or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
+    """Return a newline or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
     run = match[0].replace(" ", "")
     on_empty_line = run.count(_BREAK) - run.startswith(_BREAK)
     return "\n\n" if on_empty_line or _PARAGRAPH in run else "\n"
@@ -145,7 +145,7 @@ def _is_note(node: Any) -> bool:
         return True
     links = node.css("a[href]")
     if node.tag == "sup":
-        # A superscript number that links to another place in the page or book is a note, whatever its class.
+        # A superscript number that links to another place in the page or book is a note, even if no class says so.
         links += [node.parent] if node.parent is not None and node.parent.tag == "a" else []
         targets = [link.attributes.get("href") or "" for link in links]
         return any("#" in target for target in targets)
@@ -162,7 +162,7 @@ def _follows_text(node: Any) -> bool:
 
 
 def _keep_lines(body: Any) -> None:
-    """Mark line ends, spaces and tabs of preformatted text."""
+    """Mark newlines, spaces and tabs of preformatted text."""
     for node in body.css("pre br,xmp br,listing br"):
         node.replace_with("\n")
     for node in reversed(body.css(_PRE_TAGS)):

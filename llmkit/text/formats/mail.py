@@ -59,7 +59,7 @@ def _split_messages(file: BinaryIO, source: Source, path: str) -> Iterator[bytes
             lines, n_bytes, has_begun, is_too_large = [], 0, True, False
         elif not has_begun:
             if line.strip():
-                raise DataError("not a mailbox: it does not begin with From", where=path, hint="is it a plain text?")
+                raise DataError("not a mailbox: it does not begin with From", where=path, hint="is it plain text?")
         elif not is_too_large:
             lines.append(line)
             n_bytes += len(line)

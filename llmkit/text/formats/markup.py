@@ -90,7 +90,7 @@ def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None 
     if source is not None:
         stream.record(source)
         if name:
-            what = f"declares {name[:40]}, but its text is likelier in another encoding, which is used"
+            what = f"declares {name[:40]}, but another encoding is more likely and is used"
             source.notes[what] = (
                 f'{stream.encoding}: "{find_example(html_to_text(page))}"; prepare.read.encoding sets it'
             )
@@ -104,7 +104,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
     try:
         archive = open_archive(file)
     except zipfile.BadZipFile as error:
-        raise _bad_epub(f"no zip archive ({error})", path) from None
+        raise _bad_epub(f"not a zip archive ({error})", path) from None
     with archive:
         container = _parse_xml(archive, "META-INF/container.xml", path)
         root_file = next((node.get("full-path") for node in container.iter() if _tag(node) == "rootfile"), None)

@@ -5,7 +5,7 @@ pages in another format are skipped and counted. Templates, tables, references, 
 languages are removed from articles; the namespaces are recognized by the names that the dump declares. Templates are
 not expanded, so numbers and foreign words that a template would display are missing.
 
-Only one page is in memory, however long the dump is.
+Only one page is in memory at a time.
 """
 
 import html
@@ -226,7 +226,7 @@ def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
 
 def _render_link(node: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
     title = str(node.title).strip()
-    if _LINK in title:  # a link in the title of a link: neither MediaWiki nor the parser takes the outer one for a link
+    if _LINK in title:  # a link in the title of a link: neither MediaWiki nor the parser treats the outer one as a link
         yield "[["
         yield from _render(node.title, dropped, nodes)
         if node.text is not None:

@@ -165,7 +165,7 @@ def _read(
         try:
             archive = open_archive(file)
         except zipfile.BadZipFile as error:
-            raise _bad_document(f"no zip archive ({error})", entry.path) from None
+            raise _bad_document(f"not a zip archive ({error})", entry.path) from None
         with archive:
             check_zip_sizes(archive, source.n_bytes)
             yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)

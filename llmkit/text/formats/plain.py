@@ -1,6 +1,6 @@
 """Read plain text and Markdown: a document is a file or a part of one (boundaries.py).
 
-Markdown is not converted. If a document is a whole file, cleaning normalizes its line ends.
+Markdown is not converted. If a document is a whole file, cleaning normalizes its line endings.
 """
 
 from collections.abc import Iterator

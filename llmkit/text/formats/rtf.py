@@ -265,7 +265,7 @@ class _Reader:
             self._sink.add(text)
 
     def _flush(self, *, keep_units: bool = False) -> None:
-        """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""
+        """Decode the collected bytes; the first half of a surrogate pair is kept until the second half follows."""
         if self._waiting or not keep_units:
             units, self._units = "".join(self._units), []
             self._sink.add(_PAIR.sub(_join_pair, units))

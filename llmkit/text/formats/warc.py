@@ -167,7 +167,7 @@ def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: 
     if media == "text/plain":
         return _decode(body, where)
     if media not in _PAGES:
-        source.skipped["record that is no page"] += 1
+        source.skipped["record that is not a page"] += 1
         return None
     try:
         page = body.decode({"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(charset, charset))

@@ -61,7 +61,7 @@ def _local(name: str) -> str:
 
 
 class TextBuilder:
-    """Joins pieces of text; between two pieces is the largest gap that was requested there."""
+    """Joins pieces of text, with the largest requested gap between two pieces."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -88,5 +88,5 @@ class TextBuilder:
         return text
 
     def finish(self) -> str:
-        """Return the remaining text, with a line end."""
+        """Return the remaining text, with a newline at the end."""
         return self.take() + ("\n" if self._has_text else "")

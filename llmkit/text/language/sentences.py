@@ -4,7 +4,7 @@ The white space between two sentences belongs to the second, so a sentence ends 
 quotes. A blank line always ends a sentence; a single line end never does, because English books are hard-wrapped. A
 Latin mark ends a sentence only before white space and a character that can begin a sentence. Chinese marks, danda,
 Arabic marks and all other marks of sentence_marks.py always end a sentence. As in other Chinese splitters, 。” ends a
-sentence even if the speaker continues, and so does ；. Thai and Lao have no marks: line ends are boundaries, and so are
+sentence even if the speaker continues; ； ends one too. Thai and Lao have no marks: boundaries are line ends, and
 spaces after a long enough run (thai_sentences.py).
 
 Limits: “Stop!” Holmes said. is two sentences. An abbreviation that may also end a sentence does so only before a
@@ -163,7 +163,7 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
     if wide and cut == begin and before.isdigit() and following.isdigit() and not closing:
         return marks in "！？；"  # १२।५ is a number
     if wide:
-        # A mark in a title, 《谁？》里, ends no sentence, nor does Japanese speech before と.
+        # Not sentence ends: a mark in a title, 《谁？》里, and Japanese speech before と.
         within = closing and (
             marks_of.JAPANESE_QUOTATIVE.match(text, begin)
             or (closing[-1] in "》〉" and _CJK.match(following) and cut == begin)
@@ -176,7 +176,7 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
 
 
 def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
-    """Whether the full stop ends an abbreviation, an initial, or a label at the sentence's `start`."""
+    """Whether the full stop ends an abbreviation, an initial, or a number such as `1.` at the sentence's `start`."""
     dot = mark.start()
     if text[dot] == "۔":
         return marks_of.is_urdu_initial(text, max(start, dot - 8), dot)

@@ -21,7 +21,7 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.text.scan import TextScan, scan_text
 
 MAX_UNSPACED_SHARE = 0.1
-"""Maximum share of characters in scripts without spaces: an English book may quote Chinese."""
+"""Maximum fraction of characters in scripts without spaces: an English book may quote Chinese."""
 
 # Thai, Lao and Tibetan; Burmese; Khmer; kana; Chinese.
 _UNSPACED = re.compile(

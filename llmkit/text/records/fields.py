@@ -1,7 +1,7 @@
 """Choose the field of a row that holds the text, and turn its value into a text.
 
 A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
-are joined by a line end. If a column has the complete field as its name, it is used. A path continues through lists, so
+are joined with a newline. A column whose name is the complete field is used first. A path continues through lists, so
 `paragraphs.text` is a list of texts.
 
 A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
@@ -198,7 +198,7 @@ def holds_text(value: object) -> bool:
 
 
 def is_prose(value: object) -> bool:
-    """Whether a value is a text of several words, or holds one."""
+    """Whether a value is, or contains, a text of several words."""
     if isinstance(value, str):
         return len(value.split()) >= _MIN_WORDS or (not value.isascii() and len(value) >= 3 * _MIN_WORDS)
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()

@@ -110,7 +110,7 @@ def test_text_columns_that_are_not_read_are_named_with_the_option_that_joins_the
     rows = [f"call {n} now,the text of row {n} is long enough,{n},{'ab'[n % 2]}" for n in range(12)]
     path.write_text("\n".join(["heading,text,number,label", *rows, ""]), encoding="utf-8")
     notes = load(tokenizer, {"train": str(path)}).notes
-    assert "texts that are not read: 'heading'; --text text,heading joins them" in notes
+    assert "columns of text that are not used: 'heading'; --text text,heading joins them" in notes
     assert not any("not read" in note for note in load(tokenizer, {"train": str(path)}, text="heading,text").notes)
 
 

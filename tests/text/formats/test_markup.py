@@ -150,7 +150,7 @@ def test_an_unlikely_encoding_that_the_user_names_is_noted_for_a_page_too(tmp_pa
     (tmp_path / "a.html").write_bytes(f"<html><body><p>{RUSSIAN * 4}</p></body></html>".encode("cp1251"))
     sources: list[Source] = []
     list(read_documents([str(tmp_path / "a.html")], Read(encoding="cp1252"), sources))
-    assert any("is likelier" in what for what in sources[0].notes)
+    assert any("is more likely" in what for what in sources[0].notes)
 
 
 def test_an_element_of_very_many_attributes_is_refused_and_a_long_one_is_read(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_what_is_no_page_is_counted(tmp_path: Path) -> None:
     assert texts == ["one\n"]
     assert source.skipped == {
         "answer other than 200": 1,
-        "record that is no page": 1,
+        "record that is not a page": 1,
         "page compressed with br": 1,
         "page without text": 1,
         "page that cannot be read": 1,

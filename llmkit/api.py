@@ -47,7 +47,7 @@ def prepare(
 
     Args:
         inputs: Files, folders, globs, `hf:NAME` or `builtin:NAME`.
-        validation, test: Your own held-out files; without them a share of the text is held out.
+        validation, test: Your own held-out files; without them a fraction of the text is held out.
         engine: `local`, `ray` or `slurm`.
         overwrite: Replace a folder made from other input or with other settings.
         repair: Check every file of `out` and rebuild damaged ones.

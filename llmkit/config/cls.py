@@ -37,7 +37,7 @@ class Augment(Section):
 
     delete: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to delete.")
     swap: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to swap with the next one.")
-    mask: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to replace by the mask token.")
+    mask: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to replace with the mask token.")
 
 
 class Cls(Section):

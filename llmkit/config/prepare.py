@@ -129,7 +129,7 @@ class Clean(Section):
     )
     lowercase: bool = Field(default=False, description="Convert to lower case, as for classic word-level models.")
     strip_punctuation: bool = Field(
-        default=False, description="Replace punctuation, including Chinese punctuation, by a space."
+        default=False, description="Replace punctuation, including Chinese punctuation, with a space."
     )
     simplify_chinese: bool = Field(
         default=False, description="Convert traditional to simplified characters (extra: chinese)."

@@ -48,13 +48,13 @@ def new_file(path: Path) -> Iterator[TextIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, atomically."""
+    """Replace `path` with `text`, atomically."""
     with new_file(path) as file:
         file.write(text)
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Replace `path` by `value` as JSON, atomically. NaN is refused, as JSON has none.
+    """Replace `path` with `value` as JSON, atomically. NaN is refused, as JSON has none.
 
     `indent=None` writes one line, ten times as fast.
     """

@@ -1,6 +1,6 @@
 """A lock for a folder that only one process may write; the kernel releases it when the process ends or is killed.
 
-The lock is on a file beside the folder, so that the folder itself may be renamed or deleted.
+The lock is on a file next to the folder, so that the folder itself may be renamed or deleted.
 """
 
 import os

@@ -202,6 +202,6 @@ def check_torch(torch: Any, environ: Mapping[str, str] = os.environ) -> Iterator
         value += f", limited by {', '.join(f'{name}={environ[name]}' for name in limits)}"
         yield warn("cpu kernels", value, f"unset {' '.join(limits)}", **figures)
     elif not onednn and kernels != "DEFAULT":
-        yield warn("cpu kernels", value, "install a torch with oneDNN: pip install --force-reinstall torch", **figures)
+        yield warn("cpu kernels", value, "install torch with oneDNN: pip install --force-reinstall torch", **figures)
     else:
         yield ok("cpu kernels", value, **figures)

@@ -246,17 +246,17 @@ def check_accelerators(torch: Any, driver: Driver, root: Path = Path("/")) -> It
         yield from (_check_gpu(torch, index) for index in range(n_gpus))
         if n_gpus > 1 and not torch.distributed.is_nccl_available():
             value = "missing: training on several GPUs is not possible"
-            yield warn("nccl", value, "install a torch with CUDA and NCCL, on Linux")
+            yield warn("nccl", value, "install a torch build with CUDA and NCCL, on Linux")
         return
     names = ", ".join(sorted(set(driver.names)))
     if driver.names and not torch.version.cuda:
-        value = f"{names} found, but this torch was built without CUDA"
-        yield warn("accelerator", value, "install a torch with CUDA: see pytorch.org/get-started")
+        value = f"{names} found, but torch was built without CUDA"
+        yield warn("accelerator", value, "install a torch build with CUDA: see pytorch.org/get-started")
     elif driver.names:
         yield _explain_driver(torch, driver, names, str(caught[0].message).splitlines()[0] if caught else "")
     elif (root / "dev/kfd").exists() and not torch.version.hip:
-        value = "an AMD GPU found, but this torch was built without ROCm"
-        yield warn("accelerator", value, "install a torch with ROCm: see pytorch.org/get-started")
+        value = "AMD GPU found, but torch was built without ROCm"
+        yield warn("accelerator", value, "install a torch build with ROCm: see pytorch.org/get-started")
     elif torch.backends.mps.is_available():
         yield ok("accelerator", "Apple GPU found; llmkit uses the CPU")
     else:
@@ -268,7 +268,7 @@ def _explain_driver(torch: Any, driver: Driver, names: str, warning: str) -> Fin
     major = driver.cuda and driver.cuda.split(".")[0]
     if major and int(major) < int(torch.version.cuda.split(".")[0]):
         value = f"{names}: driver {driver.version} supports CUDA {driver.cuda}, torch needs {torch.version.cuda}"
-        advice = f"update the driver, or install a torch for CUDA {major}: see pytorch.org/get-started"
+        advice = f"update the driver, or install a torch build for CUDA {major}: see pytorch.org/get-started"
         return fault("accelerator", value, advice)
     value = f"{names} found, but torch cannot use it{': ' if warning else ''}{warning}"
     return fault("accelerator", value, "check CUDA_VISIBLE_DEVICES, `--gpus all` of a container, and nvidia-smi")
@@ -285,13 +285,13 @@ def _check_gpu(torch: Any, index: int) -> Finding:
     figures = {"device": properties.name, "free_bytes": free, "total_bytes": total, "bf16": has_bf16}
     architectures = torch.cuda.get_arch_list()
     if torch.version.hip is None and not has_kernels(properties.major, properties.minor, architectures):
-        value = f"{value}; this torch has no kernels for it ({', '.join(architectures)})"
-        advice = f"install a torch built for sm_{properties.major}{properties.minor} (an older one, or CUDA 12)"
+        value = f"{value}; torch has no kernels for it ({', '.join(architectures)})"
+        advice = f"install a torch build for sm_{properties.major}{properties.minor} (an older one, or CUDA 12)"
         return fault(name, value, advice, **figures)
     try:
         torch.ones(256, 256, device=f"cuda:{index}").matmul(torch.ones(256, 256, device=f"cuda:{index}")).sum().item()
     except Exception as error:  # a wrong installation fails at the first kernel, with any type of error
-        advice = "see nvidia-smi; free its memory, or install the torch for its driver"
+        advice = "see nvidia-smi; free its memory, or install a torch build for its driver"
         return fault(name, f"{value}; cannot compute: {first_line(error)}", advice, **figures)
     if free < MIN_FREE_SHARE * total:
         advice = f"stop the programs that nvidia-smi lists, or set CUDA_VISIBLE_DEVICES without {index}"

@@ -208,7 +208,7 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     check_causal(name)
     model = load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
     if not sees_only_the_past(model):
-        what = f"the tokens of this {type(model).__name__} see later tokens, so it cannot score or write text"
+        what = f"the tokens of this {type(model).__name__} attend to later tokens, so it cannot score or generate text"
         hint = "use it with finetune-cls; a decoder of this type has is_decoder: true in config.json"
         raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
     return model

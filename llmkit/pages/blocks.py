@@ -134,7 +134,7 @@ class ReliabilityDiagram:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """Charts beside each other where the page is wide enough."""
+    """Charts side by side if the page is wide enough."""
 
     kind: ClassVar[str] = "charts"
     charts: Sequence[LineChart | ReliabilityDiagram]

@@ -169,7 +169,7 @@ def find_existing(out: Path, request: Mapping[str, Any], overwrite: bool) -> Pre
         return None
     manifest = read_manifest(out)
     if not manifest:
-        hint = "give --out a new folder, or one that `llmkit prepare` wrote"
+        hint = "choose a new folder for --out, or one that `llmkit prepare` wrote"
         raise UsageError(f"{str(out)!r} exists and is not a prepared folder", where="--out", hint=hint)
     known = manifest.get("request")
     known = known if isinstance(known, dict) else {}

@@ -122,7 +122,7 @@ def _repair(out: Path, request: Facts, inputs: Inputs, settings: Prepare, engine
         built = build_prepared(inputs, settings, work, map_shards)["files"]
         if others := [name for name in {**known, **built} if known.get(name) != built.get(name)]:
             what = f"the rebuilt {', '.join(others)} would differ from the original"
-            hint = f"the input or a library changed (see versions there); {rebuild}"
+            hint = f"the input or a library changed (see `versions` in the manifest); {rebuild}"
             raise DataError(what, where=place, hint=hint)
         (work / FOLDER / "manifest.json").write_bytes((out / "manifest.json").read_bytes())
     console.info(f"rebuilt, with the recorded hashes: {', '.join(sorted(broken))}")

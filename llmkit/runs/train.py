@@ -221,7 +221,7 @@ def _train(
     recipe: Recipe, task: TrainingTask, network: PreTrainedModel, run: RunFolder, plan: Plan, checkpoint: Path | None,
     started: float,
 ) -> TrainingLoop:  # fmt: skip
-    """Run the training loop to its end and write its figures to metrics.json."""
+    """Run the training loop and write its measurements to metrics.json."""
     optimized(network, plan.precision, pick_device())
     line = TrainingProgress(plan.n_steps, task.metrics.describe_progress)
     config = recipe.model_dump(mode="json")

@@ -180,5 +180,5 @@ def _is_json_line(line: str) -> bool:
 
 
 def without_surrogates(text: str) -> str:
-    """Replace lone surrogates, which JSON allows and UTF-8 cannot encode, by question marks."""
+    """Replace lone surrogates, which JSON allows and UTF-8 cannot encode, with question marks."""
     return text.encode("utf-8", "replace").decode()

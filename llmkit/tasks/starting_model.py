@@ -121,7 +121,7 @@ def adapt_model(
 
 
 def set_dropout(network: PreTrainedModel, section: Model) -> None:
-    """Replace a model's dropout rates by the recipe's, in its modules and in its configuration.
+    """Replace a model's dropout rates with the recipe's, in its modules and in its configuration.
 
     Some modules read the configuration in each forward pass. The configuration keeps the model's own rates under
     OWN_DROPOUT, for `restore_dropout`.

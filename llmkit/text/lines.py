@@ -9,7 +9,7 @@ MAX_ROW_CHARS = 64_000_000
 
 
 def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
-    """Yield the text with every kind of line ending replaced by a line feed."""
+    """Yield the text with every kind of line ending replaced with a line feed."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
     for text in stream:
         yield decoder.decode(text)

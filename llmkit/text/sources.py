@@ -142,7 +142,7 @@ def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts
     raise DataError(
         f"no usable document: {n_read} read from {len(records)} sources, 0 left ({'; '.join(lines) or 'all empty'})",
         where=names or "the inputs",
-        hint="give other files, or loosen the filter that dropped the documents",
+        hint="give different files, or relax the filter that dropped the documents",
     )
 
 

@@ -283,7 +283,7 @@ def _read_kept(shard: Shard) -> Iterator[bool]:
 
 
 def write_keys(folder: Path, keys: Iterable[tuple[bytes | None, ...]]) -> None:
-    """Store the keys of the staged documents (see dedup.compute_keys) beside them."""
+    """Store the keys of the staged documents (see dedup.compute_keys) next to them."""
     with _BatchWriter(folder / KEYS_FILE, pa.schema({"keys": pa.list_(pa.binary())})) as writer:
         for each in keys:
             writer.write((each,), sum(len(key) for key in each if key is not None))

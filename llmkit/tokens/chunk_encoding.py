@@ -25,7 +25,7 @@ _MIX_LOW, _MIX_HIGH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4
 class KeyTable:
     """A hash table from 128-bit keys to numbers, vectorized with numpy, with open addressing and linear probing.
 
-    Keys are pairs (low, high) of 64 bits, low is never 0; numbers are between 1 and `n_numbers` - 1. Keys are compared
+    Keys are pairs (low, high) of 64 bits with low > 0; numbers are between 1 and `n_numbers` - 1. Keys are compared
     in full, so results are exact. The table does not grow. Keys are stored by number, not in the hash slots, so
     frequent keys, which are added first, are close together; this doubles the speed.
     """

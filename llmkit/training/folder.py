@@ -142,7 +142,7 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
         what = f"{str(path)!r} is not empty and not a run of llmkit"
         if overwrite:
             what = f"{str(path)!r} is not a run of llmkit; it is not deleted"
-        raise UsageError(what, where="--overwrite" if overwrite else "--out", hint="give --out a new or empty folder")
+        raise UsageError(what, where="--overwrite" if overwrite else "--out", hint="choose a new or empty --out")
     if not overwrite:
         hint = "--resume continues the run, --overwrite deletes it first; or give another --out"
         raise UsageError(f"{str(path)!r} is not empty", where="--out", hint=hint)
@@ -153,7 +153,7 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
 def check_out(
     path: Path, *, resume: bool, overwrite: bool, dry_run: bool = False, inputs: Iterable[str | None] = ()
 ) -> None:
-    """Check, before slow imports, whether a command may write the run `path`. Training repeats it and keeps the lock.
+    """Check, before slow imports, whether a command may write the run `path`. Training checks again and keeps the lock.
 
     Raises:
         UsageError, EnvironmentFault: see `check_writable`, `lock_folder` and `check_run`.

@@ -199,7 +199,7 @@ class TrainingLoop:
 
     def train_step(self, batches: list[Batch], counts: StepCounts) -> float:
         """Run forward, backward and optimizer step; returns the norm of the gradient before clipping."""
-        if not self.model.training:  # wrappers do not see that an evaluation changed the mode
+        if not self.model.training:  # an evaluation changes the mode of the model, but not of its wrappers
             self.module.train()
         window, state = self.window.copy(), dict(self.objective.state)  # tensors are replaced, never changed
         self.window.add_step(counts.labels, counts.n_tokens, counts.waited)

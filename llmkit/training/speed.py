@@ -50,9 +50,9 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
         hint = "set train.precision to auto"
         raise UsageError(f"{device.type} here has no tf32", where="train.precision", hint=hint)
     if wanted == "bf16" and device.type == "cpu" and not has_bf16_instructions():
-        return wanted, "as the recipe says, but this CPU has no bf16 instructions; train.precision=auto is faster"
+        return wanted, "set in the recipe, but this CPU has no bf16 instructions; train.precision=auto is faster"
     if wanted != "auto":
-        return wanted, "as the recipe says"
+        return wanted, "set in the recipe"
     if device.type == "cuda":
         fit = torch.cuda.is_bf16_supported(including_emulation=False)
         return ("bf16", "the GPU has bf16") if fit else ("fp32", "the GPU has no bf16")

@@ -223,5 +223,5 @@ def test_causal_model_whose_tokens_see_later_ones_is_refused(is_decoder: bool, t
     if is_decoder:
         load_causal_lm(str(tmp_path))
         return
-    with pytest.raises(UsageError, match="see later tokens"):
+    with pytest.raises(UsageError, match="attend to later tokens"):
         load_causal_lm(str(tmp_path))

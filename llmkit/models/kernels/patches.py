@@ -66,7 +66,7 @@ def find_dropouts(model: nn.Module) -> list[nn.Module]:
 
 
 def use_fast_dropout(model: nn.Module) -> Sequence[Undo]:
-    """Replace all dropout of the model by `FastDropout`, in place; returns the changes to undo."""
+    """Replace all dropout of the model with `FastDropout`, in place; returns the changes to undo."""
     return [replace(module, "__class__", FastDropout) for module in find_dropouts(model)]
 
 
@@ -82,7 +82,7 @@ def find_unfused_gelus(model: nn.Module) -> list[tuple[nn.Module, str]]:
 
 
 def fuse_gelus(model: nn.Module) -> Sequence[Undo]:
-    """Replace each unfused GELU by one kernel; returns the changes to undo.
+    """Replace each unfused GELU with one kernel; returns the changes to undo.
 
     A training step of GPT-2 on a CPU is 1.7 times as fast. The formula is the same; the last digit of fp32 may differ.
     """

@@ -61,7 +61,7 @@ def check_executor(name: str, inputs: Sequence[str]) -> None:
         hint = did_you_mean(name, [LOCAL, *EXECUTORS])
         raise UsageError(f"there is no engine {name!r}", where="--engine", hint=hint)
     if "-" in inputs:
-        hint = "write it to a file that all machines see, or use --engine local"
+        hint = "write it to a file that all machines can read, or use --engine local"
         raise UsageError(f"workers of {name} cannot read standard input", where="-", hint=hint)
     EXECUTORS[name].require()
 
@@ -128,7 +128,7 @@ class Attempt:
     def _check_worker(self) -> None:
         if not self.work.is_dir():
             hint = "put --out on a file system that all machines share, under one path"
-            raise EnvironmentFault(f"a worker does not see {self.work}", where="--engine", hint=hint)
+            raise EnvironmentFault(f"a worker cannot find {self.work}", where="--engine", hint=hint)
         found = describe_packages()
         others = [f"{name} {found[name]}, here {own}" for name, own in self.versions.items() if found[name] != own]
         if others:

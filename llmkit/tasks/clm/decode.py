@@ -1,7 +1,7 @@
 """Greedy decoding and sampling, one token per step, for the architectures that pretrain-clm builds.
 
 For a small model, most of the time of a step of transformers' `generate` is overhead: it rebuilds masks, copies all
-keys and values to append one, and runs much Python. In this module the model's own forward reads the prompt. After
+keys and values to append one, and runs much Python code. In this module the model's own forward reads the prompt. After
 that, keys and values are in preallocated memory, and a step consists of the layers' matrix products.
 
 Greedy decoding returns the same tokens as `generate`, except for ties within rounding error. Samples follow the same

@@ -184,7 +184,7 @@ class RowEvaluation:
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
-            hint = "give --data: a file of rows that it was not trained on"
+            hint = "give rows that it was not trained on with --data"
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:

@@ -27,7 +27,7 @@ _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
 def fix_line_ends(text: str, removed: Counter[str]) -> str:
-    """Replace every kind of line ending, and form feeds, by one line feed."""
+    """Replace every kind of line ending, and form feeds, with one line feed."""
     scan = scan_text(text)
     marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
     if "\r" in marks:
@@ -168,7 +168,7 @@ def _ftfy_fixer() -> Callable[[str], str]:
 
 
 def strip_punctuation(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Replace each run of punctuation, Chinese included, by one space, or by nothing at the ends of a line."""
+    """Replace each run of punctuation, Chinese included, with one space, or remove it at the ends of a line."""
     marks, pattern = _punctuation()
     carried = ""
     changed = False

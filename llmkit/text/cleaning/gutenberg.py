@@ -208,7 +208,7 @@ def _find_header_begin(before: str) -> int | None:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """Return (end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quotation.
+    """Return (end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quoted line.
 
     `paired`: the file has a header.
     """

@@ -226,7 +226,7 @@ class TextStream:
             return
         _, line = find_difference(window, self.encoding, guess)
         texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
-        what = f"read as {self.encoding}, as prepare.read.encoding says, but {guess} is more likely"
+        what = f"read as {self.encoding}, as prepare.read.encoding requires, but {guess} is more likely"
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:

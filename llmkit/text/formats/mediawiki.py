@@ -182,7 +182,7 @@ def _depth(markup: str) -> int:
 
 
 def _remove_simple(markup: str) -> str:
-    """Remove comments, templates and references from the markup, and replace links by their text, except those that
+    """Remove comments, templates and references from the markup, and replace links with their text, except those that
     need the parser.
     """
     if _PLACE in markup or _LINK in markup:

@@ -22,7 +22,7 @@ _OFF = ("0", "false", "off", "none")
 
 
 class _Word:
-    """The text of word/document.xml and of the notes beside it.
+    """The text of word/document.xml and of its notes.
 
     The names are those of WordprocessingML (ECMA-376, part 1, section 17).
     """

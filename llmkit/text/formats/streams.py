@@ -71,7 +71,7 @@ class _Bounded(io.RawIOBase):
         data = self._file.read(len(buffer))
         self._n_bytes += len(data)
         if self._n_bytes > MIN_BOUNDED_BYTES and self._n_bytes > MAX_RATIO * self._n_packed():
-            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which text never does")
+            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is implausible for text")
         memoryview(buffer)[: len(data)] = data
         return len(data)
 

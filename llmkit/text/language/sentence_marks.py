@@ -35,7 +35,7 @@ HAS_STAND_IN = re.compile("[\u0370-\u03ff\u0561-\u0587\u1361\u1f00-\u1fff]")
 
 
 def replace_stand_ins(text: str) -> str:
-    """Replace STAND_INS by the marks they represent; the length stays the same."""
+    """Replace STAND_INS with the marks they represent; the length stays the same."""
     if text.isascii() or not HAS_STAND_IN.search(text):
         return text
     return STAND_INS.sub(lambda found: "?" if found["greek"] else "\u0589" * len(found[0]), text)
@@ -82,7 +82,7 @@ _URDU_NEXT_INITIAL = re.compile(rf"۔\s?(?:{_LETTER_NAMES}|{_AMBIGUOUS_NAMES})۔
 def is_urdu_initial(text: str, start: int, dot: int) -> bool:
     """Whether the full stop at `dot` follows the name of a Latin letter, as in ایم۔ اے۔ جناح; looks back to `start`.
 
-    Names that are also words (پی drank, آئی came) are initials only beside another initial.
+    Names that are also words (پی drank, آئی came) are initials only next to another initial.
     """
     found = _URDU_NAME.search(text[start:dot])
     if not found:

@@ -33,7 +33,7 @@ def test_worker_with_another_version_or_without_the_folder_is_refused(tmp_path: 
     other = Attempt(str, tmp_path, Path.cwd(), versions | {"ftfy": "0.1"})(5)
     with pytest.raises(EnvironmentFault, match=f"a worker has different versions: ftfy {versions['ftfy']}, here 0.1"):
         other.take()
-    with pytest.raises(EnvironmentFault, match="a worker does not see"):
+    with pytest.raises(EnvironmentFault, match="a worker cannot find"):
         Attempt(str, tmp_path / "elsewhere", Path.cwd(), versions)(5).take()
 
 

@@ -88,7 +88,7 @@ def pretrain(
         out: Run folder to write.
         data: A folder that `prepare` made.
         model: Start from these weights (a run, a model folder or a hub name); None: from scratch.
-        task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
+        task: Task if the recipe names none: `clm`, a causal language model, or `mlm`, BERT.
         resume: Continue the run in `out`; `auto`: start it if there is none.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.

@@ -55,13 +55,13 @@ class EncoderHeads:
     prefixes: dict[str, str]
     """Prefixes of parameter names and descriptions of these parts; more specific prefixes come first."""
     token_head: str
-    """Prefix of the parameters, without the output layer, that only masked tokens go through."""
+    """Prefix of the parameters that only masked tokens pass through, without the output layer."""
     token_logits: "Callable[[PreTrainedModel, Tensor], Tensor]"
     """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
     pair_logits: "Callable[[PreTrainedModel, Any], Tensor] | None" = None
     """Logits (sequences, 2) of the encoder's output; None without a head for pairs."""
     once_per_sequence: tuple[str, ...] = ()
-    """Prefixes of the parameters that only one token per sequence goes through."""
+    """Prefixes of the parameters that only one token per sequence passes through."""
     rescale_embeddings: "Callable[[PreTrainedModel], None] | None" = None
     """Rescales long embeddings without changing the model's outputs; None if the architecture does not allow it."""
 
@@ -88,8 +88,8 @@ class Architecture:
     reads: tuple[str, ...]
     """Fields of the recipe's model section that this architecture uses and other architectures do not."""
     activation_bytes: tuple[int, int, int, int]
-    """Bytes per token and unit of width: per layer in fp32, per layer under autocast, in addition per layer if only
-    attention is in fp32, and outside of the layers. Counted from the tensors that autograd saves
+    """Activation bytes per token and width: of a layer in fp32, of a layer under autocast, additional bytes of a
+    layer if only attention is in fp32, and outside of the layers. Counted from the tensors that autograd saves
     (tests/training/test_batches.py)."""
     kernels: tuple[str, ...] = (ATTENTION, DROPOUT, GELU)
     """The changes of models/kernels/optimized.py that are tested with this architecture."""

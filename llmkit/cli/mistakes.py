@@ -23,7 +23,7 @@ class TyperError(Protocol):
 
 
 def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
-    """Return the problem with the command line `arguments`."""
+    """Convert a Typer error on the command line `arguments` to a problem with a hint."""
     command = error.ctx.command_path if error.ctx else "llmkit"
     listed = f"{command} --help lists arguments and options"
     parameters: list[Any] = error.ctx.command.params if error.ctx else []

@@ -144,7 +144,7 @@ Stride = Annotated[
 ]
 Prompt = Annotated[list[str] | None, typer.Option("--prompt", help="Text to continue; repeatable; - reads stdin.")]
 Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="File with one prompt per line, which may be empty; - reads stdin.")
+    Path | None, typer.Option("--prompts", help="File with one prompt per line; lines may be empty; - reads stdin.")
 ]
 PredictData = Annotated[
     str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")

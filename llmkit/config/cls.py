@@ -101,7 +101,7 @@ class Cls(Section):
         default=0.0, ge=0, lt=1, description="Fraction of the target distributed over all labels."
     )
     freeze: Literal["none", "embeddings", "encoder"] | int = Field(
-        default="none", description="Frozen weights; a number: the embeddings and this many of the lowest layers."
+        default="none", description="Weights to freeze; a number n: the embeddings and the n lowest layers."
     )
     lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
     lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")

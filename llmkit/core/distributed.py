@@ -128,7 +128,7 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
 def main_process_first() -> Iterator[None]:
     """Run the block on every rank separately; the other ranks then wait for rank 0.
 
-    They wait without a timeout, because a launcher soon kills the last rank once all other ranks have ended.
+    They wait without a timeout, because a launcher kills the last rank soon after the other ranks have exited.
     """
     global _is_alone
     if world_size() == 1:

@@ -89,7 +89,7 @@ class Examples:
             rows = rows[np.argsort(self._lengths[rows], kind="stable")]
             sizes = np.diff([begin, *range((begin // self._step + 1) * self._step, end, self._step), end])
             uniforms = draw_uniforms(hash_integers(self.seed, _CHUNK, chunk, epoch), len(sizes))
-            order = np.argsort(uniforms, kind="stable")  # the position of the shortest piece first
+            order = np.argsort(uniforms, kind="stable")  # order[i]: the new position of the i-th shortest step
             cut = np.split(rows, np.cumsum(sizes[order])[:-1])
             pieces += [cut[number] for number in np.argsort(order)]
         return np.concatenate(pieces)

@@ -1,4 +1,4 @@
-"""Check CPU, memory, limits and GPUs: values that the system and its containers report, function and speed of devices.
+"""Check CPU, memory, limits and GPUs: what the system reports, whether each device works, and how fast it is.
 
 System files are read below `root`, so that a test can describe another machine. Values that a system does not report
 (macOS has no /proc) are left out. nvidia-smi and torch are asked separately, because most GPU faults show as a

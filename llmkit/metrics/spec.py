@@ -89,7 +89,7 @@ class MetricSet:
 
     @property
     def compared(self) -> tuple[Metric, ...]:
-        """Return the columns of `compare`; the last one is the first headline, which ranks the runs."""
+        """Return the columns of `compare`; the metric that ranks the runs comes last."""
         return tuple(sorted((metric for metric in self.metrics if metric.column), key=lambda each: each.headline == 1))
 
     def describe_progress(self, record: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ class RecurrentPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize as PyTorch's word_language_model: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases
+        """Initialize as in PyTorch's word_language_model: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases
         0.
         """
         if isinstance(module, nn.GRU | nn.LSTM):

@@ -39,7 +39,7 @@ class TransformerPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize matrices as Glorot and Bengio 2010, like the paper's code, and embeddings from N(0, 1/width).
+        """Initialize matrices as in Glorot and Bengio 2010 and the paper's code, and embeddings from N(0, 1/width).
 
         The scaled embeddings then have the magnitude of the position encodings.
         """

@@ -21,7 +21,7 @@ MAX_DOTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A linear axis: maps values from `low` to `high` to pixels from `start` to `end`."""
+    """A linear axis: maps values in [low, high] to pixels in [start, end]."""
 
     low: float
     high: float

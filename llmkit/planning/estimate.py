@@ -92,7 +92,7 @@ def plan(
     _check_request(recipe, device, n_gpus)
     if measure and not here:
         hint = "remove --gpu, and run it on the machine to measure"
-        raise UsageError("--measure measures this machine, not the one of --gpu", where="--gpu", hint=hint)
+        raise UsageError("--measure measures this machine; it cannot be used with --gpu", where="--gpu", hint=hint)
     text, task = _open_text(recipe, data)
     with torch.device("meta"):
         network = task.build_model()

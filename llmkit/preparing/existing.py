@@ -39,7 +39,7 @@ _INPUT_KEYS = {
 }
 
 
-# ---- the place ----
+# ---- output path ----
 
 
 def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
@@ -103,7 +103,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return not is_hidden and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
-# ---- its files ----
+# ---- files ----
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _is_ours(folder: Path) -> IsOurs:
     return lambda name: name in known or _PROBE.fullmatch(name) is not None
 
 
-# ---- its request ----
+# ---- request ----
 
 
 def find_existing(out: Path, request: Mapping[str, Any], overwrite: bool) -> Prepared | None:

@@ -95,7 +95,7 @@ class PlannedTask(MeasuredTask, Protocol):
 
 
 class TrainingTask(MeasuredTask, Protocol):
-    """A task with its recipe and data, ready to train. Methods with a body are defaults."""
+    """A task with its recipe and data, ready to train. Methods with a body are default implementations."""
 
     @property
     def data(self) -> TrainingData: ...

@@ -82,7 +82,7 @@ def open_pretraining(
     request: TrainingRequest,
     make_task: Callable[[Recipe, Prepared, PreTrainedTokenizerBase], PretrainingTask],
 ) -> TrainingSetup:
-    """Open the prepared folder `request.data["train"]` and a model: a new one, the one of `--model`, or a checkpoint.
+    """Open the prepared folder `request.data["train"]` and a model: a new one, the model of `--model`, or a checkpoint.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see errors.py.

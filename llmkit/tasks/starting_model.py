@@ -174,7 +174,7 @@ def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added:
             f"or prepare again with -s prepare.tokenizer.path={name}",
         )
     return ModelError(
-        f"the data was prepared with another tokenizer ({ours[:12]}) than the model's ({fingerprint[:12]})",
+        f"the tokenizer of the data ({ours[:12]}) differs from the model's ({fingerprint[:12]})",
         where=f"{prepared.path} and {name}",
         hint=f"prepare again with -s prepare.tokenizer.path={name}, or give eval the text files themselves",
     )

@@ -57,7 +57,7 @@ class Window:
 
 
 def window_around(text: str, target: int, n_chars: int) -> Window:
-    """Return the window around `target` in a document of `n_chars`; `text` fills it unless `text` is empty."""
+    """Return the window around `target` in a document of `n_chars`, filled from `text` unless that is empty."""
     reach = min(MAX_REACH, max(MIN_REACH, (n_chars - target) // 2))
     window = Window(target, max(0, target - reach), min(n_chars, target + reach))
     window.add(text, 0)

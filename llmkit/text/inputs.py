@@ -188,7 +188,7 @@ def _require_file(path: Path) -> None:
     if stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and str(path).startswith(_OPEN_PIPES)):
         return
     what = f"this is {_describe_kind(mode)}, not a file"
-    raise DataError(what, where=display_name(str(path)), hint="name a file or folder, or give the text on stdin as -")
+    raise DataError(what, where=display_name(str(path)), hint="name a file or folder, or use - to read stdin")
 
 
 def _describe_kind(mode: int) -> str:

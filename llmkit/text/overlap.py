@@ -209,7 +209,7 @@ def _choose_offsets(data: bytes, start: int, n_windows: int, choose: Choose) -> 
 
 
 def _hash_at(data: bytes, offsets: Offsets) -> Hashes:
-    """Return 64-bit hashes of the windows at `offsets`; their upper bits are those of the product of the first word."""
+    """Return 64-bit hashes of the windows at `offsets`; their upper bits come from the product of the first word."""
     words = np.ndarray((max(0, len(data) - 7),), "<u8", data, strides=(1,))  # the word at each byte
     hashes = np.zeros(len(offsets), np.uint64)
     for shift in _WORDS:

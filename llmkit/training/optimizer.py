@@ -140,7 +140,7 @@ class OptimizerPair(Optimizer):
         return {"pair": [optimizer.state_dict() for optimizer in self.pair]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore both optimizers, and `param_groups`, because loading replaces the groups."""
+        """Restore both optimizers; updates `param_groups`, as loading replaces the groups."""
         for optimizer, state in zip(self.pair, state_dict["pair"], strict=True):
             optimizer.load_state_dict(state)
         self.param_groups = [group for optimizer in self.pair for group in optimizer.param_groups]

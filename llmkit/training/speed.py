@@ -1,7 +1,7 @@
 """Choose precision and number of threads for this machine; compute its peak FLOP/s and a model's FLOPs per token.
 
 MFU is model FLOPs over peak FLOPs. For GPUs in core/hardware.yaml the peak comes from the data sheet; otherwise it is
-measured here with matrix products of usual shapes.
+measured here with matrix products of typical shapes.
 """
 
 import math
@@ -124,7 +124,7 @@ def peak_flops(precision: str, device: torch.device) -> float:
 
 
 def measure_matmul(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the best FLOP/s of matrix products of usual shapes, with torch's current number of threads.
+    """Return the best FLOP/s of matrix products of typical shapes, with torch's current number of threads.
 
     The products are timed once per process. Small products come first. A larger product is skipped if it would exceed
     `TRIAL_SECONDS`, so that a precision that the machine emulates does not take minutes. On a CPU, one thread is timed,

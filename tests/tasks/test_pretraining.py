@@ -49,7 +49,7 @@ def test_model_with_another_tokenizer_is_refused_with_both_fingerprints(run: Pat
         lambda: pretrain(other, data=tmp_path / "data", out=tmp_path / "run", model=str(run)),
         lambda: evaluate(other, model=str(run), data=[str(tmp_path / "data")]),
     ):
-        with pytest.raises(ModelError, match=r"another tokenizer \([0-9a-f]{12}\) than the model's \([0-9a-f]{12}\)"):
+        with pytest.raises(ModelError, match=r"data \([0-9a-f]{12}\) differs from the model's \([0-9a-f]{12}\)"):
             call()
 
 

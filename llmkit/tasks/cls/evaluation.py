@@ -134,7 +134,7 @@ class RowEvaluation:
             self._add_rows(scorer.with_format(file.format), file, label2id)
             notes = file.describe_left_out()
         if not self.labels:
-            raise DataError("no row can be scored", where=path, hint="its labels must be those of the train file")
+            raise DataError("no row can be scored", where=path, hint="its labels must occur in the train file")
         n_rows = sum(map(len, self.labels))
         cut = file.format.describe_cut(self.n_truncated, n_rows, path)
         for note in [*notes, *cut, *scorer.counts.describe(path, file.rows.unit)]:

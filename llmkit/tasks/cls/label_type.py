@@ -36,7 +36,7 @@ def name_probabilities(names: Sequence[str]) -> list[str]:
 
 
 class LabelType(ABC):
-    """One type of labels. Methods with a body are defaults for labels with names."""
+    """One type of labels. Methods with a body are default implementations for labels with names."""
 
     name: ClassVar[str]
     problem_type: ClassVar[str]
@@ -102,7 +102,7 @@ class LabelType(ABC):
         if label is not None:
             hint = "remove it" + ("; the F1 of each label is in per_class" if self.has_names else "")
             raise UsageError(
-                f"a positive label needs single-label rows, not {self.describes_rows}", where="cls.positive_label",
+                f"a positive label needs one label per row, not {self.describes_rows}", where="cls.positive_label",
                 hint=hint,
             )  # fmt: skip
         return self

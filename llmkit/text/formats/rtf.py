@@ -113,7 +113,7 @@ class _Group:
     in_fonts: bool = False
     is_note: bool = False
     codec: str = ""
-    """Code page of the font; empty: that of the document."""
+    """Code page of the font; empty: the document's code page."""
     n_fallback: int = 1
     """Number of fallback characters after a `\\u`, for programs without Unicode."""
 

@@ -129,7 +129,7 @@ def _cut_paragraph(text: str, start: int, stop: int) -> list[int]:
         if begin == stop:
             break
         if '"' in mark[2] and (cut == begin or ' "' in mark[2]):
-            # In Chinese or tokenized text a straight quote may also open the next sentence: count those of the line.
+            # In Chinese or tokenized text a straight quote may also open the next sentence: count quotes in the line.
             line = text.rfind("\n", counted, mark.end(1))
             quote_is_open = (quote_is_open and line < 0) ^ (text.count('"', max(counted, line), mark.end(1)) % 2 == 1)
             counted = mark.end(1)

@@ -60,7 +60,7 @@ def finetune_command(
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
     if folds or seeds > 1:
-        distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")
+        distributed.refuse("several folds or seeds run one after the other, in one process", "--folds, --seeds")
     if model is not None:
         options.check_model(model)
     inputs = [*files.values(), model]

@@ -33,7 +33,7 @@ LabelName = Annotated[str, BeforeValidator(_number_to_text)]
 
 
 class Augment(Section):
-    """Random changes of the words of training texts, new in each epoch (EDA, Wei and Zou 2019)."""
+    """Random changes to the words of training texts, different in each epoch (EDA, Wei and Zou 2019)."""
 
     delete: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to delete.")
     swap: float = Field(default=0.0, ge=0, lt=1, description="Fraction of the words to swap with the next one.")

@@ -105,7 +105,7 @@ def _apply_columns(
             continue  # `eval` also sets prepare.read.field, which language models read
         if recipe.COLUMNS_SECTION is None:
             hint = "remove it: it is for tasks that read rows of a table"
-            problems.append(Problem(f"task {values.get('task') or 'clm'} reads no columns", option, hint))
+            problems.append(Problem(f"task {values.get('task') or 'clm'} has no columns", option, hint))
             continue
         section = values.get(recipe.COLUMNS_SECTION)
         values[recipe.COLUMNS_SECTION] = (section if isinstance(section, dict) else {}) | {name: value}

@@ -21,7 +21,7 @@ class Optim(Section):
 
     name: Literal["adamw", "muon", "adam", "sgd"] = Field(
         default="adamw",
-        description="muon: for hidden matrices, with AdamW for other weights; sgd: rate 20, reduced on plateaus.",
+        description="muon: hidden matrices, with AdamW for other weights; sgd: learning rate 20, reduced on plateaus.",
     )
     learning_rate: float | None = Field(
         default=1e-3,
@@ -37,7 +37,10 @@ class Optim(Section):
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
     adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="Factor on the learning rate from each layer to the layer below it."
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor by which the learning rate decreases from each layer to the one below; 1: no decrease.",
     )
     max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum global norm of the gradient; 0: no clipping.")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")

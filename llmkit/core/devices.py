@@ -1,6 +1,6 @@
 """The device that models run on and its memory: NVIDIA GPUs, Apple GPUs and CPUs.
 
-This module makes every choice of a device. Only single processes use Apple GPUs (`mps`), because torch cannot exchange
+Only this module chooses devices. Only single processes use Apple GPUs (`mps`), because torch cannot exchange
 gradients between them. llmkit has not run on one yet; tests mock the list of devices.
 """
 

@@ -78,7 +78,7 @@ def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
         if key.endswith(_KERNELS) and "/" in str(value):
             hint = "kernels are third-party code, which is never run; remove the key from the file"
             raise ModelError(
-                f"the model names a kernel of the hub: {value!r}", where=f"{name}/{CONFIG}, {key}", hint=hint
+                f"the model refers to a kernel of the hub: {value!r}", where=f"{name}/{CONFIG}, {key}", hint=hint
             )
     for file in (CONFIG, TOKENIZER):
         kind = (found[file] or {}).get("tokenizer_class")

@@ -88,7 +88,7 @@ class Inputs:
 def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: MapShards) -> Facts:
     """Fill `folder/` of the staging directory `work`; returns the contents of the manifest.
 
-    The same input gives the same bytes with any executor, also after an interruption.
+    The same input gives the same bytes with any executor, even after an interruption.
 
     Raises:
         DataError: unreadable input, or no text left after cleaning.

@@ -52,7 +52,7 @@ def choose_columns(
     need_label: bool,
     where: str,
 ) -> Columns:
-    """Return the columns to read. An empty `pair` or `label` disables that column, even if a name is well known.
+    """Return the columns to read. An empty `pair` or `label` disables that column, even if one has a well-known name.
 
     Without `need_label` a label column is used only if it is given or has a well-known name.
 
@@ -133,7 +133,7 @@ class _CellChooser:
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
     def find_candidates(self, taken: set[str | None]) -> list[str]:
-        """Return columns that may be a text or a label: not taken, without row numbers, and not mostly empty."""
+        """Return columns that may be a text or a label: without a role, not row numbers, not mostly empty."""
         stats = self._stats
         return [c for c in self._columns if c not in taken and (stats[c].has_text or stats[c].may_be_label)]
 

@@ -1,4 +1,4 @@
-"""Drop duplicate documents and paragraphs; the first of several duplicates stays.
+"""Drop duplicate documents and paragraphs; the first of several duplicates is kept.
 
 Texts are duplicates if they are equal without white space and case, so a text wrapped at another width is a duplicate.
 A document in several parts is compared as a whole. Near duplicates are found by MinHash over 5-grams of words or

@@ -1,6 +1,6 @@
 """Start a command on several processes with torch.distributed's launcher, and report which rank ended the job.
 
-When a process dies, the launcher ends all other processes, also on other machines.
+When a process dies, the launcher ends all other processes, on all machines.
 """
 
 import logging

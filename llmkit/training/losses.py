@@ -47,7 +47,7 @@ class LossWindow:
         self.started = time.perf_counter()
 
     def restore(self, sums: dict[str, float], counts: dict[str, int]) -> None:
-        """Continue the window of a checkpoint; measure the speed from now on."""
+        """Continue the window of a checkpoint; the speed is measured from this call."""
         self.sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
         self.counts = dict(counts)
 

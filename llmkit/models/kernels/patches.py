@@ -91,7 +91,7 @@ def fuse_gelus(model: nn.Module) -> Sequence[Undo]:
 
 @cache
 def check_gelus() -> str | None:
-    """Return an error text if this transformers' unfused GELUs do not compute torch's tanh GELU, else None."""
+    """Return a message if the unfused GELUs of transformers do not compute torch's tanh GELU, else None."""
     inputs = torch.linspace(-6, 6, 49, dtype=torch.float64)
     expected = nn.functional.gelu(inputs, approximate="tanh")
     for kind in _unfused_gelu_types():

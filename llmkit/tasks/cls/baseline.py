@@ -125,7 +125,7 @@ def fit_baseline(texts: Texts, labels: NDArray[Any], n_labels: int, class_weight
 
 
 def _sample_rows(texts: Texts) -> NDArray[np.int64]:
-    """Return the indices of the rows to train on, ascending: all rows, or a sample with a fixed seed if too many."""
+    """Return the indices of the rows to train on, ascending: all rows, or a fixed sample if there are too many."""
     order = np.random.default_rng(0).permutation(len(texts))[:MAX_TRAIN_ROWS]
     lengths = np.array([len(texts[row][0]) + len(texts[row][1]) for row in order])
     n_rows = int(np.searchsorted(np.cumsum(lengths), MAX_TRAIN_CHARACTERS, side="right"))

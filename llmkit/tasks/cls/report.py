@@ -56,7 +56,7 @@ def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Record:
-    """Return metrics of a split without those shown in tables, and with intervals in words."""
+    """Return metrics of a split without those shown in tables, and with intervals as text."""
     where = "in a table above" if is_above else "in metrics.json"
     shown = {key: where if key in IN_TABLES else value for key, value in part.items()}
     intervals = get_section(part, "intervals")

@@ -83,7 +83,7 @@ def _is_nfc_stable(char: str) -> bool:
 
 
 def normalize_width(text: str) -> str:
-    """Normalize to NFC, and write full-width letters, digits and spaces as ASCII; punctuation stays."""
+    """Normalize to NFC, and write full-width letters, digits and spaces as ASCII; punctuation is kept."""
     text = normalize_nfc(text)
     return text if scan_text(text).others.isdisjoint(_FULL_WIDTH) else text.translate(ASCII_OF_FULL_WIDTH)
 

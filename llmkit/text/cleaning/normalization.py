@@ -1,4 +1,4 @@
-"""Record the cleaning steps that change spelling, to apply them to every later input of the model too.
+"""Record the cleaning steps that change spelling, so that every later input of the model is cleaned in the same way.
 
 `prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
 control characters are normalized for every model that has a record. Steps that concern the files of a corpus are not
@@ -46,7 +46,7 @@ def read_normalization(record: Mapping[str, Any], where: str) -> Clean:
             return Clean.model_validate(_OTHERS_OFF | dict(record))
     except ValidationError as error:
         unknown = sorted({str(each["loc"][0]) for each in error.errors()})
-    what = f"the model's text normalization has settings that this llmkit does not know: {', '.join(unknown)}"
+    what = f"the model's text normalization has settings unknown to this version of llmkit: {', '.join(unknown)}"
     raise ModelError(what, where=where, hint="use the version that trained the model, or a newer one")
 
 

@@ -45,7 +45,7 @@ _CONJUNCTIONS = frozenset(["and", "or", "und", "oder", "bzw", "och", "eller", "o
 
 
 def join_lines(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Join wrapped lines; a line that ends inside a hyphenated word stays."""
+    """Join wrapped lines; a line that ends inside a hyphenated word is not joined."""
     return _join(texts, count, lines=True, hyphens=False)
 
 
@@ -55,7 +55,7 @@ def join_lines_and_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[
 
 
 def join_hyphens(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
-    """Join words hyphenated at a line end; the rest of the word moves to the first line, other line ends stay."""
+    """Join words hyphenated at a line end; the rest of the word moves to the first line; other line ends are kept."""
     return _join(texts, count, lines=False, hyphens=True)
 
 

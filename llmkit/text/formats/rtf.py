@@ -164,7 +164,7 @@ class _Reader:
                 yield self._main.take()
         self._flush()
         if self._outer:
-            raise self._error("the file is cut off: a group has no end")
+            raise self._error("the file is cut off: a group is not closed")
         self._main.gap("\n\n")
         self._main.add(self._notes.take())
         yield self._main.finish()

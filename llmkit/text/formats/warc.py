@@ -97,7 +97,7 @@ def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
 def _read_line(file: BinaryIO, path: str, number: int) -> bytes:
     line = file.readline(_MAX_LINE_BYTES)
     if len(line) == _MAX_LINE_BYTES:
-        raise DataError("a header line without an end", where=f"{path}, record {number}", hint="fetch the file again")
+        raise DataError("an unterminated header line", where=f"{path}, record {number}", hint="fetch the file again")
     return line
 
 

@@ -33,7 +33,7 @@ _FEW_BYTES = 5_000
 
 
 def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
-    """Count `words`, with line ends and the end of the document, and `unspaced`, characters of scripts without spaces.
+    """Count `words` (and line ends and the document's end), and `unspaced` characters of scripts without spaces.
 
     A text that contains the word tokenizer's <eos> or <pad> literally has three tokens there, but one word here.
     """

@@ -1,6 +1,6 @@
 """Find the rows in a .json file that is a single object.
 
-Known shapes: a list in a key (`{"data": [{...}, ...]}`, also deeper), columns of equal length
+Known shapes: a list in a key (`{"data": [{...}, ...]}`, or nested deeper), columns of equal length
 (`{"text": [...], "label": [...]}`), and the output of pandas' `DataFrame.to_json` with orient columns, index, split or
 table. Any other object is a single row.
 """

@@ -105,7 +105,7 @@ def _to_yaml(value: object) -> str:
 
 
 def _suggest_key(location: Key, kind: type[Recipe], where: str) -> str:
-    """Return a hint with the key that was probably meant by a key that the section does not have."""
+    """Return a hint with the key that was probably meant instead of an unknown key of the section."""
     own = _section_at(location[:-1], kind).model_fields
     known = describe_unknown(".".join(location), where)
     if known is not None:

@@ -36,8 +36,8 @@ def clean_lines(text: str) -> str:
 
 
 def clean_line(text: str) -> str:
-    """Return the text as one line without control characters; keeps joiners, and replaces other invisible characters by
-    spaces.
+    """Return the text as one line without control characters; keeps joiners, and replaces other invisible characters
+    with spaces.
     """
     return "".join(c if c.isprintable() or c in "\u200c\u200d" else "\u23ce" if c == "\n" else " " for c in text)
 

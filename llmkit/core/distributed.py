@@ -66,9 +66,9 @@ def init_from_env() -> None:
 
 
 def die_with_launcher() -> None:
-    """End this rank when its launcher dies, if llmkit started it; a rank that waits in a collective handles no signals.
+    """End this rank when its launcher dies, if llmkit started it; Linux only.
 
-    Linux only.
+    A rank that waits in a collective cannot handle a signal from the launcher.
     """
     if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -28,7 +28,7 @@ HUB_SECONDS = 3.0
 
 
 def nearest_folder(path: Path) -> Path:
-    """Return the folder, or its first existing parent; doctor creates no folder."""
+    """Return the folder, or its first existing parent; doctor does not create folders."""
     path = path.absolute()
     return next(each for each in (path, *path.parents) if each.is_dir())
 

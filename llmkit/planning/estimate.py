@@ -290,7 +290,7 @@ def warn_if_short(cost: ModelCost, machine: Machine, best: Forecast) -> str | No
 
 
 def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[Forecast], given: int | None) -> str:
-    """Return a hint that names options that fit, for the case that none of `asked` fits."""
+    """Return a hint with options that fit, if none of `asked` fits."""
     ways = []
     if largest := max(option.max_sequences or 0 for option in asked):
         ways.append(f"train.micro_batch_size {largest} (global_batch_size is unchanged)")

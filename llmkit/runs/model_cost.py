@@ -87,7 +87,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Return the sum of all parts, as in every micro-batch of a step after the first."""
+        """Return the sum of all parts; all are in use from the second micro-batch of a step on."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 

@@ -219,7 +219,7 @@ def _train_char(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTo
 def _train_word(texts: Iterable[str], section: TokenizerSection) -> PreTrainedTokenizerFast:
     """Train a word-level tokenizer: words between white space, `<eos>` for each line end, `<unk>` for rare words.
 
-    A literal `<unk>` in the text becomes the unknown token, as in WikiText and PTB. Decoding joins words by one space.
+    A literal `<unk>` in the text becomes the unknown token, as in WikiText and PTB. Decoding joins words with a space.
     """
     special = ["<eos>", "<pad>", UNKNOWN]
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if section.lowercase else []

@@ -95,7 +95,7 @@ def count_activation_bytes(
     """Return the memory of one token's activations that are kept for the backward pass.
 
     The formula is equation 2 of Korthikanti et al. 2022, with coefficients measured for each family, and without the
-    attention matrix, which no kernel here keeps. The residual stream is in fp32; on a CPU, so is attention
+    attention matrix, which no kernel here keeps. The residual stream is in fp32; on a CPU attention is too
     (models/kernels/patches.py).
     """
     fp32, mixed, attention, outside = ARCHITECTURES.get(family, ARCHITECTURES["gpt2"]).activation_bytes

@@ -67,7 +67,7 @@ def unpad(model: PreTrainedModel) -> Sequence[Undo]:
 
 
 def check_padding_free(model: PreTrainedModel) -> str | None:
-    """Return the requirement of unpadding that the model lacks, or None.
+    """Return the requirement for unpadding that the model does not meet, or None.
 
     The layers of the model must pass on masks and keyword arguments.
     """

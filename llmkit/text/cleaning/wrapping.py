@@ -113,7 +113,7 @@ def _join_pair(left: str, right: str, words: "_Words | None", count: StepCounts)
 
 
 class _Words:
-    """Joins the halves of hyphenated words; the other words of the text decide how."""
+    """Joins the halves of hyphenated words, with or without the hyphen depending on the other words of the text."""
 
     def __init__(self, text: str) -> None:
         self._text = text

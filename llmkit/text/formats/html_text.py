@@ -101,7 +101,7 @@ def _end_lines(match: re.Match[str]) -> str:
 
 
 def _remove_hidden(body: Any) -> None:
-    """Remove elements that are not shown, except the body: on many pages, a script shows it."""
+    """Remove elements that are not shown, except the body, which a script makes visible on many pages."""
     # Children come first, as an element must not be used once its parent was removed.
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes

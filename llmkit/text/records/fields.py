@@ -225,9 +225,7 @@ def are_messages(rows: Sequence[Cells]) -> bool:
 
 
 def _find_message_keys(messages: Sequence[object]) -> tuple[str, str] | None:
-    """Return the keys of the role and the content. A message of tool calls may have no content, but some message
-    has.
-    """
+    """Return the keys of the role and the content. Some messages, such as tool calls, may lack content."""
     for role, content in _MESSAGE_KEYS:
         if all(isinstance(message, Mapping) and role in message for message in messages) and any(
             content in message  # type: ignore[operator]  # all are mappings

@@ -4,7 +4,7 @@ A recipe is a path, a mapping, a recipe object or None for the defaults. Keyword
 keys, as scikit-learn writes nested parameters: `train__max_steps=100` is `-s train.max_steps=100`.
 
 Importing this module does not load torch, transformers or pydantic. No function exits the process or changes its
-working directory. SIGINT and SIGTERM during training save a checkpoint; the former handlers are restored at the end.
+working directory. SIGINT and SIGTERM during training save a checkpoint; the previous handlers are restored at the end.
 """
 
 import json

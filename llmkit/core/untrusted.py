@@ -98,7 +98,7 @@ def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, object]]:
 def _check_weights_name(shard: str, where: str) -> None:
     if "/" in shard or "\\" in shard or ":" in shard or not shard.endswith(".safetensors"):
         hint = "such a model is damaged or hostile; only .safetensors files in the folder itself are read"
-        raise ModelError(f"the model names {shard!r} as a file of its weights", where=where, hint=hint)
+        raise ModelError(f"the model refers to {shard!r} as a file of its weights", where=where, hint=hint)
 
 
 def _refuse_pickles(name: str, folder: Path) -> None:

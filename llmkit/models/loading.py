@@ -264,7 +264,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     """
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
-        what = f"the tokenizer has {len(tokenizer)} entries, the model's embedding only {rows}"
+        what = f"the tokenizer has {len(tokenizer)} entries, but the model's embedding has only {rows}"
         hint = "use the model's own tokenizer, or set model.resize_embeddings=true to grow the model"
         raise ModelError(what, where=name, hint=hint)
 

@@ -118,8 +118,8 @@ def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFaul
 def _report_failure(error: ChildFailedError) -> int:
     """Return the exit code of the rank that failed first; logs a rank that died without a message.
 
-    If several ranks have ended, a rank that died without a message is reported first: the other ranks only report the lost
-    connection.
+    If several ranks have ended, a rank that died without a message is reported first: the other ranks only report the
+    lost connection.
     """
     silent = {rank: failure for rank, failure in error.failures.items() if failure.exitcode not in REPORTED_EXIT_CODES}
     rank, failure = min((silent or error.failures).items(), key=lambda each: each[1].timestamp)

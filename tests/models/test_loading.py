@@ -108,7 +108,7 @@ def test_tokenizer_larger_than_the_embedding_is_refused_with_both_sizes() -> Non
     model = make_gpt2(vocab_size=50)
     assert embedding_rows(model) == 50
     check_vocabulary(model, range(50), "m")
-    with pytest.raises(ModelError, match="51 entries, the model's embedding only 50"):
+    with pytest.raises(ModelError, match="51 entries, but the model's embedding has only 50"):
         check_vocabulary(model, range(51), "m")
 
 

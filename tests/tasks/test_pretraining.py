@@ -63,7 +63,7 @@ def test_tokenizer_larger_than_the_model_is_refused_before_training(run: Path, d
     small.resize_token_embeddings(100)
     small.save_pretrained(tmp_path / "small")
     AutoTokenizer.from_pretrained(run / "model").save_pretrained(tmp_path / "small")
-    with pytest.raises(ModelError, match=r"the tokenizer has \d+ entries, the model's embedding only 100"):
+    with pytest.raises(ModelError, match=r"the tokenizer has \d+ entries, but the model's embedding has only 100"):
         pretrain(recipe(), data=data, out=tmp_path / "run", model=str(tmp_path / "small"))
     assert not (tmp_path / "run").exists()
     pretrain(

@@ -134,7 +134,7 @@ class _Text:
         self.ids: list[int] = [*roles.bos, *encoded] or [_start_id(tokenizer)]
         if max(self.ids) >= roles.size:
             raise ModelError(
-                f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {roles.size} rows",
+                f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {roles.size} rows",
                 where=tokenizer.name_or_path or "tokenizer",
                 hint="use the tokenizer that the model was trained with",
             )

@@ -323,10 +323,10 @@ def _choose_sides(
 def _to_split(
     rows: _Collected, indices: NDArray[np.int64], label2id: Mapping[str, int], label_type: LabelType, path: str
 ) -> LabelledSplit:
-    """Return the rows at `indices`, without rows whose label no train row has; logs how many are left out."""
+    """Return the rows at `indices`, except rows with a label that is not in the train rows; logs their number."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
-    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
+    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that is not in the train rows"):
         console.info(note)
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]

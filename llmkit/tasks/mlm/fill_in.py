@@ -132,7 +132,7 @@ def fill_masks(
     windows = [reader.read(prompts[n], read[n], f"prompt {n + 1}: {clean_line(prompts[n])[:60]}") for n in kept]
     if any(max(window.ids) >= embedding_rows(model) for window in windows):
         raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model's embedding {embedding_rows(model)} rows",
+            f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {embedding_rows(model)} rows",
             where=tokenizer.name_or_path or "tokenizer",
             hint="use the tokenizer that the model was trained with",
         )

@@ -260,7 +260,7 @@ def test_ids_beyond_the_tokenizer_are_never_written(letters: PreTrainedTokenizer
 
 def test_tokenizer_larger_than_the_model_is_refused_when_the_prompt_needs_it(letters: PreTrainedTokenizerFast) -> None:
     model = GPT2LMHeadModel(smallest(8))
-    with pytest.raises(ModelError, match=f"{len(letters)} tokens, the model's embedding 8 rows"):
+    with pytest.raises(ModelError, match=f"{len(letters)} tokens, but the model's embedding has 8 rows"):
         write(model, letters, LETTERS)
 
 

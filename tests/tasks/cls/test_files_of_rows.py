@@ -168,7 +168,7 @@ def test_classifier_with_a_larger_tokenizer_is_refused_before_training(tmp_path:
     tokenizer.save_pretrained(folder)
     table = str(write_table(tmp_path / "t.csv", make_messages(20)))
     recipe = load_recipe(None, QUICK, task="cls")
-    with pytest.raises(ModelError, match=r"tokenizer has \d+ entries, the model's embedding only \d+"):
+    with pytest.raises(ModelError, match=r"tokenizer has \d+ entries, but the model's embedding has only \d+"):
         finetune(recipe, files={"train": table}, out=tmp_path / "run", model=str(folder))
     assert not (tmp_path / "run").exists()
     grown = load_recipe(None, [*QUICK, "model.resize_embeddings=true"], task="cls")

@@ -383,7 +383,7 @@ def test_tokenizer_larger_than_the_model_is_refused_when_the_prompt_needs_it(
     (filled,) = fill_masks(model, wordpiece, ["却[MASK]"])
     assert isinstance(filled.masks[0][0], MaskPrediction)
     beyond = wordpiece.convert_ids_to_tokens(known + 1)
-    with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, the model's embedding {known + 1} rows"):
+    with pytest.raises(ModelError, match=f"{len(wordpiece)} tokens, but the model's embedding has {known + 1} rows"):
         fill_masks(model, wordpiece, [f"{beyond}[MASK]"])
 
 

@@ -326,7 +326,7 @@ def _to_split(
     """Return the rows at `indices`, except rows with a label that is not in the train rows; logs their number."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
-    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that is not in the train rows"):
+    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that is not in train rows"):
         console.info(note)
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]

@@ -57,17 +57,18 @@ Made by `python docs/make_models.py`; do not edit. Tests hold the same table.
 deviation 0.4, so that outputs differ; 0.2 for T5, mT5 and MobileBERT, which scale nothing), the page compares the
 probabilities that `predict` gives to 12 texts and to 12 pairs of texts, in batches of 1, 3 and 8, with those of
 transformers {version} for one row at a time without padding.
-The rows have 0 to 90 words where a model reads 64 tokens. *Equal* is a difference of at most 1e-5; the largest follows.
+The rows have 0 to 90 words, and a model reads 64 tokens. *Equal* means a difference of at most 1e-5; the number is the
+largest difference.
 *Before* is the largest difference, of single texts and of pairs, in llmkit 0.1.0.
 
 Texts that plain transformers cannot read are left out, such as those without a token, which GPT-2 and others refuse:
-`predict` gives them the token that starts a text, and says how many they are. *Refused* texts end `predict` with an
+`predict` gives them the token that starts a text, and prints their number. *Refused* texts end `predict` with an
 error too.
 
-Models whose scores padding changes, and models that no row of this table tests, are read in groups of texts of equal
-length, without padding, in training too. That is exact, and slower where lengths differ much.
+If padding changes a model's scores, or no row of this table tests the model, texts are read in groups of equal length,
+without padding, in training too. This is exact, but slower if lengths differ.
 
-An empty second text is an empty text here, as in batches of transformers; given alone, transformers takes it for none.
+An empty second text is an empty text here, as in batches of transformers; a single text with an empty second text is a single text for transformers.
 
 | family | `model_type` | single texts | pairs | before |
 | --- | --- | --- | --- | --- |

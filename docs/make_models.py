@@ -68,7 +68,8 @@ error too.
 If padding changes a model's scores, or no row of this table tests the model, texts are read in groups of equal length,
 without padding, in training too. This is exact, but slower if lengths differ.
 
-An empty second text is an empty text here, as in batches of transformers; a single text with an empty second text is a single text for transformers.
+An empty second text counts as a text here, as in batches of transformers; transformers ignores it in a call with one
+row.
 
 | family | `model_type` | single texts | pairs | before |
 | --- | --- | --- | --- | --- |

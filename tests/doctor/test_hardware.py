@@ -315,7 +315,7 @@ def test_gpu_that_torch_cannot_use_for_another_reason_is_a_fault(tmp_path: Path)
 
 def test_torch_without_cuda_or_rocm_is_reported_if_there_is_a_gpu(tmp_path: Path) -> None:
     (found,) = check_accelerators(make_torch(cuda=None), driver(), tmp_path)
-    assert (found.status, "torch with CUDA" in found.advice) == ("warn", True)
+    assert (found.status, "torch build with CUDA" in found.advice) == ("warn", True)
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/kfd").write_text("")
     (amd,) = check_accelerators(make_torch(cuda=None), NONE, tmp_path)

@@ -241,7 +241,7 @@ class TextStream:
         if not is_text:
             hint = "set the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
         return DataError(
-            f"the encoding is {'unclear' if is_text else 'unknown: no codec gives likely text'}: {', '.join(texts)}",
+            f"the encoding is {'unclear' if is_text else 'unknown; even the best are unlikely'}: {', '.join(texts)}",
             where=self._where(head, offset, position),
             hint=hint,
         )

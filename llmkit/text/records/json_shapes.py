@@ -83,7 +83,7 @@ def _find_columns(value: Object) -> Rows | None:
 
 
 def _find_list(value: Object, wanted: str | None, path: str = "", depth: int = _MAX_DEPTH) -> Rows | None:
-    """Return the only list of objects in an object without a text of its own."""
+    """Return the list of objects in an object, if there is only one and the object itself has no text."""
     if any(isinstance(each, str) and key.casefold() in TEXT_NAMES for key, each in value.items()):
         return None
     lists = {

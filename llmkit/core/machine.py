@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "nu
 
 
 def describe_machine() -> dict[str, Any]:
-    """Describe CPU, cores, torch's threads and the reason for their number, memory, accelerator, platform."""
+    """Describe CPU, cores, torch's threads (and the reason for their number), memory, accelerator and platform."""
     import torch  # `prepare` needs only the versions
 
     from llmkit.core.devices import describe_gpu

@@ -128,7 +128,7 @@ def test_data_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
         name, open_causal_lm, load_recipe(None), prepared_with(fingerprint_tokenizer(tokenizer)), tokenizer
     )
     assert torch.equal(again.get_input_embeddings().weight, model.get_input_embeddings().weight)
-    with pytest.raises(ModelError, match="another tokenizer") as caught:
+    with pytest.raises(ModelError, match="tokenizer of the data") as caught:
         fit_to_data(name, open_causal_lm, load_recipe(None), prepared_with("f" * 64), tokenizer)
     assert f"prepare.tokenizer.path={name}" in caught.value.problems[0].hint
 

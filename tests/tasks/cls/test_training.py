@@ -152,7 +152,7 @@ def test_threshold_of_the_positive_label_is_tuned_saved_and_used_by_predict(
     ("overrides", "expected"),
     [
         (("cls.positive_label=Spam",), "there is no label 'Spam'"),
-        (("cls.positive_label=spam", "cls.labels=multi_label"), "one label per row, not for several"),
+        (("cls.positive_label=spam", "cls.labels=multi_label"), "one label per row, not several"),
     ],
 )
 def test_positive_label_that_cannot_be_is_refused(

@@ -31,6 +31,7 @@ FORMATS = (
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 ARCHIVES = (".zip", ".tar")
 _SHORT = {".tgz": ".tar.gz", ".tbz": ".tar.bz2", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+_SAME = {".mht": ".eml", ".mhtml": ".eml", ".ndjson": ".jsonl"}
 SPECIAL = ("hf:", "builtin:")
 
 Skipped = dict[str, Counter[str]]
@@ -93,6 +94,7 @@ def split_endings(name: str) -> tuple[str, str]:
         packing = _suffix(rest)
         rest = rest.removesuffix(packing)
     ending = _suffix(rest)
+    ending = _SAME.get(ending, ending)
     if ending == ".zip" and packing:
         return "", packing
     return (ending if ending in (*FORMATS, *ARCHIVES) else ""), packing

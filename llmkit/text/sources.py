@@ -250,6 +250,8 @@ def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 _NEVER_MARKUP = (".docx", ".odt", ".rtf", ".pdf", ".xlsx", ".parquet")
 """Formats that never begin like an HTML page. Some web sites export HTML pages under these suffixes."""
 
+_MARKUP = (".tex", ".rst", ".org", ".adoc", ".ipynb", ".sgml", ".wiki", ".textile")
+
 
 def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
     """Return the entry with the format detected from its bytes, or else from its name."""
@@ -260,8 +262,9 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
             if entry.ending in _NEVER_MARKUP:
                 log.warning("%s is an HTML page in spite of its name, and is read as such", entry.path)
             return replace(entry, ending=".html")
-        if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
-            log.warning("%s is markup, but is read as plain text with its tags because of its name", entry.path)
+        is_page = looks_like_html(head) and entry.ending in (".txt", ".md")
+        if is_page or entry.ending == ".xml" or (not entry.ending and entry.path.lower().endswith(_MARKUP)):
+            log.warning("%s is markup, but is read as plain text with its marks because of its name", entry.path)
         return replace(entry, ending="") if entry.ending == ".xml" else entry
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")

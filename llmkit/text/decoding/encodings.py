@@ -150,8 +150,6 @@ class TextStream:
             raise self._unclear_error(head, offset, guess.rival, is_text=guess.is_text)
         if self._is_guess and (escape := head.find(b"\x1b$B")) >= 0:
             raise self._change_error(head, offset, escape, "iso2022_jp")
-        if self._is_guess and (change := find_change(window, self.encoding)):
-            raise self._change_error(head, offset, max(0, start - WINDOW_BYTES) + change[0], change[1])
         return head
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
@@ -160,7 +158,7 @@ class TextStream:
         n_fed = offset
         pending = b""
         while True:
-            if n_fed > offset and self._is_guess and self._compare(chunk, n_fed):
+            if self._is_guess and self._compare(chunk, n_fed):
                 decoder = _find_codec(self.encoding)(self._errors)
             if self._named and not chunk.isascii():
                 self._named = False
@@ -198,9 +196,10 @@ class TextStream:
         """Return whether the guess changes to another encoding that gave the same text so far. Raises DataError if the
         chunk has UTF-8 words, or does not show which of the encodings is right.
         """
-        change = find_change(chunk, self.encoding)
-        if change and "utf-8" not in detect_legacy(chunk[change[0] :][: WINDOW_BYTES // 4], complete=False).encodings:
-            raise self._change_error(chunk, offset, *change)
+        begin = chunk.find(b"\n") + 1 if offset else 0  # a chunk may begin inside a character
+        change = find_change(chunk[begin:], self.encoding)
+        if change and "utf-8" not in detect_legacy(chunk[begin + change[0] :][:WINDOW_BYTES], complete=False).encodings:
+            raise self._change_error(chunk, offset, begin + change[0], change[1])
         if word := find_utf8_word(chunk, self.encoding):
             raise self._mixed_error(chunk, offset, word)
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
@@ -260,7 +259,7 @@ class TextStream:
         _, line = find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
         texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
         return DataError(
-            f"a file of two encodings: from here on {', '.join(texts)}",
+            f"a file of two encodings: here {', '.join(texts)}",
             where=self._where(head, offset, position),
             hint="convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files",
         )

@@ -8,7 +8,7 @@ edition. Style sheets are not applied.
 Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a line end and two of
 them a blank line, table cells are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and
 subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they do
-not join the number before.
+not join the number before. MathML is written in a line: x², x^n, x_i, (a+b)/2, √(x+1).
 """
 
 import html
@@ -26,9 +26,9 @@ _PARAGRAPH_TAGS = (
 )
 _LINE_TAGS = (
     "div,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
-    "summary,hgroup,search,dialog,optgroup,option"
+    "summary,hgroup,search,dialog,optgroup,option,mtr"
 )
-_CELL_TAGS = "td,th"
+_CELL_TAGS = "td,th,mtd"
 _PRE_TAGS = "pre,xmp,listing,plaintext"
 _UNSEEN = [
     *["head", "script", "style", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
@@ -41,11 +41,12 @@ _NOTE_NAME = re.compile(
 )
 _PAGE_NUMBER = re.compile(r"^(?:x-ebookmaker-)?page-?(?:num|no|number|break)$|^doc-pagebreak$", re.I)
 _MAX_MARK = 12
+_SINGLE_TERM = re.compile(r"\([^()]*\)|\d[\d.,]*|.[²³¹⁰-₎]*")
 _CLOSING = frozenset(".,;:!?…\"'”’»›)]}。，、；：！？」』）】》।۔؟،")
 _NOTE_TARGET = re.compile(r"#[\w:.-]*(?:note|fn|ftn|cite|ref)", re.I)
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[ivxl]{1,5}|note \d{1,3}|[*†‡§¶#]{1,3})[\])]?|[↩↑^]\ufe0e?", re.I)
-_RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
-_LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
+LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
 
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 # (?=(group*))\2 is possessive: with backtracking, a run of spaces without /> would take exponential time. Python 3.11.0
@@ -74,6 +75,7 @@ def html_to_text(page: str) -> str:
             _remove_hidden(body)
         if body.text().strip():
             break  # else all is hidden until a script runs, and hidden elements must be kept
+    _write_math(body)
     _resolve_scripts(body)
     for node in reversed(body.css("q")):
         node.insert_before("“")
@@ -126,10 +128,47 @@ def _resolve_scripts(body: Any) -> None:
         if is_note:
             node.decompose()
         elif node.tag != "a" and mark:
-            characters = _RAISED if node.tag == "sup" else _LOWERED
+            characters = RAISED if node.tag == "sup" else LOWERED
             has_digit = any(map(str.isdigit, mark)) and "[" not in mark
             if has_digit or all(char in characters for char in mark):
                 node.replace_with("".join(characters.get(char, char) for char in mark))
+
+
+_MATH = {
+    **dict.fromkeys(["msup", "mover"], "{}^{}"),
+    "msub": "{}_{}",
+    "msubsup": "{}_{}^{}",
+    "munder": "{}_{} ",
+    "munderover": "{}_{}^{} ",
+    "mfrac": "{}/{}",
+    "msqrt": "√{}",
+    "mroot": "{}^(1/{})",
+}
+_CHARACTERS = {"msup": RAISED | {"′": "′", "″": "″", "*": "*"}, "msub": LOWERED, "mover": {"¯": "¯", "~": "~"}}
+
+
+def _write_math(body: Any) -> None:
+    """Replace the two-dimensional elements of MathML by text in a line."""
+    for node in reversed(body.css(",".join(["mfenced", *_MATH]))):  # inner elements first
+        parts = [text for child in node.iter(include_text=True) if (text := "".join((child.text() or "").split()))]
+        if node.tag == "msqrt":
+            parts = ["".join(parts)]
+        if node.tag == "mfenced":
+            text = f"({','.join(parts)})"
+        elif len(parts) != _MATH[node.tag].count("{}"):
+            text = "".join(parts)
+        elif len(parts) == 2 and parts[1] and all(char in _CHARACTERS.get(node.tag, "") for char in parts[1]):
+            text = bracket(parts[0], is_base=True) + "".join(_CHARACTERS[node.tag][char] for char in parts[1])
+        else:
+            is_base = node.tag not in ("mfrac", "msqrt")
+            first, *others = parts
+            text = _MATH[node.tag].format(bracket(first, is_base=is_base), *map(bracket, others))
+        node.replace_with(text)
+
+
+def bracket(term: str, *, is_base: bool = False) -> str:
+    """Return a term of a formula in brackets, unless it is a symbol, a number, or a word to which a script belongs."""
+    return term if _SINGLE_TERM.fullmatch(term) or (is_base and term.isalnum()) else f"({term})"
 
 
 def _names(node: Any) -> list[str]:

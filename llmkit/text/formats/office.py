@@ -2,7 +2,8 @@
 memory.
 
 Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
-are read where they are anchored, and footnotes and endnotes at the end. Not read: page headers and footers, comments,
+are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers of .docx are
+Unicode characters (m²), and its formulas are written in a line, as in html_text.py. Not read: page headers, comments,
 deleted and hidden text, the reading aids of ruby, and the numbers of lists, which are not stored as text.
 """
 
@@ -15,6 +16,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member
+from llmkit.text.formats.html_text import LOWERED, RAISED, bracket
 from llmkit.text.formats.xml_parsing import TextBuilder, parse_xml
 from llmkit.text.sources import Entry, Source
 
@@ -43,12 +45,17 @@ class _Word:
             "rt",
         ]
     )
+    _MATH: Mapping[str, str] = {"sup": "^{}", "sub": "_{}", "num": "{}", "den": "/{}", "rad": "√{}"}
     _BREAKS: Mapping[str, str] = {"br": "\n", "cr": "\n", "tab": "\t", "noBreakHyphen": "-", "ptab": "\t"}
 
     def __init__(self, text: TextBuilder) -> None:
         self._text = text
         self._n_skipped = self._n_cells = 0
         self._in_text = self._is_hidden = False
+        self._characters: Mapping[str, str] = {}
+        """Of superscript or subscript."""
+        self._formulas: list[TextBuilder] = []
+        """Builders of the texts around the current part of a formula."""
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
@@ -57,7 +64,12 @@ class _Word:
         elif name == "t":
             self._in_text = True
         elif name == "r":
-            self._is_hidden = False
+            self._is_hidden, self._characters = False, {}
+        elif name == "vertAlign":
+            self._characters = {"superscript": RAISED, "subscript": LOWERED}.get(attributes.get("val", ""), {})
+        elif name in self._MATH or name == "d":
+            self._formulas.append(self._text)
+            self._text = TextBuilder()
         elif name == "vanish":
             self._is_hidden = attributes.get("val", "1") not in _OFF
         elif name in self._BREAKS:
@@ -70,6 +82,15 @@ class _Word:
             self._n_skipped -= 1
         elif name == "t":
             self._in_text = False
+        elif (name in self._MATH or name == "d") and self._formulas:
+            term, self._text = self._text.take(), self._formulas.pop()
+            characters = {"sup": RAISED, "sub": LOWERED}.get(name, {})
+            if name == "d":
+                self.add(f"({term})")
+            elif characters and all(char in characters for char in term):
+                self.add("".join(map(characters.__getitem__, term)))
+            elif term:
+                self.add(self._MATH[name].format(bracket(term)))
         elif name == "p":
             self._text.gap(" " if self._n_cells else "\n\n")
         elif name == "tc":
@@ -82,7 +103,8 @@ class _Word:
 
     def data(self, text: str) -> None:
         if self._in_text and not self._n_skipped:
-            self.add(text)
+            has_all = all(char in self._characters for char in text)
+            self.add("".join(map(self._characters.__getitem__, text)) if has_all else text)
 
     def add(self, text: str) -> None:
         if not self._is_hidden:

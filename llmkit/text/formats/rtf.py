@@ -14,6 +14,7 @@ from typing import BinaryIO
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.html_text import LOWERED, RAISED
 from llmkit.text.formats.xml_parsing import TextBuilder
 from llmkit.text.sources import Entry, Source
 
@@ -101,6 +102,7 @@ _CHARSETS = {
     255: "cp437",
 }
 _CODE_PAGES = {936: "gb18030", 10000: "mac_roman", 10007: "mac_cyrillic", 65001: "utf-8", 1361: "johab"}
+_SCRIPTS = {"super": RAISED, "sub": LOWERED}
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -112,6 +114,8 @@ class _Group:
     is_hidden: bool = False
     in_fonts: bool = False
     is_note: bool = False
+    script: str = ""
+    """`super` or `sub`."""
     codec: str = ""
     """Code page of the font; empty: that of the document."""
     n_fallback: int = 1
@@ -247,7 +251,9 @@ class _Reader:
         elif word in ("v", "deleted"):
             self._group = replace(self._group, is_hidden=number != 0)
         elif word == "plain":
-            self._group = replace(self._group, is_hidden=False, codec="")
+            self._group = replace(self._group, is_hidden=False, script="", codec="")
+        elif word in ("super", "sub", "nosupersub"):
+            self._group = replace(self._group, script="" if number == 0 or word == "nosupersub" else word)
         elif word == "footnote":
             self._notes.gap("\n\n")
             self._group = replace(self._group, is_note=True)
@@ -262,7 +268,9 @@ class _Reader:
 
     def _add(self, text: str) -> None:
         if not self._group.is_hidden:
-            self._sink.add(text)
+            characters = _SCRIPTS.get(self._group.script, {})
+            has_all = all(char in characters for char in text)
+            self._sink.add("".join(map(characters.__getitem__, text)) if has_all else text)
 
     def _flush(self, *, keep_units: bool = False) -> None:
         """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""

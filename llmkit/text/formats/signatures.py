@@ -114,6 +114,11 @@ _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
         re.compile(rb"From \S+[^\r\n]*\d\d:\d\d[^\r\n]*(?:\d{4}|[A-Z]{3,4})[ \t]*\r?\n>?[A-Za-z][A-Za-z0-9-]*:[ \t]"),
         Format("a mailbox", ".mbox"),
     ),
+    (
+        re.compile(rb"(?:[A-Za-z-]{1,40}:[^\r\n]*\r?\n(?:[ \t][^\r\n]*\r?\n)*)*?MIME-Version:[ \t]*1\.0", re.I),
+        Format("a message or a saved page (.eml, .mht)", ".eml"),
+    ),
+    (re.compile(rb"\[Script Info\]\s"), Format("SubStation subtitles (.ass)", "", "convert them to .srt")),
     (re.compile(rb"%!PS"), Format("a PostScript document", "", _TO_TEXT)),
     (
         re.compile(rb"version https://git-lfs.github.com/spec/v1\n"),

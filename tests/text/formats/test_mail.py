@@ -60,6 +60,15 @@ def read(path: Path, data: bytes, **options: object) -> tuple[list[str], Source]
     return [document.text for document in documents], sources[0]
 
 
+@pytest.mark.parametrize("name", ["a.mht", "a.mhtml", "a.txt"])
+def test_a_saved_page_is_read_as_one(tmp_path: Path, name: str) -> None:
+    page = "Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary=B\n\n"
+    page += "--B\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<p>=C3=A9l=C3=A8ve</p>\n"
+    page += "--B\nContent-Type: image/png\n\nAAAA\n--B--\n"
+    (tmp_path / name).write_text(page)
+    assert [document.text for document in read_documents([str(tmp_path / name)], Read(), [])] == ["élève\n"]
+
+
 @pytest.mark.parametrize("name", ["m.mbox", "m.txt", "inbox"])
 def test_each_message_is_a_document_of_its_text(tmp_path: Path, name: str) -> None:
     texts, source = read(tmp_path / name, (PLAIN + BOTH + GBK + MIXED + EMPTY).encode())

@@ -108,7 +108,7 @@ _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _MIN_ASCII_PER_HIGH = 8
 _MAX_TAKEN_GAIN = 15.0
-"""Maximum lead in nats of an East Asian reading of single non-ASCII bytes in ASCII text, each with the byte after it."""
+"""Maximum lead in nats of an East Asian reading of ASCII text with single non-ASCII bytes."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
 _TAKES_ASCII = re.compile(rb"(?<![\x80-\xff])(?:[\x80-\xff]{2})*[\x80-\xff][A-Za-z]")
 _ASCII = bytes(range(128))
@@ -276,8 +276,8 @@ def score_as(sample: bytes, encoding: str) -> float:
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     """Return the offset of the first line that is much more likely in another encoding, and that encoding.
 
-    The other encodings are the best ones for the three lines that score the worst, compared with good lines. One of them is
-    accepted if the lines that it improves gain enough together. At most about 64 KB of lines are scored.
+    The other encodings are the best ones for the three lines that score the worst, compared with good lines. One of
+    them is accepted if the lines that it improves gain enough together. At most about 64 KB of lines are scored.
     """
     lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
     if len(lines) < 2:

@@ -6,7 +6,6 @@ without its closing blocks counts as truncated.
 Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
 """
 
-import io
 import struct
 import tarfile
 import zipfile
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb
+from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb, ByteStream, skip_bytes
 
 MAX_MEMBERS = 1_000_000
 _MAX_NAME_BYTES = 1 << 20
@@ -98,7 +97,7 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
             if size > _MAX_NAME_BYTES:
                 raise tarfile.ReadError(f"a name of {size:,} bytes")
             data = _Part(file, size).readall()
-            _skip(file, -size % _BLOCK)
+            skip_bytes(file, -size % _BLOCK, "the .tar archive ends inside a member")
             if kind == b"L":
                 name = data.rstrip(b"\0")
             elif kind in b"xX":
@@ -121,7 +120,7 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
             block = _read_block(file)
         part = _Part(file, size)
         yield TarMember(named.decode("utf-8", "surrogateescape"), what, cast(BinaryIO, part))
-        _skip(file, part.left + -size % _BLOCK)
+        skip_bytes(file, part.left + -size % _BLOCK, "the .tar archive ends inside a member")
         name, overrides, closed = b"", {}, False
 
 
@@ -180,28 +179,16 @@ def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         data = data[length:]
 
 
-def _skip(file: BinaryIO, n_bytes: int) -> None:
-    while n_bytes:
-        data = file.read(min(n_bytes, 1 << 20))
-        if not data:
-            raise EOFError("the .tar archive ends inside a member")
-        n_bytes -= len(data)
-
-
-class _Part(io.RawIOBase):
+class _Part(ByteStream):
     """A file object for the next `left` bytes of a file."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file
         self.left = left
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        data = self._file.read(min(len(buffer), self.left))
-        if not data and self.left and len(buffer):
+    def take(self, n_bytes: int) -> bytes:
+        data = self._file.read(min(n_bytes, self.left))
+        if not data and self.left and n_bytes:
             raise EOFError("the .tar archive ends inside a member")
         self.left -= len(data)
-        memoryview(buffer)[: len(data)] = data
-        return len(data)
+        return data

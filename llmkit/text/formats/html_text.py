@@ -15,6 +15,8 @@ import html
 import re
 from typing import Any
 
+from llmkit.core.errors import DataError
+
 # Noncharacters mark what must survive while white space is collapsed: line ends, spaces and tabs.
 _LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE, _BREAK = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
 _MARKERS = re.compile("[\ufdd0-\ufdd5]")
@@ -49,16 +51,23 @@ RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻�
 LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
 
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
+_MAX_ATTRIBUTES = 10_000  # parsing time is also quadratic in the number of attributes
+_LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000}[^<>]*")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
+_OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 # (?=(group*))\2 is possessive: with backtracking, a run of spaces without /> would take exponential time. Python 3.11.0
 # to 3.11.4 match group*+ wrongly (CPython issue 106052).
 _SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)(?=((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*))\2/>""")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
-def html_to_text(page: str) -> str:
-    """Return the text of an HTML or XHTML page."""
+def html_to_text(page: str, where: str = "the page") -> str:
+    """Return the text of an HTML or XHTML page. Raises DataError, with `where`, if it would take hours to parse."""
     from selectolax.lexbor import LexborHTMLParser
 
+    _check_depth(page, where)
     page = _MARKERS.sub("", page)
     if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
         # To an HTML parser, <title/> is an opening tag and the whole book its title, and CDATA is a comment.
@@ -93,6 +102,23 @@ def html_to_text(page: str) -> str:
     text = re.sub(f" *[{markers}][ {markers}]*", _end_lines, text)
     text = text.strip("\n ").translate(_BLANKS)
     return text + "\n" if text else ""
+
+
+def _check_depth(page: str, where: str) -> None:
+    """Raise DataError if elements are nested so deep, or have so many attributes, that parsing would take hours."""
+    for tag in _LONG_TAG.finditer(page):
+        if len(_QUOTED.sub("", tag[0]).split()) > _MAX_ATTRIBUTES:
+            what = f"an element has more than {_MAX_ATTRIBUTES:,} attributes"
+            raise DataError(what, where=where, hint="correct the page, or skip it with --skip-bad")
+    if page.count("<") <= _MAX_DEPTH:
+        return
+    depth = 0
+    for end, name in _TAG.findall(page):
+        if name.lower() not in _OPTIONAL_END_TAGS:
+            depth = max(0, depth - 1) if end else depth + 1
+            if depth > _MAX_DEPTH:
+                what = f"elements are nested more than {_MAX_DEPTH:,} deep"
+                raise DataError(what, where=where, hint="correct the page, or skip it with --skip-bad")
 
 
 def _end_lines(match: re.Match[str]) -> str:

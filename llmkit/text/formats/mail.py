@@ -110,4 +110,4 @@ def _decode_body(part: EmailMessage, where: str) -> str:
     found = decode_declared(data, part.get_content_charset() or "utf-8")
     text = found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", where))
     text = text.replace("\r\n", "\n")
-    return html_to_text(text) if part.get_content_type() == "text/html" else text
+    return html_to_text(text, where) if part.get_content_type() == "text/html" else text

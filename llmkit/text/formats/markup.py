@@ -26,25 +26,17 @@ from llmkit.text.formats.archives import open_archive, open_member
 from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
 
-_VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
 )
 _MAX_MEMBER_BYTES = 256_000_000
-_MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
-_MAX_ATTRIBUTES = 10_000  # parsing time is also quadratic in the number of attributes
-_LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000}[^<>]*")
-_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
-_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
-_OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 
 
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Yield the text of a .html file as one document."""
     with entry.open(source) as file:
         page, source.encoding = decode_page(file, read.encoding, entry.path, source)
-    check_depth(page, entry.path)
-    text = html_to_text(page)
+    text = html_to_text(page, entry.path)
     if source.encoding not in ("ascii", "utf-8"):
         source.example = find_example(text)
     yield from make_documents([text], entry.path, 0, read.max_doc_chars)
@@ -55,23 +47,6 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     with entry.open_seekable(source) as file:
         chapters = _read_chapters(file, entry.path)
         yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
-
-
-def check_depth(page: str, path: str) -> None:
-    """Raise DataError if elements are nested so deep, or have so many attributes, that parsing would take hours."""
-    for tag in _LONG_TAG.finditer(page):
-        if len(_QUOTED.sub("", tag[0]).split()) > _MAX_ATTRIBUTES:
-            what = f"an element has more than {_MAX_ATTRIBUTES:,} attributes"
-            raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
-    if page.count("<") <= _MAX_DEPTH:
-        return
-    depth = 0
-    for end, name in _TAG.findall(page):
-        if name.lower() not in _OPTIONAL_END_TAGS:
-            depth = max(0, depth - 1) if end else depth + 1
-            if depth > _MAX_DEPTH:
-                what = f"elements are nested more than {_MAX_DEPTH:,} deep"
-                raise DataError(what, where=path, hint="correct the page, or skip it with --skip-bad")
 
 
 def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
@@ -123,8 +98,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
             if name in encrypted:
                 raise _encrypted_epub("a DRM", path)
             page, _ = decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
-            check_depth(page, f"{path}!{name}")
-            if text := html_to_text(page):
+            if text := html_to_text(page, f"{path}!{name}"):
                 yield text + "\n"
 
 

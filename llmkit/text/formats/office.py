@@ -29,22 +29,10 @@ class _Word:
     The names are those of WordprocessingML (ECMA-376, part 1, section 17).
     """
 
-    _SKIPPED = frozenset(
-        [
-            "pPr",
-            "sectPr",
-            "tblPr",
-            "trPr",
-            "tcPr",
-            "tblGrid",
-            "del",
-            "moveFrom",
-            "instrText",
-            "delText",
-            "Fallback",
-            "rt",
-        ]
-    )
+    _SKIPPED = frozenset((
+        "pPr", "sectPr", "tblPr", "trPr", "tcPr", "tblGrid", "del", "moveFrom", "instrText", "delText", "rt",
+        "Fallback",
+    ))  # fmt: skip
     _MATH: Mapping[str, str] = {"sup": "^{}", "sub": "_{}", "num": "{}", "den": "/{}", "rad": "√{}"}
     _BREAKS: Mapping[str, str] = {"br": "\n", "cr": "\n", "tab": "\t", "noBreakHyphen": "-", "ptab": "\t"}
 

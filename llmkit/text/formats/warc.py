@@ -18,7 +18,8 @@ from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
-from llmkit.text.formats.markup import check_depth, decode_page
+from llmkit.text.formats.markup import decode_page
+from llmkit.text.formats.streams import skip_bytes
 from llmkit.text.sources import Entry, Source
 
 MAX_RECORD_BYTES = 64_000_000
@@ -86,7 +87,7 @@ def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
         n_bytes = int(digits)
         if n_bytes > MAX_RECORD_BYTES:
             source.skip(f"record of more than {MAX_RECORD_BYTES // 1_000_000} MB", f"{path}, record {number}")
-            _skip(file, n_bytes)
+            skip_bytes(file, n_bytes, "the file ends inside a record")
             continue
         content = file.read(n_bytes)
         if len(content) < n_bytes:
@@ -113,14 +114,6 @@ def _read_headers(file: BinaryIO, path: str, number: int) -> dict[str, str]:
         headers[name.strip().lower()] = value.strip()
     what = f"a record with more than {_MAX_HEADERS:,} headers"
     raise DataError(what, where=f"{path}, record {number}", hint="fetch the file again")
-
-
-def _skip(file: BinaryIO, n_bytes: int) -> None:
-    while n_bytes:
-        data = file.read(min(n_bytes, 1 << 20))
-        if not data:
-            raise EOFError("the file ends inside a record")
-        n_bytes -= len(data)
 
 
 def _to_text(record: Record, source: Source, where: str) -> str | None:
@@ -173,8 +166,7 @@ def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: 
         page = body.decode({"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(charset, charset))
     except (LookupError, ValueError):  # no charset, or a wrong one
         page, _ = decode_page(io.BytesIO(body), "auto", where)
-    check_depth(page, where)
-    return html_to_text(page)
+    return html_to_text(page, where)
 
 
 def _join_chunks(body: bytes) -> bytes:

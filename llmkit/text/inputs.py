@@ -153,14 +153,9 @@ def is_stream(name: str) -> bool:
 
 
 def _expand_home(name: str) -> Path:
-    if not name.strip():
-        raise DataError(
-            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is the current folder"
-        )
-    if "\0" in name:
-        raise DataError(
-            "the name of an input contains a NUL character", where="the inputs", hint="name a file or a folder"
-        )
+    if not name.strip() or "\0" in name:
+        what = f"the name of an input {'contains a NUL character' if name.strip() else 'is empty'}"
+        raise DataError(what, where="the inputs", hint="name a file or a folder; . is the current folder")
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # "~$doc.txt" is no user's home
@@ -189,18 +184,9 @@ def _require_file(path: Path) -> None:
         ) from None
     if stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and str(path).startswith(_OPEN_PIPES)):
         return
-    what = f"this is {_describe_kind(mode)}, not a file"
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    what = f"this is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
     raise DataError(what, where=display_name(str(path)), hint="name a file or folder, or give the text on stdin as -")
-
-
-def _describe_kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 def _find_in_folder(folder: Path, skipped: Skipped) -> list[str]:

@@ -76,11 +76,7 @@ _UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"
 
 
 def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
-    try:
-        archive = open_archive(file)
-    except zipfile.BadZipFile as error:
-        raise _bad_epub(f"no zip archive ({error})", path) from None
-    with archive:
+    with open_archive(file) as archive:
         container = _parse_xml(archive, "META-INF/container.xml", path)
         root_file = next((node.get("full-path") for node in container.iter() if _tag(node) == "rootfile"), None)
         if not root_file:

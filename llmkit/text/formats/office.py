@@ -171,14 +171,9 @@ def read_odt(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 def _read(
     entry: Entry, source: Source, read: Read, to_text: Callable[[zipfile.ZipFile, str], Iterator[str]]
 ) -> Iterator[Document]:
-    with entry.open_seekable(source) as file:
-        try:
-            archive = open_archive(file)
-        except zipfile.BadZipFile as error:
-            raise _bad_document(f"no zip archive ({error})", entry.path) from None
-        with archive:
-            check_zip_sizes(archive, source.n_bytes)
-            yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)
+    with entry.open_seekable(source) as file, open_archive(file) as archive:
+        check_zip_sizes(archive, source.n_bytes)
+        yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)
 
 
 def _word_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:

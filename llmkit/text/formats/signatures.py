@@ -6,6 +6,7 @@ Formats without a signature (plain text, HTML, JSON, tables) are recognized by n
 """
 
 import re
+import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -178,10 +179,7 @@ def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
 
 def _is_tar_header(block: bytes) -> bool:
     """Whether a block has the checksum of a .tar header: archives before 1988 have no `ustar`."""
-    if len(block) < 512 or not block[0]:
-        return False
     try:
-        wanted = int(block[148:156].strip(b" \0"), 8)
-    except ValueError:
+        return block[:1] != b"\0" and tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") is not None
+    except (tarfile.HeaderError, ValueError):
         return False
-    return wanted == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
+from llmkit.text.decoding.declared_encodings import decode_declared
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
@@ -162,10 +163,7 @@ def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: 
     if media not in _PAGES:
         source.skipped["record that is no page"] += 1
         return None
-    try:
-        page = body.decode({"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(charset, charset))
-    except (LookupError, ValueError):  # no charset, or a wrong one
-        page, _ = decode_page(io.BytesIO(body), "auto", where)
+    page, _ = decode_declared(body, charset) or decode_page(io.BytesIO(body), "auto", where)
     return html_to_text(page, where)
 
 
@@ -197,11 +195,8 @@ def _inflate(body: bytes, where: str) -> bytes:
         except zlib.error:
             continue
         if unpacker.unconsumed_tail:
-            raise DataError(
-                f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB",
-                where=where,
-                hint="leave it out",
-            )
+            what = f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB"
+            raise DataError(what, where=where, hint="leave it out")
         return found
     return body
 

@@ -283,9 +283,9 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
 
 def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: Skipped) -> list[str]:
     """Return the files that llmkit reads; counts the others in `counts`, and stores `counts` in `skipped`."""
-    kept = [name for name in names if _may_read(name)]
-    are_kept = set(kept)
-    counts.update(_describe_other(name) for name in names if name not in are_kept)
+    reasons = {name: _reason_to_skip(name) for name in names}
+    kept = [name for name in names if not reasons[name]]
+    counts.update(filter(None, reasons.values()))
     counts += Counter()  # drops zeros
     if not kept:
         raise DataError(
@@ -299,14 +299,15 @@ def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: 
     return kept
 
 
-def _may_read(name: str) -> bool:
+def _reason_to_skip(name: str) -> str:
+    """Return why a file of a folder is not read; empty for files that are read."""
+    if is_lock_file(name):
+        return LOCK_FILE
+    # A broken link is kept: reading it raises an error, or skips and counts it with --skip-bad.
+    if file_size(name) is None and os.path.exists(name):  # noqa: PTH110
+        return "pipe, socket or device"
     ending, _ = split_endings(name)
-    if not ending or is_lock_file(name):
-        return False
-    if ending == ".xml":
-        return _is_dump(name)
-    # A broken link is kept here: reading it raises an error, or skips and counts it with --skip-bad.
-    return file_size(name) is not None or not os.path.exists(name)  # noqa: PTH110
+    return "" if ending and (ending != ".xml" or _is_dump(name)) else describe_suffix(name)
 
 
 def _is_dump(name: str) -> bool:
@@ -320,14 +321,6 @@ def _is_dump(name: str) -> bool:
         head = unpack_head(head, packing, HEAD_BYTES)
     found = detect_format(head[:HEAD_BYTES])
     return found is not None and found.ending != ""
-
-
-def _describe_other(name: str) -> str:
-    if is_lock_file(name):
-        return LOCK_FILE
-    if file_size(name) is None:
-        return "pipe, socket or device"
-    return describe_suffix(name)
 
 
 LOCK_FILE = "lock file of an office program"

@@ -363,22 +363,15 @@ def _translate_errors(path: str) -> Iterator[None]:
     """Convert errors of damaged data to DataError, and system errors to EnvironmentFault; both name the file."""
     try:
         yield
-    except _DAMAGES as error:
-        raise _damaged(path, error) from None
     except Bomb as error:
         hint = "if it is text, unpack it and name the unpacked files"
         raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
         hint = "check the file's permissions, or skip it with --skip-bad"
         raise AccessDenied(f"may not read {path}", where=path, hint=hint) from None
-    except OSError as error:
+    except (OSError, *_DAMAGES) as error:
         # errno is None for pyarrow's errors in compressed data, EINVAL for a seek to a negative offset.
-        if error.errno in (None, errno.EINVAL):
-            raise _damaged(path, error) from None
-        raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
-
-
-def _damaged(path: str, error: Exception) -> DataError:
-    return DataError(
-        f"damaged or cut off: {error}", where=path, hint="fetch the file again, or skip such files with --skip-bad"
-    )
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
+        hint = "fetch the file again, or skip such files with --skip-bad"
+        raise DataError(f"damaged or cut off: {error}", where=path, hint=hint) from None

@@ -12,12 +12,13 @@ Knows nothing of formats and documents.
 """
 
 import codecs
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE
+from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE, decode_declared
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
@@ -315,6 +316,12 @@ class TextStream:
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
             return f'the byte is {best.encodings[0]} in a file of UTF-8: "{best.text}"; correct it there'
         return "the file is damaged there, or has another encoding"
+
+
+def decode_all(data: bytes, charset: str, path: str) -> str:
+    """Return a message or page in the charset that it declares, or in the detected encoding if that is wrong."""
+    found = decode_declared(data, charset)
+    return found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", path))
 
 
 def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:

@@ -13,6 +13,7 @@ not join the number before. MathML is written in a line: x², x^n, x_i, (a+b)/2,
 
 import html
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from llmkit.core.errors import DataError
@@ -190,6 +191,11 @@ def _write_math(body: Any) -> None:
             first, *others = parts
             text = _MATH[node.tag].format(bracket(first, is_base=is_base), *map(bracket, others))
         node.replace_with(text)
+
+
+def translate_all(text: str, characters: Mapping[str, str]) -> str:
+    """Return the text in the given characters; unchanged if one of its characters is missing there."""
+    return "".join(map(characters.__getitem__, text)) if all(char in characters for char in text) else text
 
 
 def bracket(term: str, *, is_base: bool = False) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.formats.html_text import LOWERED, RAISED
+from llmkit.text.formats.html_text import LOWERED, RAISED, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder
 from llmkit.text.sources import Entry, Source
 
@@ -212,9 +212,7 @@ class _Reader:
 
     def _add(self, text: str) -> None:
         if not self._group.is_hidden:
-            characters = _SCRIPTS.get(self._group.script, {})
-            has_all = all(char in characters for char in text)
-            self._sink.add("".join(map(characters.__getitem__, text)) if has_all else text)
+            self._sink.add(translate_all(text, _SCRIPTS.get(self._group.script, {})))
 
     def _flush(self, *, keep_units: bool = False) -> None:
         """Decode the collected bytes; a UTF-16 code unit waits for the other half of its pair."""

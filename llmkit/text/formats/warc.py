@@ -16,7 +16,7 @@ from typing import BinaryIO
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.declared_encodings import decode_declared
-from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.decoding.encodings import decode_all
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.formats.markup import decode_page
@@ -120,7 +120,7 @@ def _read_headers(file: BinaryIO, path: str, number: int) -> dict[str, str]:
 def _to_text(record: Record, source: Source, where: str) -> str | None:
     """Return the text of a record; None if it is not a document."""
     if record.record_type == "conversion":
-        return _decode(record.content, where)
+        return decode_all(record.content, "utf-8", where)
     if record.record_type == "resource":
         return _page_to_text(record.content, record.media_type, "", source, where)
     if record.record_type == "response" and record.media_type == "application/http":
@@ -128,13 +128,6 @@ def _to_text(record: Record, source: Source, where: str) -> str | None:
     if record.record_type == "metadata" and record.media_type == "application/json":
         return _metadata_to_text(record.content)
     return None  # requests, warcinfo, revisits
-
-
-def _decode(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "".join(TextStream(io.BytesIO(data), "auto", where))
 
 
 def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
@@ -159,7 +152,7 @@ def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
 
 def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: str) -> str | None:
     if media == "text/plain":
-        return _decode(body, where)
+        return decode_all(body, "utf-8", where)
     if media not in _PAGES:
         source.skipped["record that is no page"] += 1
         return None

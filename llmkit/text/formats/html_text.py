@@ -135,12 +135,9 @@ def _remove_hidden(body: Any) -> None:
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes
         closed = node.tag == "dialog" and "open" not in attributes
-        if node.tag != "body" and (closed or "hidden" in attributes or _is_hidden_style(attributes.get("style") or "")):
+        style = _STYLE_DETAILS.sub("", attributes.get("style") or "")
+        if node.tag != "body" and (closed or "hidden" in attributes or _HIDDEN_STYLE.search(style)):
             node.decompose()
-
-
-def _is_hidden_style(style: str) -> bool:
-    return bool(_HIDDEN_STYLE.search(_STYLE_DETAILS.sub("", style)))
 
 
 def _resolve_scripts(body: Any) -> None:
@@ -184,8 +181,8 @@ def _write_math(body: Any) -> None:
             text = f"({','.join(parts)})"
         elif len(parts) != _MATH[node.tag].count("{}"):
             text = "".join(parts)
-        elif len(parts) == 2 and parts[1] and all(char in _CHARACTERS.get(node.tag, "") for char in parts[1]):
-            text = bracket(parts[0], is_base=True) + "".join(_CHARACTERS[node.tag][char] for char in parts[1])
+        elif node.tag in _CHARACTERS and all(char in _CHARACTERS[node.tag] for char in parts[1]):
+            text = bracket(parts[0], is_base=True) + translate_all(parts[1], _CHARACTERS[node.tag])
         else:
             is_base = node.tag not in ("mfrac", "msqrt")
             first, *others = parts

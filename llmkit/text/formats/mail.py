@@ -76,6 +76,11 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
             raise ValueError(f"headers of more than {MAX_HEADER_BYTES // 1000} kB")
         message = BytesParser(policy=email.policy.default).parsebytes(data)
         text = "\n".join(_decode_body(part, where) for part in _find_bodies(message, 0))
+    except DataError:
+        if not read.skip_bad:
+            raise
+        source.skip("unreadable message", where)
+        return
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, email.errors.MessageError) as error:
         # The parser of the standard library raises nearly anything for hostile headers.
         if not read.skip_bad:

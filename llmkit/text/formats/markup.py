@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.decoding.declared_encodings import decode_declared, detect_encoding
+from llmkit.text.decoding.declared_encodings import UNICODE, decode_declared, detect_encoding
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.decoding.excerpts import find_example
 from llmkit.text.documents import Document, make_documents
@@ -35,7 +35,7 @@ _MAX_MEMBER_BYTES = 256_000_000
 def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Yield the text of a .html file as one document."""
     with entry.open(source) as file:
-        page, source.encoding = decode_page(file, read.encoding, entry.path, source)
+        page, source.encoding = decode_page(file.read(), read.encoding, entry.path, source)
     text = html_to_text(page, entry.path)
     if source.encoding not in ("ascii", "utf-8"):
         source.example = find_example(text)
@@ -49,18 +49,18 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
 
 
-def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
+def decode_page(data: bytes, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
     """Return the page's text and encoding: by the byte order mark, else UTF-8 if valid, else as the page declares.
 
     `source` gets a note if the page declares a wrong encoding, or if the encoding that the user named is unlikely.
     """
-    raw, name = file.read(), ""
-    if encoding == "auto" and detect_encoding(raw[: 1 << 16], complete=len(raw) < 1 << 16) not in _UNICODE:
-        declared = _DECLARED.search(raw[:2048])
+    name = ""
+    if encoding == "auto" and detect_encoding(data[: 1 << 16], complete=len(data) < 1 << 16) not in UNICODE:
+        declared = _DECLARED.search(data[:2048])
         name = (declared[1] or declared[2]).decode() if declared else ""
-        if found := decode_declared(raw, name):
+        if found := decode_declared(data, name):
             return found
-    stream = TextStream(io.BytesIO(raw), encoding, path)
+    stream = TextStream(io.BytesIO(data), encoding, path)
     page = "".join(stream)
     if source is not None:
         stream.record(source)
@@ -70,9 +70,6 @@ def decode_page(file: BinaryIO, encoding: str, path: str, source: Source | None 
                 f'{stream.encoding}: "{find_example(html_to_text(page))}"; prepare.read.encoding sets it'
             )
     return page, stream.encoding
-
-
-_UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
 def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
@@ -93,7 +90,7 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
             if name in encrypted:
                 raise _encrypted_epub("a DRM", path)
-            page, _ = decode_page(_open_member(archive, name, path), "auto", f"{path}!{name}")
+            page, _ = decode_page(_read_member(archive, name, path), "auto", f"{path}!{name}")
             if text := html_to_text(page, f"{path}!{name}"):
                 yield text + "\n"
 
@@ -115,7 +112,7 @@ def _tag(node: ElementTree.Element) -> str:
     return node.tag.rpartition("}")[2]
 
 
-def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
+def _read_member(archive: zipfile.ZipFile, name: str, path: str) -> bytes:
     try:
         info = archive.getinfo(name)
     except KeyError:
@@ -126,11 +123,11 @@ def _open_member(archive: zipfile.ZipFile, name: str, path: str) -> BinaryIO:
         data = member.read(_MAX_MEMBER_BYTES + 1)
     if len(data) > _MAX_MEMBER_BYTES:
         raise _bad_epub(f"{name} unpacks to more than {_MAX_MEMBER_BYTES:,} bytes", path)
-    return io.BytesIO(data)
+    return data
 
 
 def _parse_xml(archive: zipfile.ZipFile, name: str, path: str) -> ElementTree.Element:
-    data = _open_member(archive, name, path).read()
+    data = _read_member(archive, name, path)
     if b"<!ENTITY" in data.replace(b"\0", b""):
         raise _bad_epub(f"{name} declares XML entities", path)
     try:

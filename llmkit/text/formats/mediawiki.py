@@ -85,7 +85,7 @@ class _Pages:
             if name == "namespace":
                 if self._namespace in (_FILE, _CATEGORY) and text:
                     self.dropped.add(text.strip().lower())
-            elif name in ("title", "ns") or name not in self._page or name == "text":
+            elif name != "model" or name not in self._page:
                 self._page[name] = text  # of several revisions, the last
         elif name == "page":
             self._take_page()

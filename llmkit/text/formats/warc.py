@@ -6,7 +6,6 @@ page. Records without text, status codes other than 200 and unreadable pages are
 some. Only one record is in memory.
 """
 
-import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -156,7 +155,7 @@ def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: 
     if media not in _PAGES:
         source.skipped["record that is no page"] += 1
         return None
-    page, _ = decode_declared(body, charset) or decode_page(io.BytesIO(body), "auto", where)
+    page, _ = decode_declared(body, charset) or decode_page(body, "auto", where)
     return html_to_text(page, where)
 
 

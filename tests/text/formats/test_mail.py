@@ -114,3 +114,14 @@ def test_headers_beyond_all_bounds_are_refused_before_they_are_parsed(tmp_path: 
     with pytest.raises(DataError, match="headers of more than 256 kB"):
         read(tmp_path / "a.eml", data)
     assert read(tmp_path / "a.eml", b"From: a@b.example\nSubject: x\n\n" + b"hello there\n" * 30_000)[0]
+
+
+def test_a_message_with_a_hostile_page_is_refused_or_skipped_alone(tmp_path: Path) -> None:
+    hostile = BEGIN + "Content-Type: text/html\n\n" + "<div>" * 30_000 + "\n\n"
+    (tmp_path / "a.mbox").write_text(hostile + PLAIN)
+    with pytest.raises(DataError, match="nested more than"):
+        list(read_documents([str(tmp_path / "a.mbox")], Read(), []))
+    sources: list[Source] = []
+    texts = [document.text for document in read_documents([str(tmp_path / "a.mbox")], Read(skip_bad=True), sources)]
+    assert texts == ["Hällo\nFrom here\nFrom there\n\n"]
+    assert sources[0].skipped == {"unreadable message": 1}

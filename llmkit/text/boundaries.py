@@ -1,7 +1,7 @@
 """Cut plain text into documents: lines, paragraphs, or the text between separators.
 
 A line ends only at a line feed; U+2028 stays inside a line. A paragraph ends at a blank line, which may contain white
-space, or at U+2029; in paragraphs, U+2028 and U+0085 also end a line.
+space, at a form feed, or at U+2029; in paragraphs, U+2028 and U+0085 also end a line.
 """
 
 import re
@@ -17,7 +17,7 @@ from llmkit.text.sources import Source
 
 _LINE = re.compile("\n")
 _BLANK = "(?:[^\\S\n\u0085\u2028\u2029]|[\u200b\u2060\ufeff])*"
-_PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\u2029")
+_PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\n*\f\n*|\u2029")
 _MAX_SEPARATOR_CHARS = 1000
 """Maximum length of a separator in a text that arrives in pieces."""
 

@@ -31,6 +31,7 @@ FORMATS = (
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 ARCHIVES = (".zip", ".tar")
 _SHORT = {".tgz": ".tar.gz", ".tbz": ".tar.bz2", ".tbz2": ".tar.bz2", ".txz": ".tar.xz", ".tzst": ".tar.zst"}
+_SAME = {".mht": ".eml", ".mhtml": ".eml", ".ndjson": ".jsonl"}
 SPECIAL = ("hf:", "builtin:")
 
 Skipped = dict[str, Counter[str]]
@@ -93,6 +94,7 @@ def split_endings(name: str) -> tuple[str, str]:
         packing = _suffix(rest)
         rest = rest.removesuffix(packing)
     ending = _suffix(rest)
+    ending = _SAME.get(ending, ending)
     if ending == ".zip" and packing:
         return "", packing
     return (ending if ending in (*FORMATS, *ARCHIVES) else ""), packing
@@ -151,14 +153,9 @@ def is_stream(name: str) -> bool:
 
 
 def _expand_home(name: str) -> Path:
-    if not name.strip():
-        raise DataError(
-            "the name of an input is empty", where="the inputs", hint="name a file or a folder; . is the current folder"
-        )
-    if "\0" in name:
-        raise DataError(
-            "the name of an input contains a NUL character", where="the inputs", hint="name a file or a folder"
-        )
+    if not name.strip() or "\0" in name:
+        what = f"the name of an input {'contains a NUL character' if name.strip() else 'is empty'}"
+        raise DataError(what, where="the inputs", hint="name a file or a folder; . is the current folder")
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # "~$doc.txt" is not the home of a user
@@ -187,18 +184,9 @@ def _require_file(path: Path) -> None:
         ) from None
     if stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and str(path).startswith(_OPEN_PIPES)):
         return
-    what = f"this is {_describe_kind(mode)}, not a file"
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    what = f"this is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
     raise DataError(what, where=display_name(str(path)), hint="name a file or folder, or use - to read stdin")
-
-
-def _describe_kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 def _find_in_folder(folder: Path, skipped: Skipped) -> list[str]:
@@ -295,9 +283,9 @@ def _matches(parts: tuple[str, ...], pieces: tuple[str, ...]) -> bool:
 
 def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: Skipped) -> list[str]:
     """Return the files that llmkit reads; counts the others in `counts`, and stores `counts` in `skipped`."""
-    kept = [name for name in names if _may_read(name)]
-    are_kept = set(kept)
-    counts.update(_describe_other(name) for name in names if name not in are_kept)
+    reasons = {name: _reason_to_skip(name) for name in names}
+    kept = [name for name in names if not reasons[name]]
+    counts.update(filter(None, reasons.values()))
     counts += Counter()  # drops zeros
     if not kept:
         raise DataError(
@@ -311,14 +299,15 @@ def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: 
     return kept
 
 
-def _may_read(name: str) -> bool:
+def _reason_to_skip(name: str) -> str:
+    """Return why a file of a folder is not read; empty for files that are read."""
+    if is_lock_file(name):
+        return LOCK_FILE
+    # A broken link is kept: reading it raises an error, or skips and counts it with --skip-bad.
+    if file_size(name) is None and os.path.exists(name):  # noqa: PTH110
+        return "pipe, socket or device"
     ending, _ = split_endings(name)
-    if not ending or is_lock_file(name):
-        return False
-    if ending == ".xml":
-        return _is_dump(name)
-    # A broken link is kept here: reading it raises an error, or skips and counts it with --skip-bad.
-    return file_size(name) is not None or not os.path.exists(name)  # noqa: PTH110
+    return "" if ending and (ending != ".xml" or _is_dump(name)) else describe_suffix(name)
 
 
 def _is_dump(name: str) -> bool:
@@ -332,14 +321,6 @@ def _is_dump(name: str) -> bool:
         head = unpack_head(head, packing, HEAD_BYTES)
     found = detect_format(head[:HEAD_BYTES])
     return found is not None and found.ending != ""
-
-
-def _describe_other(name: str) -> str:
-    if is_lock_file(name):
-        return LOCK_FILE
-    if file_size(name) is None:
-        return "pipe, socket or device"
-    return describe_suffix(name)
 
 
 LOCK_FILE = "lock file of an office program"

@@ -74,18 +74,12 @@ def read_files(files: Sequence[str], read: Read, sources: list[Source], bad: lis
     for name in files:
         if len(bad) >= MAX_BAD_FILES:
             return
-        source = Source(name)
-        if name.startswith("hf:"):
-            sources.append(source)
-            yield from _count(read_dataset(name, source, read), source)
-        elif name.startswith("builtin:"):
-            sources.append(source)
-            yield from _count(read_builtin(name, source, read), source)
+        corpus = read_dataset if name.startswith("hf:") else read_builtin if name.startswith("builtin:") else None
+        if corpus is None:
+            yield from _read_file(name, read, sources, bad)
         else:
-            try:
-                yield from _read_file(name, read, sources, bad)
-            except (DataError, AccessDenied) as error:
-                bad.append(error)
+            sources.append(Source(name))
+            yield from _count(corpus(name, sources[-1], read), sources[-1])
 
 
 def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
@@ -116,45 +110,41 @@ def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
 def _read_file(name: str, read: Read, sources: list[Source], bad: list[LlmkitError]) -> Iterator[Document]:
     archive = Source(display_name(name))
     n_entries = 0
-    for entry in _skip_damaged(find_entries(name, archive), archive, read):
-        n_entries += 1
-        source = Source(entry.path)
-        sources.append(source)
-        n_bad = len(bad)
-        if not read.skip_bad:
+    try:
+        for entry in find_entries(name, archive):
+            n_entries += 1
+            source = Source(entry.path)
+            sources.append(source)
             try:
-                yield from _count(READERS[entry.ending](entry, source, read), source)
+                yield from _read_entry(entry, source, read)
+                if not source.documents and not source.skipped:
+                    source.skip("empty file", entry.path)
             except (DataError, AccessDenied) as error:
-                bad.append(error)
-        else:
-            yield from _read_if_sound(entry, source, read)
-        if len(bad) > n_bad:
-            continue
-        if not source.documents and not source.skipped:
-            source.skip("empty file", entry.path)
-    if not n_entries and not archive.skipped:
-        archive.skip("archive without files", archive.path)
+                _take_error(error, source, read, bad)
+        if not n_entries and not archive.skipped:
+            archive.skip("archive without files", archive.path)
+    except (DataError, AccessDenied) as error:
+        _take_error(error, archive, read, bad)
     if archive.skipped:
         sources.append(archive)
 
 
-def _skip_damaged(entries: Iterator[Entry], archive: Source, read: Read) -> Iterator[Entry]:
-    try:
-        yield from entries
-    except (DataError, AccessDenied) as error:
-        if not read.skip_bad:
-            raise
-        archive.skip("unreadable file", f"{archive.path}: {error.problems[0].what}")
+def _take_error(error: LlmkitError, source: Source, read: Read, bad: list[LlmkitError]) -> None:
+    """Count an unreadable file if `read.skip_bad` is set, else add its error to `bad`."""
+    if read.skip_bad:
+        source.skip("unreadable file", f"{source.path}: {error.problems[0].what}")
+    else:
+        bad.append(error)
 
 
-def _read_if_sound(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
-    """Yield the documents if the complete file can be read; otherwise count the file in `source`."""
-    try:
-        with entry.make_reopenable() as copy:
-            _check(copy, read)
-            yield from _count(READERS[copy.ending](copy, source, read), source)
-    except (DataError, AccessDenied) as error:
-        source.skip("unreadable file", f"{entry.path}: {error.problems[0].what}")
+def _read_entry(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
+    """Yield the documents of a file; with `read.skip_bad` only if the complete file can be read."""
+    if not read.skip_bad:
+        yield from _count(READERS[entry.ending](entry, source, read), source)
+        return
+    with entry.make_reopenable() as copy:
+        _check(copy, read)
+        yield from _count(READERS[copy.ending](copy, source, read), source)
 
 
 def _check(entry: Entry, read: Read) -> None:

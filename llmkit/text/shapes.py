@@ -24,6 +24,7 @@ _MARKS = (
     "<eos>\n",
     "<eos> ",
     "[EOS]\n",
+    "\f",
 )
 _RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
 """Lines that rarely occur in the same form within a document."""
@@ -53,6 +54,10 @@ def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
         counts.update({mark: joined.count(mark) - end.count(mark) for mark in _MARKS if mark in joined})
         end = joined[-20:]
         yield piece
+    if n_pages := counts.pop("\f", 0):
+        setting = r"-s prepare.read.documents=separator -s 'prepare.read.separator=\f'"
+        what = f"form feeds, which end pages, become line ends; {setting} makes each page a document"
+        source.notes[what] = f"{n_pages:,} of them"
     if note := _describe_marks(counts) or _describe_lines(head):
         source.notes[note[0]] = note[1]
 

@@ -96,30 +96,30 @@ class Source:
 
 def describe_notes(sources: Iterable[Source]) -> list[str]:
     """Return one line per note, with its first source and its example."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for source in sources:
-        for what, example in source.notes.items():
-            found.setdefault(what, []).append((source.path, example))
-    return [
-        f"{places[0][0]}{f' and {len(places) - 1:,} more' if len(places) > 1 else ''}: {what}"
-        + (f"; {places[0][1]}" if places[0][1] else "")
-        for what, places in found.items()
-    ]
+    notes = ((what, source.path, example) for source in sources for what, example in source.notes.items())
+    return [f"{places}: {what}" + (f"; {example}" if example else "") for what, places, example in _group(notes)]
 
 
 def describe_encodings(sources: Iterable[Source]) -> list[str]:
     """Return one line per detected legacy encoding, with its first source and a line of text, for the receipt of
     `prepare`. Call it only if `read.encoding` is `auto`.
     """
-    found: dict[str, list[Source]] = {}
-    for source in sources:
-        if source.example and not source.encoding.startswith("utf"):
-            found.setdefault(source.encoding, []).append(source)
+    guesses = ((each.encoding, each.path, each.example) for each in sources)
+    legacy = (each for each in guesses if each[2] and not each[0].startswith("utf"))
     return [
-        f"{places[0].path}{f' and {len(places) - 1:,} more' if len(places) > 1 else ''}: read as {encoding} "
-        f'(prepare.read.encoding), such as "{places[0].example}"'
-        for encoding, places in found.items()
+        f'{places}: read as {encoding} (prepare.read.encoding), such as "{example}"'
+        for encoding, places, example in _group(legacy)
     ]
+
+
+def _group(found: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Group (what, path, example) by `what`; yields it with the first path, the number of others, and an example."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for what, path, example in found:
+        groups.setdefault(what, []).append((path, example))
+    for what, places in groups.items():
+        path, example = places[0]
+        yield what, path + (f" and {len(places) - 1:,} more" if len(places) > 1 else ""), example
 
 
 def report_notes(sources: Iterable[Source]) -> None:
@@ -211,23 +211,17 @@ def find_entries(path: str, source: Source) -> Iterator[Entry]:
         DataError: a format that llmkit does not read; a damaged or hostile archive; a broken link.
     """
     shown = display_name(path)
-    if path == "-":
-        yield from _find(Entry("-", "", "", lambda: cast(BinaryIO, _open_stdin()), reopens=False), source, 0)
-        return
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         what = f"a broken link to {display_name(str(Path(path).readlink()))}"
         raise DataError(what, where=shown, hint="restore the file, remove the link, or skip it with --skip-bad")
     ending, packing = split_endings(path)
-    entry = Entry(shown, ending, packing, partial(_open_file, path), reopens=not is_stream(path))
-    yield from _find(entry, source, 0)
+    yield from _find(Entry(shown, ending, packing, partial(_open_file, path), reopens=not is_stream(path)), source, 0)
 
 
 def _open_file(path: str) -> BinaryIO:
-    return io.BufferedReader(io.FileIO(path))  # half the time of Path.open
-
-
-def _open_stdin() -> io.FileIO:
-    return io.FileIO(sys.stdin.fileno(), closefd=False)
+    # Takes half the time of Path.open.
+    is_stdin = path == "-"
+    return io.BufferedReader(io.FileIO(sys.stdin.fileno() if is_stdin else path, closefd=not is_stdin))
 
 
 def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
@@ -250,6 +244,8 @@ def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 _NEVER_MARKUP = (".docx", ".odt", ".rtf", ".pdf", ".xlsx", ".parquet")
 """Formats that never begin like an HTML page. Some web sites export HTML pages under these suffixes."""
 
+_MARKUP = (".tex", ".rst", ".org", ".adoc", ".ipynb", ".sgml", ".wiki", ".textile")
+
 
 def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
     """Return the entry with the format detected from its bytes, or else from its name."""
@@ -260,8 +256,9 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
             if entry.ending in _NEVER_MARKUP:
                 log.warning("%s is an HTML page despite its suffix, and is read as HTML", entry.path)
             return replace(entry, ending=".html")
-        if entry.ending == ".xml" or (looks_like_html(head) and entry.ending in (".txt", ".md")):
-            log.warning("%s is markup, but is read as plain text with its tags because of its name", entry.path)
+        is_page = looks_like_html(head) and entry.ending in (".txt", ".md")
+        if is_page or entry.ending == ".xml" or (not entry.ending and entry.path.lower().endswith(_MARKUP)):
+            log.warning("%s is markup, but is read as plain text with its marks because of its name", entry.path)
         return replace(entry, ending="") if entry.ending == ".xml" else entry
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")
@@ -310,14 +307,10 @@ def _find_in_tar(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
         for member in read_tar(file):
             path = f"{entry.path}!{display_name(member.name)}"
             if member.member_type == "file":
-                raw = member.file
-                yield from _find_member(member.name, Entry(path, "", "", partial(_same, raw), False), source, depth)
+                found = Entry(path, "", "", lambda file=member.file: file, reopens=False)  # type: ignore[misc]
+                yield from _find_member(member.name, found, source, depth)
             elif member.member_type != "folder":
                 source.skip(f"{member.member_type} in an archive", path)
-
-
-def _same(file: BinaryIO) -> BinaryIO:
-    return file
 
 
 def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
@@ -370,22 +363,15 @@ def _translate_errors(path: str) -> Iterator[None]:
     """Convert errors of damaged data to DataError, and system errors to EnvironmentFault; both name the file."""
     try:
         yield
-    except _DAMAGES as error:
-        raise _damaged(path, error) from None
     except Bomb as error:
         hint = "if it is text, unpack it and name the unpacked files"
         raise DataError(f"a decompression bomb: {error}", where=path, hint=hint) from None
     except PermissionError:
         hint = "check the file's permissions, or skip it with --skip-bad"
         raise AccessDenied(f"no permission to read {path}", where=path, hint=hint) from None
-    except OSError as error:
+    except (OSError, *_DAMAGES) as error:
         # errno is None for pyarrow's errors in compressed data, EINVAL for a seek to a negative offset.
-        if error.errno in (None, errno.EINVAL):
-            raise _damaged(path, error) from None
-        raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
-
-
-def _damaged(path: str, error: Exception) -> DataError:
-    return DataError(
-        f"damaged or cut off: {error}", where=path, hint="fetch the file again, or skip such files with --skip-bad"
-    )
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise EnvironmentFault(f"cannot read {path}: {error.strerror}", where=path, hint="check the disk") from None
+        hint = "fetch the file again, or skip such files with --skip-bad"
+        raise DataError(f"damaged or cut off: {error}", where=path, hint=hint) from None

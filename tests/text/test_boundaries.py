@@ -26,6 +26,7 @@ def split(pieces: str | Iterable[str], source: Source | None = None, **options: 
         "\n\nOne.\nTwo.\n\u3000\nThree.\n\n\n\nFour.\n\n",
         "One.\nTwo.\u2029Three.\u2029\u2029Four.",
         "One.\nTwo.\u2028\u2028Three.\n\u200b\nFour.",
+        "One.\nTwo.\n\fThree.\fFour.\n\f",
         "One.\nTwo.\n\u00a0\n\ufeff\nThree.\r\rFour.",
     ],
 )

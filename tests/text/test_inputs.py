@@ -118,6 +118,8 @@ def test_pattern_that_matches_nothing_is_an_error(tmp_path: Path) -> None:
         ("a.jpg", "", ""),
         ("b.tar.gz", ".tar", ".gz"),
         ("b.TGZ", ".tar", ".gz"),
+        ("page.mht", ".eml", ""),
+        ("a.ndjson.gz", ".jsonl", ".gz"),
         ("b.txz", ".tar", ".xz"),
         ("enwiki.xml.bz2", ".xml", ".bz2"),
         ("x.warc.wet.gz", ".wet", ".gz"),

@@ -17,7 +17,8 @@ import pytest
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, hash_text
-from llmkit.text.readers import read_documents
+from llmkit.text.inputs import FORMATS
+from llmkit.text.readers import READERS, read_documents
 from llmkit.text.sources import Source, require_documents
 
 TEXT = "第一回 宴桃园豪杰三结义 斩黄巾英雄首立功\n\n话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。\n"
@@ -69,6 +70,10 @@ def test_packed_files_give_the_text_of_the_plain_one(tmp_path: Path) -> None:
 def test_a_file_named_by_the_user_is_text_whatever_its_ending(tmp_path: Path) -> None:
     (tmp_path / "wiki.train.tokens").write_text("words")
     assert texts_of(tmp_path / "wiki.train.tokens") == ["words"]
+
+
+def test_every_format_that_is_found_in_folders_has_a_reader() -> None:
+    assert set(READERS) == {*FORMATS, ""}
 
 
 def test_standard_input_is_read(tmp_path: Path) -> None:

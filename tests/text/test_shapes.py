@@ -39,6 +39,12 @@ def wrap(text: str, width: int) -> str:
     return "\n".join(line.strip() for line in lines) + "\n"
 
 
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_form_feeds_are_counted_and_the_setting_said(size: int) -> None:
+    found = note("A page ends.\n\fThe next begins.\n" * 3, size)
+    assert "'prepare.read.separator=\\f' makes each page a document; 3 of them" in found
+
+
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 @pytest.mark.parametrize("mark", ["<|endoftext|>", "<|end_of_text|>", "</s>"])
 def test_marks_between_documents_are_counted_and_the_setting_said(mark: str, size: int) -> None:

@@ -238,6 +238,14 @@ def test_a_web_page_named_after_another_format_is_read_as_a_page(tmp_path: Path,
     assert [entry.ending for entry in find_entries(str(tmp_path / name), Source(""))] == [".html"]
 
 
+def test_markup_that_stays_in_the_text_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.tex", "b.xml", "c.log"):
+        (tmp_path / name).write_text("Some <i>text</i>.\n")
+        with caplog.at_level(logging.WARNING):
+            read_entries(tmp_path / name)
+    assert [record.getMessage().split(" is markup")[0][-5:] for record in caplog.records] == ["a.tex", "b.xml"]
+
+
 def test_a_file_that_may_not_be_read_names_its_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").touch()
 

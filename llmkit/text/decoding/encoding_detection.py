@@ -10,8 +10,11 @@ Knows nothing of files, byte order marks and errors.
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
@@ -102,20 +105,27 @@ _FIRST_MARGIN = 100.0
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
+_HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
+_MIN_ASCII_PER_HIGH = 8
+_MAX_TAKEN_GAIN = 15.0
+"""Maximum lead in nats of an East Asian reading of ASCII text with single non-ASCII bytes."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
+_TAKES_ASCII = re.compile(rb"(?<![\x80-\xff])(?:[\x80-\xff]{2})*[\x80-\xff][A-Za-z]")
 _ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
 _MAX_STRAY_COST = 12.0
 """Maximum loss in nats of a line that is decoded with a byte in another encoding, compared with the line without it."""
-_MAX_RATE_LOSS = 0.25
-"""A part of a large file is examined only if it scores worse than the best part by this many nats per byte."""
 _CHANGE_MARGIN = 15.0
 _CHANGE_MARGIN_PER_BYTE = 0.3
-"""Minimum lead of another encoding over the file's own for a part of it, in nats and in nats per non-ASCII byte."""
-_PART_BYTES = 1 << 14
-_MIN_PART_BYTES = 600
-_MIN_PART_HIGH = 8
+"""Minimum lead of another encoding over the file's own for some lines, in nats and in nats per non-ASCII byte."""
+_LINE_MARGIN = 10.0
+"""Minimum gain in nats of a line that counts. Rare Chinese words gain up to 9.5 in another encoding by chance."""
+_MAX_SUSPECTS = 3
+_MAX_SCORED_BYTES = 1 << 16
+_MAX_LINE_BYTES = 900
+_LINE = re.compile(rb"[^\n\r]{0,900}(?:[\n\r ]+|\Z)|[^\n\r]+[\n\r]*")
+"""A line, or a piece of a long line up to a space."""
 _SAME_FAMILY = {"cp950", "big5hkscs"}
 """Encodings that differ in a few punctuation marks only; the more likely one is chosen, however small its lead."""
 
@@ -157,6 +167,11 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     if n_valid >= _MIN_UTF8_SHARE * n_high:
         return Guess(("utf-8",))
     readings = rank_encodings(sample_words(data))
+    if not _HIGH_PAIR.search(data) and len(data) > _MIN_ASCII_PER_HIGH * n_high:
+        # 20 °C is a Korean character to cp949, which takes the letter.
+        singles = [each for each in readings if SINGLE_BYTE.keys() & {*each.encodings}]
+        if singles and readings[0].score - singles[0].score < _MAX_TAKEN_GAIN:
+            readings = singles
     best = readings[0]
     if n_valid and (word := find_utf8_word(data, best.encodings[0])):
         others = b" ".join(
@@ -164,7 +179,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
         )
         return Guess(rank_encodings(sample_words(others))[0].encodings, utf8_word=word)
     if not is_text(best):
-        return Guess(best.encodings, readings[1].encodings[0], is_text=False)
+        return Guess(best.encodings, readings[min(1, len(readings) - 1)].encodings[0], is_text=False)
     rivals = [each for each in readings[1:] if not {*each.encodings, *best.encodings} <= _SAME_FAMILY]
     # One byte is little evidence for a rare encoding.
     is_rare = complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0
@@ -247,6 +262,7 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
     if len(sample) <= _FIRST_BYTES:
         return readings
     likely = {name for each in readings if each.score > readings[0].score - _FIRST_MARGIN for name in each.encodings}
+    likely.update(*(each.encodings for each in readings[:2]))
     return _rank(lambda name: sample.decode(name, "replace"), [name for name in CANDIDATES if name in likely])
 
 
@@ -258,44 +274,64 @@ def score_as(sample: bytes, encoding: str) -> float:
 
 
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
-    """Return the offset of a part of the data that is much more likely in another encoding, and that encoding.
+    """Return the offset of the first line that is much more likely in another encoding, and that encoding.
 
-    Parts have at most 16 KB. If there are more than eight parts, only those that score worse than the best part are
-    ranked, because ranking takes ten times as long as scoring.
+    The other encodings are the best ones for the three lines that score the worst, compared with good lines. One of
+    them is accepted if the lines that it improves gain enough together. At most about 64 KB of lines are scored.
     """
-    n_parts = min(8, len(data) // _MIN_PART_BYTES) if len(data) < 8 * _PART_BYTES else -(-len(data) // _PART_BYTES)
-    if encoding not in CANDIDATES or n_parts < 2:
+    lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
+    if len(lines) < 2:
         return None
-    parts = list(_split_parts(data, -(-len(data) // n_parts)))
-    samples = [(start, sample) for start, sample in parts if len(sample.translate(None, _ASCII)) >= _MIN_PART_HIGH]
-    if not samples:
-        return None
-    scores = score_texts(
-        [_compose(sample.decode(encoding, "replace")) for _, sample in samples],
-        [CANDIDATES[encoding].languages] * len(samples),
-    )
-    rates = [found.score / len(sample) for found, (_, sample) in zip(scores, samples, strict=True)]
-    for (start, sample), rate in zip(samples, rates, strict=True):
-        if n_parts > 8 and rate > max(rates) - _MAX_RATE_LOSS:
-            continue
-        readings = rank_encodings(sample)
-        own = next((each.score for each in readings if encoding in each.encodings), -float("inf"))
-        n_high = len(sample.translate(None, _ASCII))
-        if readings[0].score - own > max(_CHANGE_MARGIN, _CHANGE_MARGIN_PER_BYTE * n_high):
-            return start, readings[0].encodings[0]
+    samples = [sample for _, sample in lines]
+    texts, own = _score_lines(samples, encoding)
+    lengths = np.array([len(sample) for sample in samples])
+    losses = np.quantile(own / lengths, 0.9) * lengths - own
+    suspects = [samples[number] for number in np.argsort(-losses)[:_MAX_SUSPECTS] if losses[number] > MARGIN]
+    rivals = dict.fromkeys(rank_encodings(sample)[0].encodings[0] for sample in suspects)
+    for rival in rivals:
+        rival_texts, scores = _score_lines(samples, rival)
+        gains = np.where([a != b for a, b in zip(texts, rival_texts, strict=True)], scores - own, 0.0)
+        if rival in MULTI_BYTE and encoding in SINGLE_BYTE:  # it takes the letter after a symbol, as in 20°C
+            gains = np.where([_TAKES_ASCII.search(sample) is None for sample in samples], gains, 0.0)
+        better = np.flatnonzero(gains > _LINE_MARGIN)
+        n_high = sum(len(samples[number].translate(None, _ASCII)) for number in better)
+        if gains[better].sum() - CANDIDATES[rival].rarity > max(_CHANGE_MARGIN, _CHANGE_MARGIN_PER_BYTE * n_high):
+            return lines[int(better[0])][0], rival
     return None
 
 
-def _split_parts(data: bytes, n_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, sample of the words) of each part; parts have about `n_bytes` and end at a line or a word."""
-    start = 0
-    while start < len(data):
-        end = start + n_bytes
-        if end < len(data):
-            cut = max(data.rfind(b"\n", start, end), data.rfind(b" ", start, end))
-            end = cut + 1 if cut > start else end
-        yield start, sample_words(data[start:end], n_bytes=_FIRST_BYTES - 100)[:_FIRST_BYTES]
-        start = end
+def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
+    """Return (offset, sample of the words) of lines with non-ASCII bytes; of large data, every n-th such line."""
+    found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
+    step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that both of two alternating kinds of lines are seen
+    return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in found[::step]]
+
+
+def _split_lines(data: bytes, encoding: str) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line); a long line is cut at spaces, or else between characters of the encoding."""
+    for match in _LINE.finditer(data):
+        start, end = match.span()
+        while end - start > 2 * _MAX_LINE_BYTES:
+            ends = range(start + _MAX_LINE_BYTES, start + _MAX_LINE_BYTES - 4, -1)
+            cut = next((each for each in ends if _is_whole(data[start:each], encoding)), ends[0])
+            yield start, data[start:cut]
+            start = cut
+        yield start, data[start:end]
+
+
+def _is_whole(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _score_lines(samples: Sequence[bytes], encoding: str) -> tuple[list[str], Any]:
+    """Return the decoded samples, and an array of their scores."""
+    texts = [_compose(sample.decode(encoding, "replace")) for sample in samples]
+    found = score_texts(texts, [CANDIDATES[encoding].languages] * len(texts))
+    return texts, np.array([each.score for each in found])
 
 
 def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:

@@ -12,12 +12,13 @@ Knows nothing of formats and documents.
 """
 
 import codecs
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE
+from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE, decode_declared
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
@@ -150,8 +151,6 @@ class TextStream:
             raise self._unclear_error(head, offset, guess.rival, is_text=guess.is_text)
         if self._is_guess and (escape := head.find(b"\x1b$B")) >= 0:
             raise self._change_error(head, offset, escape, "iso2022_jp")
-        if self._is_guess and (change := find_change(window, self.encoding)):
-            raise self._change_error(head, offset, max(0, start - WINDOW_BYTES) + change[0], change[1])
         return head
 
     def _decode(self, chunk: bytes, offset: int) -> Iterator[str]:
@@ -160,7 +159,7 @@ class TextStream:
         n_fed = offset
         pending = b""
         while True:
-            if n_fed > offset and self._is_guess and self._compare(chunk, n_fed):
+            if self._is_guess and self._compare(chunk, n_fed):
                 decoder = _find_codec(self.encoding)(self._errors)
             if self._named and not chunk.isascii():
                 self._named = False
@@ -198,9 +197,10 @@ class TextStream:
         """Return whether the guess changes to another encoding that gave the same text so far. Raises DataError if the
         chunk has UTF-8 words, or does not show which of the encodings is right.
         """
-        change = find_change(chunk, self.encoding)
-        if change and "utf-8" not in detect_legacy(chunk[change[0] :][: WINDOW_BYTES // 4], complete=False).encodings:
-            raise self._change_error(chunk, offset, *change)
+        begin = chunk.find(b"\n") + 1 if offset else 0  # a chunk may begin inside a character
+        change = find_change(chunk[begin:], self.encoding)
+        if change and "utf-8" not in detect_legacy(chunk[begin + change[0] :][:WINDOW_BYTES], complete=False).encodings:
+            raise self._change_error(chunk, offset, begin + change[0], change[1])
         if word := find_utf8_word(chunk, self.encoding):
             raise self._mixed_error(chunk, offset, word)
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
@@ -316,6 +316,12 @@ class TextStream:
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
             return f'the byte is {best.encodings[0]} in a UTF-8 file: "{best.text}"; correct it there'
         return "the file is damaged there, or has another encoding"
+
+
+def decode_all(data: bytes, charset: str, path: str) -> str:
+    """Return a message or page in the charset that it declares, or in the detected encoding if that is wrong."""
+    found = decode_declared(data, charset)
+    return found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", path))
 
 
 def _find_codec(encoding: str) -> Callable[[str], codecs.IncrementalDecoder]:

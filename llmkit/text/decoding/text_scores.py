@@ -33,6 +33,7 @@ _BETWEEN_LETTERS = -5.0
 _BESIDE_LETTER = -3.0
 _BOX_AFTER_BOX, _BOX_AFTER_SAME = 4.0, 4.0
 _THREE_SAME_LETTERS = -8.0
+_LETTER_AFTER_DIGIT = -6.0
 _BOX_BESIDE_LETTER = -6.0
 _OPENING_AFTER_LETTER = -5.0
 _CLOSING_ALONE = -5.0
@@ -51,6 +52,7 @@ _LOOSE = '–—“”„«»‘‚…()/.,:;?!"\u00a0*_=<>&@#'
 
 
 _OPENING = [ord(char) for char in "‚„¿¡"]
+_DIGITS = [ord(char) for char in "0123456789"]
 _VOICED_MARKS = [0xFF9E, 0xFF9F]
 _VOICED_KANA = [ord(char) for char in "ｳｶｷｸｹｺｻｼｽｾｿﾀﾁﾂﾃﾄﾊﾋﾌﾍﾎ"]
 """Half-width kana before the marks of voiced sounds."""
@@ -149,6 +151,8 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
     scores += _APOSTROPHE_AT_EDGE * ((codes == ord("’")) & (after ^ before))
     is_third = (codes == np.roll(codes, 1)) & (codes == np.roll(codes, 2))
     scores += _THREE_SAME_LETTERS * (is_letter & is_third & (codes > 0x7F))
+    is_cased = is_letter & (script < SCRIPTS.index("hebrew"))
+    scores += _LETTER_AFTER_DIGIT * (is_cased & (codes > 0x7F) & np.isin(np.roll(codes, 1), _DIGITS))
     upper = is_upper[codes] & is_letter
     lower = is_letter & ~upper & (script < SCRIPTS.index("hebrew"))
     scores += _UPPER_AFTER_LOWER * (upper & np.roll(lower, 1)) + _CAPITAL * (upper & ~np.roll(upper, 1))

@@ -6,7 +6,6 @@ without its closing blocks counts as truncated.
 Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
 """
 
-import io
 import struct
 import tarfile
 import zipfile
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb
+from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb, ByteStream, skip_bytes
 
 MAX_MEMBERS = 1_000_000
 _MAX_NAME_BYTES = 1 << 20
@@ -93,12 +92,13 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
         if not block.strip(b"\0"):
             closed = True
             continue
-        kind, size = block[156:157], _parse_header(block)
-        if kind in b"LKxXg" and kind:
+        header = _parse_header(block)
+        kind, size = header.type, header.size
+        if kind in (b"L", b"K", b"x", b"X", b"g"):
             if size > _MAX_NAME_BYTES:
                 raise tarfile.ReadError(f"a name of {size:,} bytes")
             data = _Part(file, size).readall()
-            _skip(file, -size % _BLOCK)
+            skip_bytes(file, -size % _BLOCK, "the .tar archive ends inside a member")
             if kind == b"L":
                 name = data.rstrip(b"\0")
             elif kind in b"xX":
@@ -107,21 +107,22 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
         n_members += 1
         if n_members > MAX_MEMBERS:
             raise Bomb(f"has more than {MAX_MEMBERS:,} members, the maximum")
-        named = overrides.get(b"path") or name or _own_name(block)
-        what = _KINDS.get(kind, "file" if kind in b"\x0007" else "unknown")
-        if what == "file" and named.endswith(b"/"):
+        named = (overrides.get(b"path") or name).decode("utf-8", "surrogateescape") or header.name
+        what = _KINDS.get(kind, "file" if kind in (b"\0", b"0", b"7") else "unknown")
+        if what == "file" and named.endswith("/"):
             what = "folder"
         if any(key.startswith(b"GNU.sparse") for key in overrides):
             what = "sparse"
         if b"size" in overrides:
-            size = _parse_size(overrides[b"size"], 10)
+            digits = overrides[b"size"]
+            size = _check_size(int(digits) if digits.isdigit() and len(digits) < 40 else -1)
         if what in ("link", "folder", "device"):
             size = 0
         while kind == b"S" and block[482 if block[156:157] == b"S" else 504]:  # more of the map of holes
             block = _read_block(file)
         part = _Part(file, size)
-        yield TarMember(named.decode("utf-8", "surrogateescape"), what, cast(BinaryIO, part))
-        _skip(file, part.left + -size % _BLOCK)
+        yield TarMember(named, what, cast(BinaryIO, part))
+        skip_bytes(file, part.left + -size % _BLOCK, "the .tar archive ends inside a member")
         name, overrides, closed = b"", {}, False
 
 
@@ -132,39 +133,19 @@ def _read_block(file: BinaryIO, *, may_end: bool = False) -> bytes:
     return block if len(block) == _BLOCK else b""
 
 
-def _parse_header(block: bytes) -> int:
-    """Return the size field of a header; raises ReadError if the checksum is wrong."""
+def _parse_header(block: bytes) -> tarfile.TarInfo:
     try:
-        wanted = int(block[148:156].strip(b" \0"), 8)
-    except ValueError:
-        wanted = -1
-    unsigned = sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
-    signed = unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])  # signed sums of some old programs
-    if wanted not in (unsigned, signed):
-        raise tarfile.ReadError("a damaged header in the .tar archive")
-    field = block[124:136]
-    if field[0] & 0x80:
-        size = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if size >> 62:
-            raise tarfile.ReadError("a damaged size in the .tar archive")
-        return size
-    return _parse_size(field.strip(b" \0") or b"0", 8)
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        raise tarfile.ReadError("a damaged header in the .tar archive") from None
+    _check_size(header.size)
+    return header
 
 
-def _parse_size(digits: bytes, base: int) -> int:
-    try:
-        size = int(digits[:40], base)
-    except ValueError:
-        size = -1
+def _check_size(size: int) -> int:
     if not 0 <= size < 1 << 62:
         raise tarfile.ReadError("a damaged size in the .tar archive")
     return size
-
-
-def _own_name(block: bytes) -> bytes:
-    name = block[:100].partition(b"\0")[0]
-    prefix = block[345:500].partition(b"\0")[0] if block[257:263] == b"ustar\0" else b""
-    return prefix + b"/" + name if prefix else name
 
 
 def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -180,28 +161,16 @@ def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         data = data[length:]
 
 
-def _skip(file: BinaryIO, n_bytes: int) -> None:
-    while n_bytes:
-        data = file.read(min(n_bytes, 1 << 20))
-        if not data:
-            raise EOFError("the .tar archive ends inside a member")
-        n_bytes -= len(data)
-
-
-class _Part(io.RawIOBase):
+class _Part(ByteStream):
     """A file object for the next `left` bytes of a file."""
 
     def __init__(self, file: BinaryIO, left: int) -> None:
         self._file = file
         self.left = left
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        data = self._file.read(min(len(buffer), self.left))
-        if not data and self.left and len(buffer):
+    def take(self, n_bytes: int) -> bytes:
+        data = self._file.read(min(n_bytes, self.left))
+        if not data and self.left and n_bytes:
             raise EOFError("the .tar archive ends inside a member")
         self.left -= len(data)
-        memoryview(buffer)[: len(data)] = data
-        return len(data)
+        return data

@@ -7,13 +7,16 @@ edition. Style sheets are not applied.
 
 Entities are decoded. Block elements become lines with a blank line between paragraphs, `br` is a newline and two of
 them a blank line, table cells are separated by a space, and `pre` keeps its lines, spaces and tabs. Superscript and
-subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they are
-not joined to the preceding number.
+subscript numbers become the Unicode characters for them (`m<sup>2</sup>` is m², `H<sub>2</sub>O` is H₂O), so they
+are not joined to the preceding number. MathML is written in a line: x², x^n, x_i, (a+b)/2, √(x+1).
 """
 
 import html
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from llmkit.core.errors import DataError
 
 # Noncharacters mark what is kept when white space is collapsed: newlines, spaces and tabs.
 _LINE, _PARAGRAPH, _SPACE, _TAB, _KEPT_LINE, _BREAK = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3", "\ufdd4", "\ufdd5"
@@ -26,9 +29,9 @@ _PARAGRAPH_TAGS = (
 )
 _LINE_TAGS = (
     "div,li,tr,dt,dd,header,footer,main,aside,nav,address,figcaption,caption,form,fieldset,legend,center,details,"
-    "summary,hgroup,search,dialog,optgroup,option"
+    "summary,hgroup,search,dialog,optgroup,option,mtr"
 )
-_CELL_TAGS = "td,th"
+_CELL_TAGS = "td,th,mtd"
 _PRE_TAGS = "pre,xmp,listing,plaintext"
 _UNSEEN = [
     *["head", "script", "style", "template", "iframe", "object", "svg", "audio", "video", "canvas"],
@@ -41,23 +44,31 @@ _NOTE_NAME = re.compile(
 )
 _PAGE_NUMBER = re.compile(r"^(?:x-ebookmaker-)?page-?(?:num|no|number|break)$|^doc-pagebreak$", re.I)
 _MAX_MARK = 12
+_SINGLE_TERM = re.compile(r"\([^()]*\)|\d[\d.,]*|.[²³¹⁰-₎]*")
 _CLOSING = frozenset(".,;:!?…\"'”’»›)]}。，、；：！？」』）】》।۔؟،")
 _NOTE_TARGET = re.compile(r"#[\w:.-]*(?:note|fn|ftn|cite|ref)", re.I)
 _NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,3}|[a-z]|[ivxl]{1,5}|note \d{1,3}|[*†‡§¶#]{1,3})[\])]?|[↩↑^]\ufe0e?", re.I)
-_RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
-_LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
+RAISED = dict(zip("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ", strict=True))
+LOWERED = dict(zip("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎", strict=True))
 
 _VOID_TAGS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_MAX_DEPTH = 20_000  # parsing time is quadratic in the depth: half a second at the limit, hours for a hostile page
+_MAX_ATTRIBUTES = 10_000  # parsing time is also quadratic in the number of attributes
+_LONG_TAG = re.compile(r"<[A-Za-z][^<>]{20000}[^<>]*")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w:-]*)")
+_OPTIONAL_END_TAGS = {*["p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option", "a"], *_VOID_TAGS}
 # (?=(group*))\2 is possessive: with backtracking, a run of spaces without /> would take exponential time. Python 3.11.0
 # to 3.11.4 match group*+ wrongly (CPython issue 106052).
 _SELF_CLOSED = re.compile(r"""<([A-Za-z][\w:.-]*+)(?=((?:[^<>"'/]|/(?!>)|"[^"<]*"|'[^'<]*')*))\2/>""")
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
-def html_to_text(page: str) -> str:
-    """Return the text of an HTML or XHTML page."""
+def html_to_text(page: str, where: str = "the page") -> str:
+    """Return the text of an HTML or XHTML page. Raises DataError, with `where`, if it would take hours to parse."""
     from selectolax.lexbor import LexborHTMLParser
 
+    _check_depth(page, where)
     page = _MARKERS.sub("", page)
     if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
         # To an HTML parser, <title/> is an opening tag and the whole book its title, and CDATA is a comment.
@@ -74,6 +85,7 @@ def html_to_text(page: str) -> str:
             _remove_hidden(body)
         if body.text().strip():
             break  # otherwise the page is hidden until a script runs, so hidden elements are kept
+    _write_math(body)
     _resolve_scripts(body)
     for node in reversed(body.css("q")):
         node.insert_before("“")
@@ -93,6 +105,23 @@ def html_to_text(page: str) -> str:
     return text + "\n" if text else ""
 
 
+def _check_depth(page: str, where: str) -> None:
+    """Raise DataError if elements are nested so deep, or have so many attributes, that parsing would take hours."""
+    for tag in _LONG_TAG.finditer(page):
+        if len(_QUOTED.sub("", tag[0]).split()) > _MAX_ATTRIBUTES:
+            what = f"an element has more than {_MAX_ATTRIBUTES:,} attributes"
+            raise DataError(what, where=where, hint="correct the page, or skip it with --skip-bad")
+    if page.count("<") <= _MAX_DEPTH:
+        return
+    depth = 0
+    for end, name in _TAG.findall(page):
+        if name.lower() not in _OPTIONAL_END_TAGS:
+            depth = max(0, depth - 1) if end else depth + 1
+            if depth > _MAX_DEPTH:
+                what = f"elements are nested more than {_MAX_DEPTH:,} deep"
+                raise DataError(what, where=where, hint="correct the page, or skip it with --skip-bad")
+
+
 def _end_lines(match: re.Match[str]) -> str:
     """Return a newline or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
     run = match[0].replace(" ", "")
@@ -106,12 +135,9 @@ def _remove_hidden(body: Any) -> None:
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes
         closed = node.tag == "dialog" and "open" not in attributes
-        if node.tag != "body" and (closed or "hidden" in attributes or _is_hidden_style(attributes.get("style") or "")):
+        style = _STYLE_DETAILS.sub("", attributes.get("style") or "")
+        if node.tag != "body" and (closed or "hidden" in attributes or _HIDDEN_STYLE.search(style)):
             node.decompose()
-
-
-def _is_hidden_style(style: str) -> bool:
-    return bool(_HIDDEN_STYLE.search(_STYLE_DETAILS.sub("", style)))
 
 
 def _resolve_scripts(body: Any) -> None:
@@ -126,10 +152,52 @@ def _resolve_scripts(body: Any) -> None:
         if is_note:
             node.decompose()
         elif node.tag != "a" and mark:
-            characters = _RAISED if node.tag == "sup" else _LOWERED
+            characters = RAISED if node.tag == "sup" else LOWERED
             has_digit = any(map(str.isdigit, mark)) and "[" not in mark
             if has_digit or all(char in characters for char in mark):
                 node.replace_with("".join(characters.get(char, char) for char in mark))
+
+
+_MATH = {
+    **dict.fromkeys(["msup", "mover"], "{}^{}"),
+    "msub": "{}_{}",
+    "msubsup": "{}_{}^{}",
+    "munder": "{}_{} ",
+    "munderover": "{}_{}^{} ",
+    "mfrac": "{}/{}",
+    "msqrt": "√{}",
+    "mroot": "{}^(1/{})",
+}
+_CHARACTERS = {"msup": RAISED | {"′": "′", "″": "″", "*": "*"}, "msub": LOWERED, "mover": {"¯": "¯", "~": "~"}}
+
+
+def _write_math(body: Any) -> None:
+    """Replace the two-dimensional elements of MathML by text in a line."""
+    for node in reversed(body.css(",".join(["mfenced", *_MATH]))):  # inner elements first
+        parts = [text for child in node.iter(include_text=True) if (text := "".join((child.text() or "").split()))]
+        if node.tag == "msqrt":
+            parts = ["".join(parts)]
+        if node.tag == "mfenced":
+            text = f"({','.join(parts)})"
+        elif len(parts) != _MATH[node.tag].count("{}"):
+            text = "".join(parts)
+        elif node.tag in _CHARACTERS and all(char in _CHARACTERS[node.tag] for char in parts[1]):
+            text = bracket(parts[0], is_base=True) + translate_all(parts[1], _CHARACTERS[node.tag])
+        else:
+            is_base = node.tag not in ("mfrac", "msqrt")
+            first, *others = parts
+            text = _MATH[node.tag].format(bracket(first, is_base=is_base), *map(bracket, others))
+        node.replace_with(text)
+
+
+def translate_all(text: str, characters: Mapping[str, str]) -> str:
+    """Return the text in the given characters; unchanged if one of its characters is missing there."""
+    return "".join(map(characters.__getitem__, text)) if all(char in characters for char in text) else text
+
+
+def bracket(term: str, *, is_base: bool = False) -> str:
+    """Return a term of a formula in brackets, unless it is a symbol, a number, or a word to which a script belongs."""
+    return term if _SINGLE_TERM.fullmatch(term) or (is_base and term.isalnum()) else f"({term})"
 
 
 def _names(node: Any) -> list[str]:

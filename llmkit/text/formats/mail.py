@@ -7,7 +7,6 @@ without text are skipped and counted.
 
 import email.errors
 import email.policy
-import io
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -16,8 +15,7 @@ from typing import BinaryIO, cast
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.decoding.declared_encodings import decode_declared
-from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.decoding.encodings import decode_all
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.sources import Entry, Source
@@ -78,6 +76,11 @@ def _read_message(data: bytes, index: int, path: str, source: Source, read: Read
             raise ValueError(f"headers of more than {MAX_HEADER_BYTES // 1000} kB")
         message = BytesParser(policy=email.policy.default).parsebytes(data)
         text = "\n".join(_decode_body(part, where) for part in _find_bodies(message, 0))
+    except DataError:
+        if not read.skip_bad:
+            raise
+        source.skip("unreadable message", where)
+        return
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, email.errors.MessageError) as error:
         # The parser of the standard library raises nearly anything for hostile headers.
         if not read.skip_bad:
@@ -107,7 +110,5 @@ def _find_bodies(message: EmailMessage, depth: int) -> list[EmailMessage]:
 def _decode_body(part: EmailMessage, where: str) -> str:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
-    found = decode_declared(data, part.get_content_charset() or "utf-8")
-    text = found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", where))
-    text = text.replace("\r\n", "\n")
-    return html_to_text(text) if part.get_content_type() == "text/html" else text
+    text = decode_all(data, part.get_content_charset() or "utf-8", where).replace("\r\n", "\n")
+    return html_to_text(text, where) if part.get_content_type() == "text/html" else text

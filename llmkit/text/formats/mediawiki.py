@@ -23,34 +23,10 @@ MAX_PAGE_CHARS = 4_000_000
 """Wikipedia refuses pages of over 2 MB."""
 _FILE, _CATEGORY = "6", "14"
 _DROPPED_NAMES = {"file", "image", "media", "category"}
-_DROPPED_TAGS = frozenset(
-    [
-        *(
-            "ref",
-            "references",
-            "table",
-            "gallery",
-            "timeline",
-            "imagemap",
-            "graph",
-            "score",
-            "templatestyles",
-            "section",
-        ),
-        *(
-            "noinclude",
-            "maplink",
-            "mapframe",
-            "categorytree",
-            "inputbox",
-            "templatedata",
-            "math",
-            "chem",
-            "ce",
-            "style",
-        ),
-    ]
-)
+_DROPPED_TAGS = frozenset((
+    "ref", "references", "table", "gallery", "timeline", "imagemap", "graph", "score", "templatestyles", "section",
+    "noinclude", "maplink", "mapframe", "categorytree", "inputbox", "templatedata", "math", "chem", "ce", "style",
+))  # fmt: skip
 _LANGUAGE = re.compile(r":?[a-z]{2,3}(-[a-z]+)?:")
 _MAGIC_WORD = re.compile(r"__[^\W\d_]{3,30}__")
 _QUOTES = re.compile(r"'{5}|'{3}|'{2}")
@@ -109,7 +85,7 @@ class _Pages:
             if name == "namespace":
                 if self._namespace in (_FILE, _CATEGORY) and text:
                     self.dropped.add(text.strip().lower())
-            elif name in ("title", "ns") or name not in self._page or name == "text":
+            elif name != "model" or name not in self._page:
                 self._page[name] = text  # of several revisions, the last
         elif name == "page":
             self._take_page()

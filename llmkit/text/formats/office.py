@@ -2,7 +2,8 @@
 memory.
 
 Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
-are read where they are anchored, and footnotes and endnotes at the end. Not read: page headers and footers, comments,
+are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers of .docx are
+Unicode characters (m²), and its formulas are written in a line, as in html_text.py. Not read: page headers, comments,
 deleted and hidden text, the reading aids of ruby, and the numbers of lists, which are not stored as text.
 """
 
@@ -15,97 +16,135 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member
+from llmkit.text.formats.html_text import LOWERED, RAISED, bracket, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder, parse_xml
 from llmkit.text.sources import Entry, Source
 
 _OFF = ("0", "false", "off", "none")
 
 
-class _Word:
-    """The text of word/document.xml and of its notes.
+class _Target:
+    """Text of paragraphs and tables, with the names of elements that a subclass gives."""
 
-    The names are those of WordprocessingML (ECMA-376, part 1, section 17).
-    """
-
-    _SKIPPED = frozenset(
-        [
-            "pPr",
-            "sectPr",
-            "tblPr",
-            "trPr",
-            "tcPr",
-            "tblGrid",
-            "del",
-            "moveFrom",
-            "instrText",
-            "delText",
-            "Fallback",
-            "rt",
-        ]
-    )
-    _BREAKS: Mapping[str, str] = {"br": "\n", "cr": "\n", "tab": "\t", "noBreakHyphen": "-", "ptab": "\t"}
+    SKIPPED: frozenset[str]
+    PARAGRAPHS: tuple[str, ...]
+    CELL: str
+    GAPS: Mapping[str, str]
+    """Gaps after rows and tables."""
 
     def __init__(self, text: TextBuilder) -> None:
         self._text = text
         self._n_skipped = self._n_cells = 0
-        self._in_text = self._is_hidden = False
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
-        is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
-        if self._n_skipped or name in self._SKIPPED or is_separator:
+        if self._n_skipped or self.is_skipped(name, attributes):
             self._n_skipped += 1
-        elif name == "t":
-            self._in_text = True
-        elif name == "r":
-            self._is_hidden = False
-        elif name == "vanish":
-            self._is_hidden = attributes.get("val", "1") not in _OFF
-        elif name in self._BREAKS:
-            self._text.gap(self._BREAKS[name]) if name != "noBreakHyphen" else self.add("-")
-        elif name == "tc":
-            self._n_cells += 1
+        else:
+            self._n_cells += name == self.CELL
+            self.open(name, attributes)
 
     def end(self, name: str) -> None:
         if self._n_skipped:
             self._n_skipped -= 1
-        elif name == "t":
-            self._in_text = False
-        elif name == "p":
+            return
+        self.close(name)
+        if name in self.PARAGRAPHS:
             self._text.gap(" " if self._n_cells else "\n\n")
-        elif name == "tc":
+        elif name == self.CELL:
             self._n_cells -= 1
             self._text.gap("\t")
-        elif name == "tr":
-            self._text.gap("\n")
-        elif name == "tbl":
-            self._text.gap("\n\n")
+        elif name in self.GAPS:
+            self._text.gap(self.GAPS[name])
+
+    def is_skipped(self, name: str, attributes: Mapping[str, str]) -> bool:
+        return name in self.SKIPPED
+
+    def open(self, name: str, attributes: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    def close(self, name: str) -> None:
+        raise NotImplementedError
+
+
+class _Word(_Target):
+    """The text of word/document.xml and of the notes beside it.
+
+    The names are those of WordprocessingML (ECMA-376, part 1, section 17).
+    """
+
+    SKIPPED = frozenset((
+        "pPr", "sectPr", "tblPr", "trPr", "tcPr", "tblGrid", "del", "moveFrom", "instrText", "delText", "Fallback",
+        "rt",
+    ))  # fmt: skip
+    PARAGRAPHS, CELL, GAPS = ("p",), "tc", {"tr": "\n", "tbl": "\n\n"}
+    _BREAKS: Mapping[str, str] = {"br": "\n", "cr": "\n", "tab": "\t", "ptab": "\t"}
+    _SCRIPTS: Mapping[str, Mapping[str, str]] = {"superscript": RAISED, "subscript": LOWERED}
+    _MATH: Mapping[str, str] = {"sup": "^{}", "sub": "_{}", "num": "{}", "den": "/{}", "rad": "√{}", "d": "({})"}
+
+    def __init__(self, text: TextBuilder) -> None:
+        super().__init__(text)
+        self._in_text = self._is_hidden = False
+        self._script: Mapping[str, str] = {}
+        self._formulas: list[TextBuilder] = []
+        """Builders of the texts around the current part of a formula."""
+
+    def is_skipped(self, name: str, attributes: Mapping[str, str]) -> bool:
+        is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
+        return is_separator or super().is_skipped(name, attributes)
+
+    def open(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name == "t":
+            self._in_text = True
+        elif name == "r":
+            self._is_hidden, self._script = False, {}
+        elif name == "vertAlign":
+            self._script = self._SCRIPTS.get(attributes.get("val", ""), {})
+        elif name == "vanish":
+            self._is_hidden = attributes.get("val", "1") not in _OFF
+        elif name in self._MATH:
+            self._formulas.append(self._text)
+            self._text = TextBuilder()
+        elif name in self._BREAKS:
+            self._text.gap(self._BREAKS[name])
+        elif name == "noBreakHyphen":
+            self._add("-")
+
+    def close(self, name: str) -> None:
+        if name == "t":
+            self._in_text = False
+        elif name in self._MATH and self._formulas:
+            term, self._text = self._text.take(), self._formulas.pop()
+            script = translate_all(term, {"sup": RAISED, "sub": LOWERED}.get(name, {}))
+            if script != term:
+                self._add(script)
+            elif term:
+                self._add(self._MATH[name].format(term if name == "d" else bracket(term)))
 
     def data(self, text: str) -> None:
         if self._in_text and not self._n_skipped:
-            self.add(text)
+            self._add(translate_all(text, self._script))
 
-    def add(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         if not self._is_hidden:
             self._text.add(text)
 
 
-class _OpenDocument:
+class _OpenDocument(_Target):
     """The text of content.xml; names are those of OpenDocument 1.3, part 3, sections 5, 6 and 9."""
 
-    _SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
+    SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
+    PARAGRAPHS, CELL, GAPS = ("p", "h"), "table-cell", {"table-row": "\n", "table": "\n\n"}
 
     def __init__(self, text: TextBuilder) -> None:
-        self._main = self._text = text
+        super().__init__(text)
+        self._main = text
         self._notes = TextBuilder()
-        self._n_skipped = self._n_cells = self._n_paragraphs = 0
-        self._outer = 0
-        """Paragraphs around the note."""
+        self._n_paragraphs = self._outer = 0
+        """Paragraphs around the current text, and those around the note."""
         self._space = True
 
-    def start(self, name: str, attributes: Mapping[str, str]) -> None:
-        if self._n_skipped or name in self._SKIPPED:
-            self._n_skipped += 1
-        elif name in ("p", "h"):
+    def open(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name in self.PARAGRAPHS:
             self._n_paragraphs += 1
             self._space = True
         elif name == "s":
@@ -116,24 +155,12 @@ class _OpenDocument:
             self._add("\n")
         elif name == "note":
             self._text, self._outer, self._n_paragraphs = self._notes, self._n_paragraphs, 0
-        elif name == "table-cell":
-            self._n_cells += 1
 
-    def end(self, name: str) -> None:
-        if self._n_skipped:
-            self._n_skipped -= 1
-        elif name in ("p", "h"):
+    def close(self, name: str) -> None:
+        if name in self.PARAGRAPHS:
             self._n_paragraphs -= 1
-            self._text.gap(" " if self._n_cells else "\n\n")
         elif name == "note":
             self._text, self._n_paragraphs, self._space = self._main, self._outer, False
-        elif name == "table-cell":
-            self._n_cells -= 1
-            self._text.gap("\t")
-        elif name == "table-row":
-            self._text.gap("\n")
-        elif name == "table":
-            self._text.gap("\n\n")
         elif name == "body":
             self._main.gap("\n\n")
             self._main.add(self._notes.take())
@@ -161,14 +188,9 @@ def read_odt(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 def _read(
     entry: Entry, source: Source, read: Read, to_text: Callable[[zipfile.ZipFile, str], Iterator[str]]
 ) -> Iterator[Document]:
-    with entry.open_seekable(source) as file:
-        try:
-            archive = open_archive(file)
-        except zipfile.BadZipFile as error:
-            raise _bad_document(f"not a zip archive ({error})", entry.path) from None
-        with archive:
-            check_zip_sizes(archive, source.n_bytes)
-            yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)
+    with entry.open_seekable(source) as file, open_archive(file) as archive:
+        check_zip_sizes(archive, source.n_bytes)
+        yield from make_documents(to_text(archive, entry.path), entry.path, 0, read.max_doc_chars)
 
 
 def _word_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:

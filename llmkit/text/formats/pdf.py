@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from llmkit.config.prepare import Read
@@ -38,13 +39,8 @@ def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         if first is None:
             what = f"this is a scanned PDF without text ({n_pages} pages of images)"
             raise DataError(what, where=entry.path, hint="run OCR on it, such as ocrmypdf, or skip it with --skip-bad")
-
-        def pieces() -> Iterator[str]:
-            yield first + "\n"
-            for text in texts:
-                yield text + "\n"
-
-        yield from make_documents(pieces(), entry.path, 0, read.max_doc_chars)
+        pages = (text + "\n" for text in chain([first], texts))
+        yield from make_documents(pages, entry.path, 0, read.max_doc_chars)
 
 
 def _read_pages(reader: Any, n_pages: int, source: Source, path: str) -> Iterator[str]:

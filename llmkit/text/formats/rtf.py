@@ -9,11 +9,11 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.formats.html_text import LOWERED, RAISED, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder
 from llmkit.text.sources import Entry, Source
 
@@ -26,81 +26,27 @@ _TOKEN = re.compile(
     rb"|(?P<open>\{)|(?P<close>\})|[\r\n\0]+|(?P<text>[^\\{}\r\n\0]+)|(?P<stray>\\)",
     re.S,
 )
-_SKIPPED = frozenset(
-    [
-        *("colortbl", "stylesheet", "info", "pict", "header", "headerl", "headerr", "headerf"),
-        *(
-            "footer",
-            "footerl",
-            "footerr",
-            "footerf",
-            "xe",
-            "tc",
-            "tcn",
-            "rxe",
-            "txe",
-            "nonshppict",
-            "fldinst",
-            "objdata",
-        ),
-        *("ftnsep", "ftnsepc", "ftncn", "aftnsep", "aftnsepc", "aftncn", "listtext", "pntext", "filetbl", "revtbl"),
-        *("annotation", "atnid", "atnauthor", "bkmkstart", "bkmkend", "private", "template", "panose", "falt"),
-    ]
-)
+_SKIPPED = frozenset((
+    "colortbl", "stylesheet", "info", "pict", "header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr",
+    "footerf", "xe", "tc", "tcn", "rxe", "txe", "nonshppict", "fldinst", "objdata", "ftnsep", "ftnsepc", "ftncn",
+    "aftnsep", "aftnsepc", "aftncn", "listtext", "pntext", "filetbl", "revtbl", "annotation", "atnid", "atnauthor",
+    "bkmkstart", "bkmkend", "private", "template", "panose", "falt", "shpinst",
+))  # fmt: skip
 _CHARACTERS = {
-    "emdash": "—",
-    "endash": "–",
-    "lquote": "‘",
-    "rquote": "’",
-    "ldblquote": "“",
-    "rdblquote": "”",
-    "bullet": "•",
-    "emspace": " ",
-    "enspace": " ",
-    "qmspace": " ",
-    "zwj": "\u200d",
-    "zwnj": "\u200c",
-    "ltrmark": "",
-    "rtlmark": "",
-}
+    "emdash": "—", "endash": "–", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•",
+    "emspace": " ", "enspace": " ", "qmspace": " ", "zwj": "\u200d", "zwnj": "\u200c", "ltrmark": "", "rtlmark": "",
+}  # fmt: skip
 _GAPS = {
-    "par": "\n\n",
-    "sect": "\n\n",
-    "page": "\n\n",
-    "line": "\n",
-    "lbr": "\n",
-    "softline": "\n",
-    "column": "\n",
-    "tab": "\t",
-    "cell": "\t",
-    "nestcell": "\t",
-    "row": "\n",
-    "nestrow": "\n",
-}
+    "par": "\n\n", "sect": "\n\n", "page": "\n\n", "line": "\n", "lbr": "\n", "softline": "\n", "column": "\n",
+    "row": "\n", "nestrow": "\n", "tab": "\t", "cell": "\t", "nestcell": "\t",
+}  # fmt: skip
 _CHARSETS = {
-    77: "mac_roman",
-    78: "cp932",
-    79: "cp949",
-    80: "gb18030",
-    81: "big5",
-    128: "cp932",
-    129: "cp949",
-    130: "johab",
-    134: "gb18030",
-    136: "cp950",
-    161: "cp1253",
-    162: "cp1254",
-    163: "cp1258",
-    177: "cp1255",
-    178: "cp1256",
-    186: "cp1257",
-    204: "cp1251",
-    222: "cp874",
-    238: "cp1250",
-    254: "cp437",
-    255: "cp437",
-}
+    77: "mac_roman", 78: "cp932", 79: "cp949", 80: "gb18030", 81: "big5", 128: "cp932", 129: "cp949", 130: "johab",
+    134: "gb18030", 136: "cp950", 161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256",
+    186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250", 254: "cp437", 255: "cp437",
+}  # fmt: skip
 _CODE_PAGES = {936: "gb18030", 10000: "mac_roman", 10007: "mac_cyrillic", 65001: "utf-8", 1361: "johab"}
+_SCRIPTS = {"super": RAISED, "sub": LOWERED}
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -112,6 +58,8 @@ class _Group:
     is_hidden: bool = False
     in_fonts: bool = False
     is_note: bool = False
+    script: str = ""
+    """`super` or `sub`."""
     codec: str = ""
     """Code page of the font; empty: the document's code page."""
     n_fallback: int = 1
@@ -212,7 +160,7 @@ class _Reader:
             self._group = replace(self._group, is_skipped=False)
         elif word == "fonttbl":
             self._group = replace(self._group, is_skipped=True, in_fonts=True)
-        elif (starred and word != "shpinst") or word in _SKIPPED or word == "shpinst":
+        elif starred or word in _SKIPPED:
             self._skip_group()
         elif self._group.in_fonts:
             self._note_font(word, number or 0)
@@ -247,7 +195,9 @@ class _Reader:
         elif word in ("v", "deleted"):
             self._group = replace(self._group, is_hidden=number != 0)
         elif word == "plain":
-            self._group = replace(self._group, is_hidden=False, codec="")
+            self._group = replace(self._group, is_hidden=False, script="", codec="")
+        elif word in ("super", "sub", "nosupersub"):
+            self._group = replace(self._group, script="" if number == 0 or word == "nosupersub" else word)
         elif word == "footnote":
             self._notes.gap("\n\n")
             self._group = replace(self._group, is_note=True)
@@ -262,7 +212,7 @@ class _Reader:
 
     def _add(self, text: str) -> None:
         if not self._group.is_hidden:
-            self._sink.add(text)
+            self._sink.add(translate_all(text, _SCRIPTS.get(self._group.script, {})))
 
     def _flush(self, *, keep_units: bool = False) -> None:
         """Decode the collected bytes; the first half of a surrogate pair is kept until the second half follows."""
@@ -314,18 +264,13 @@ def _escape_utf8(data: bytes) -> bytes:
 def read_rtf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Yield the text of an .rtf file as one document."""
     with entry.open(source) as file:
-        data = _read_all(file, entry.path)
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        what = f"a single document of more than {MAX_BYTES:,} bytes"
+        raise DataError(what, where=entry.path, hint="save it as .txt, which is read in parts")
     reader = _Reader(_escape_utf8(data), entry.path)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
         raise reader._error("it does not begin with {\\rtf")
     yield from make_documents(reader.read(), entry.path, 0, read.max_doc_chars)
     if reader.n_undecoded:
         source.skip("characters not in the code page of their font", entry.path)
-
-
-def _read_all(file: BinaryIO, path: str) -> bytes:
-    data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        what = f"a single document of more than {MAX_BYTES:,} bytes"
-        raise DataError(what, where=path, hint="save it as .txt, which is read in parts")
-    return data

@@ -6,6 +6,7 @@ Formats without a signature (plain text, HTML, JSON, tables) are recognized by n
 """
 
 import re
+import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,30 +40,33 @@ COMPRESSIONS: tuple[tuple[bytes, str], ...] = (
 TAR = Format("a .tar archive", ".tar")
 ZIP = Format("a .zip archive", ".zip")
 
+_TO_EPUB = "convert it to .epub, for example with Calibre"
+_OFFICE = Format("a legacy Office document (.doc, .xls, .ppt, .msg) or one with a password", "", _TO_TEXT)
+_PACKED = {
+    b"Rar!\x1a\x07": "a .rar archive", b"7z\xbc\xaf\x27\x1c": "a .7z archive", b"MSCF\0": "a .cab archive",
+    b"LZIP": "a .lz file", b"\x04\x22\x4d\x18": "an .lz4 file", b"\x1f\x9d": "a .Z file",
+    b"\xff\x06\0\0sNaPpY": "a Snappy file", b"!<arch>\n": "an archive of ar (.a, .deb)", b"070701": "a .cpio archive",
+    b"\xed\xab\xee\xdb": "an .rpm package",
+}  # fmt: skip
+_WITHOUT_TEXT = {
+    b"\x89PNG\r\n\x1a\n": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image",
+    b"II*\0": "a TIFF image", b"MM\0*": "a TIFF image", b"BM": "a BMP image", b"8BPS": "a Photoshop image",
+    b"RIFF": "a sound, film or WebP file", b"\0\0\1\0": "an icon", b"ID3": "an MP3 file", b"\xff\xfb": "an MP3 file",
+    b"OggS": "an Ogg file", b"fLaC": "a FLAC file", b"\x1aE\xdf\xa3": "a Matroska or WebM film",
+    b"\x7fELF": "a program", b"MZ": "a Windows program", b"\xca\xfe\xba\xbe": "a program or a Java class",
+    b"\xcf\xfa\xed\xfe": "a program", b"wOFF": "a font", b"wOF2": "a font", b"OTTO": "a font",
+}  # fmt: skip
 # (offset, first bytes, format): binary formats.
 _BINARY: tuple[tuple[int, bytes, Format], ...] = (
-    (0, b"PK\x03\x04", ZIP),
-    (0, b"PK\x05\x06", ZIP),
-    (0, b"PK\x07\x08", ZIP),
+    *((0, mark, ZIP) for mark in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")),
     (257, b"ustar", TAR),
     (0, b"PAR1", Format("a Parquet table", ".parquet")),
-    (
-        0,
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        Format("a legacy Office document (.doc, .xls, .ppt, .msg) or one with a password", "", _TO_TEXT),
-    ),
-    (0, b"Rar!\x1a\x07", Format("a .rar archive", "", _UNPACK)),
-    (0, b"7z\xbc\xaf\x27\x1c", Format("a .7z archive", "", _UNPACK)),
-    (0, b"MSCF\0", Format("a .cab archive", "", _UNPACK)),
-    (0, b"LZIP", Format("a .lz file", "", _UNPACK)),
-    (0, b"\x04\x22\x4d\x18", Format("an .lz4 file", "", _UNPACK)),
-    (0, b"\x1f\x9d", Format("a .Z file", "", _UNPACK)),
-    (0, b"\xff\x06\0\0sNaPpY", Format("a Snappy file", "", _UNPACK)),
-    (0, b"!<arch>\n", Format("an archive of ar (.a, .deb)", "", _UNPACK)),
-    (0, b"070701", Format("a .cpio archive", "", _UNPACK)),
-    (0, b"\xed\xab\xee\xdb", Format("an .rpm package", "", _UNPACK)),
-    (60, b"BOOKMOBI", Format("a Kindle book (.mobi, .azw)", "", "convert it to .epub, for example with Calibre")),
-    (60, b"TEXtREAd", Format("a Palm book (.pdb)", "", "convert it to .epub, for example with Calibre")),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _OFFICE),
+    *((0, mark, Format(name, "", _UNPACK)) for mark, name in _PACKED.items()),
+    *((0, mark, Format(name, "", _NO_TEXT)) for mark, name in _WITHOUT_TEXT.items()),
+    (4, b"ftyp", Format("a film, sound or HEIC file", "", _NO_TEXT)),
+    (60, b"BOOKMOBI", Format("a Kindle book (.mobi, .azw)", "", _TO_EPUB)),
+    (60, b"TEXtREAd", Format("a Palm book (.pdb)", "", _TO_EPUB)),
     (0, b"ITSF", Format("a compiled help file (.chm)", "", _TO_TEXT)),
     (0, b"AT&TFORM", Format("a scanned .djvu document", "", "convert it to .txt, with OCR if it has no text layer")),
     (0, b"SQLite format 3\0", Format("an SQLite database", "", "export its texts as .csv or .jsonl")),
@@ -71,33 +75,11 @@ _BINARY: tuple[tuple[int, bytes, Format], ...] = (
     (0, b"\x93NUMPY", Format("a NumPy array", "", "it holds numbers; give the text they were made from")),
     (0, b"ORC", Format("an ORC table", "", "write it as .parquet")),
     (0, b"Obj\x01", Format("an Avro table", "", "write it as .parquet or .jsonl")),
-    (0, b"\x89PNG\r\n\x1a\n", Format("a PNG image", "", _NO_TEXT)),
-    (0, b"\xff\xd8\xff", Format("a JPEG image", "", _NO_TEXT)),
-    (0, b"GIF8", Format("a GIF image", "", _NO_TEXT)),
-    (0, b"II*\0", Format("a TIFF image", "", _NO_TEXT)),
-    (0, b"MM\0*", Format("a TIFF image", "", _NO_TEXT)),
-    (0, b"BM", Format("a BMP image", "", _NO_TEXT)),
-    (0, b"8BPS", Format("a Photoshop image", "", _NO_TEXT)),
-    (0, b"RIFF", Format("a sound, film or WebP file", "", _NO_TEXT)),
-    (0, b"\0\0\1\0", Format("an icon", "", _NO_TEXT)),
-    (4, b"ftyp", Format("a film, sound or HEIC file", "", _NO_TEXT)),
-    (0, b"ID3", Format("an MP3 file", "", _NO_TEXT)),
-    (0, b"\xff\xfb", Format("an MP3 file", "", _NO_TEXT)),
-    (0, b"OggS", Format("an Ogg file", "", _NO_TEXT)),
-    (0, b"fLaC", Format("a FLAC file", "", _NO_TEXT)),
-    (0, b"\x1aE\xdf\xa3", Format("a Matroska or WebM film", "", _NO_TEXT)),
-    (0, b"\x7fELF", Format("a program", "", _NO_TEXT)),
-    (0, b"MZ", Format("a Windows program", "", _NO_TEXT)),
-    (0, b"\xca\xfe\xba\xbe", Format("a program or a Java class", "", _NO_TEXT)),
-    (0, b"\xcf\xfa\xed\xfe", Format("a program", "", _NO_TEXT)),
-    (0, b"wOFF", Format("a font", "", _NO_TEXT)),
-    (0, b"wOF2", Format("a font", "", _NO_TEXT)),
-    (0, b"OTTO", Format("a font", "", _NO_TEXT)),
     (0, b"bplist", Format("a binary property list", "", _TO_TEXT)),
-    (0, b"\x80\x02", Format("a Python pickle", "", "write its texts to .jsonl")),
-    (0, b"\x80\x03", Format("a Python pickle", "", "write its texts to .jsonl")),
-    (0, b"\x80\x04\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
-    (0, b"\x80\x05\x95", Format("a Python pickle", "", "write its texts to .jsonl")),
+    *(
+        (0, mark, Format("a Python pickle", "", "write its texts to .jsonl"))
+        for mark in (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95")
+    ),
 )
 # Text formats, recognized by a pattern at the beginning, after an optional byte order mark and white space.
 _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
@@ -114,6 +96,11 @@ _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
         re.compile(rb"From \S+[^\r\n]*\d\d:\d\d[^\r\n]*(?:\d{4}|[A-Z]{3,4})[ \t]*\r?\n>?[A-Za-z][A-Za-z0-9-]*:[ \t]"),
         Format("a mailbox", ".mbox"),
     ),
+    (
+        re.compile(rb"(?:[A-Za-z-]{1,40}:[^\r\n]*\r?\n(?:[ \t][^\r\n]*\r?\n)*)*?MIME-Version:[ \t]*1\.0", re.I),
+        Format("a message or a saved page (.eml, .mht)", ".eml"),
+    ),
+    (re.compile(rb"\[Script Info\]\s"), Format("SubStation subtitles (.ass)", "", "convert them to .srt")),
     (re.compile(rb"%!PS"), Format("a PostScript document", "", _TO_TEXT)),
     (
         re.compile(rb"version https://git-lfs.github.com/spec/v1\n"),
@@ -121,7 +108,7 @@ _TEXTUAL: tuple[tuple[re.Pattern[bytes], Format], ...] = (
     ),
     (
         re.compile(rb"(?:<\?xml[^>]*>\s*)?<FictionBook[\s>]"),
-        Format("a FictionBook (.fb2)", "", "convert it to .epub, for example with Calibre"),
+        Format("a FictionBook (.fb2)", "", _TO_EPUB),
     ),
     (re.compile(rb"(?:<\?xml[^>]*>\s*)?<svg[\s>]"), Format("an SVG image", "", _NO_TEXT)),
 )
@@ -192,10 +179,7 @@ def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
 
 def _is_tar_header(block: bytes) -> bool:
     """Whether a block has the checksum of a .tar header: archives before 1988 have no `ustar`."""
-    if len(block) < 512 or not block[0]:
-        return False
     try:
-        wanted = int(block[148:156].strip(b" \0"), 8)
-    except ValueError:
+        return block[:1] != b"\0" and tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") is not None
+    except (tarfile.HeaderError, ValueError):
         return False
-    return wanted == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")

@@ -31,32 +31,57 @@ class Bomb(OSError):  # noqa: N818 - a decompression bomb
 @contextmanager
 def unpack(file: io.BufferedReader, packing: str, n_packed: Callable[[], int]) -> Iterator[BinaryIO]:
     """Open the unpacked bytes of a compressed file; `n_packed` returns the number of bytes read from `file` so far."""
+    if not packing:
+        yield cast(BinaryIO, file)
+        return
+    with _open_unpacked(file, packing) as unpacked:
+        yield cast(BinaryIO, io.BufferedReader(_Bounded(unpacked, n_packed), 1 << 20))
+
+
+def _open_unpacked(file: io.BufferedReader, packing: str) -> Any:
     if packing == ".gz":
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            yield _bounded(cast(BinaryIO, unpacked), n_packed)
-    elif packing == ".zst":
+        return gzip.GzipFile(fileobj=file)
+    if packing == ".zst":
         import pyarrow
 
         # pyarrow's stream, unlike zstandard's, fails if the file ends inside a frame.
-        with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd") as stream:
-            yield _bounded(cast(BinaryIO, stream), n_packed)
-    elif packing == ".bz2":
-        yield _bounded(io.BufferedReader(_Unpacked(file, bz2.BZ2Decompressor), _READ_BYTES), n_packed)
-    elif packing == ".xz":
-        yield _bounded(io.BufferedReader(_Unpacked(file, _open_xz), _READ_BYTES), n_packed)
-    else:
-        yield cast(BinaryIO, file)
+        return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
+    start = bz2.BZ2Decompressor if packing == ".bz2" else _open_xz
+    return io.BufferedReader(_Unpacked(file, start), _READ_BYTES)
 
 
 def _open_xz() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_AUTO, memlimit=_MAX_XZ_MEMORY)
 
 
-def _bounded(file: Any, n_packed: Callable[[], int]) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(_Bounded(file, n_packed), 1 << 20))
+def skip_bytes(file: BinaryIO, n_bytes: int, problem: str) -> None:
+    """Read and discard bytes. Raises EOFError with the problem if the file is shorter."""
+    while n_bytes:
+        data = file.read(min(n_bytes, 1 << 20))
+        if not data:
+            raise EOFError(problem)
+        n_bytes -= len(data)
 
 
-class _Bounded(io.RawIOBase):
+class ByteStream(io.RawIOBase):
+    """A file object that is read only; a subclass defines `take`."""
+
+    def take(self, n_bytes: int) -> bytes:
+        """Return at most `n_bytes`, and none at the end."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+        """Fill the buffer, as `io.RawIOBase` requires."""
+        data = self.take(len(buffer))
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+
+class _Bounded(ByteStream):
     """Refuses to read far more bytes than the packed size."""
 
     def __init__(self, file: BinaryIO, n_packed: Callable[[], int]) -> None:
@@ -64,19 +89,15 @@ class _Bounded(io.RawIOBase):
         self._n_packed = n_packed
         self._n_bytes = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        data = self._file.read(len(buffer))
+    def take(self, n_bytes: int) -> bytes:
+        data = self._file.read(n_bytes)
         self._n_bytes += len(data)
         if self._n_bytes > MIN_BOUNDED_BYTES and self._n_bytes > MAX_RATIO * self._n_packed():
             raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is implausible for text")
-        memoryview(buffer)[: len(data)] = data
-        return len(data)
+        return data
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked(ByteStream):
     """Concatenated .bz2 or .xz streams; unlike bz2 and lzma, raises an error for trailing data."""
 
     def __init__(self, file: BinaryIO, start: Callable[[], Any]) -> None:
@@ -85,22 +106,18 @@ class _Unpacked(io.RawIOBase):
         self._stream = start()
         self._waiting = b""
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+    def take(self, n_bytes: int) -> bytes:
         data = b""
         while not data:
             if self._stream.eof and not self._start_next():
-                return 0
+                return b""
             if self._stream.needs_input and not self._waiting:
                 self._waiting = self._file.read(_READ_BYTES)
                 if not self._waiting:
                     raise EOFError("the file ends before the end-of-stream marker")
-            data = self._stream.decompress(self._waiting, len(buffer))
+            data = self._stream.decompress(self._waiting, n_bytes)
             self._waiting = b""
-        memoryview(buffer)[: len(data)] = data
-        return len(data)
+        return data
 
     def _start_next(self) -> bool:
         """Begin the next stream; returns False at the end of the file."""
@@ -136,7 +153,7 @@ def read_head(file: BinaryIO, n_bytes: int) -> bytes:
     return head
 
 
-class Rejoined(io.RawIOBase):
+class Rejoined(ByteStream):
     """Puts bytes that were already read from a file back in front of it."""
 
     def __init__(self, head: bytes, file: BinaryIO) -> None:
@@ -148,18 +165,15 @@ class Rejoined(io.RawIOBase):
         self._file.close()
         super().close()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
+    def take(self, n_bytes: int) -> bytes:
+        """Return bytes of the head, then of the file."""
         if not self._head:
-            return self._file.readinto(buffer) or 0  # type: ignore[attr-defined]  # all files that we open have it
-        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        memoryview(buffer)[: len(data)] = data
-        return len(data)
+            return self._file.read(n_bytes)
+        data, self._head = self._head[:n_bytes], self._head[n_bytes:]
+        return data
 
 
-class CountedFile(io.RawIOBase):
+class CountedFile(ByteStream):
     """Counts and hashes all bytes that are read through it."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -167,12 +181,9 @@ class CountedFile(io.RawIOBase):
         self.n_bytes = 0
         self.sha256 = hashlib.sha256()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # io asks for any buffer
-        view = memoryview(buffer)
-        n_read = self._file.readinto(view)  # type: ignore[attr-defined]  # all files that we open have it
-        self.n_bytes += n_read
-        self.sha256.update(view[:n_read])
-        return int(n_read)
+    def take(self, n_bytes: int) -> bytes:
+        """Return bytes of the file."""
+        data = self._file.read(n_bytes)
+        self.n_bytes += len(data)
+        self.sha256.update(data)
+        return data

@@ -8,6 +8,7 @@ and counted.
 import html
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from llmkit.config.prepare import Read
 from llmkit.text.decoding.encodings import TextStream
@@ -35,7 +36,8 @@ def read_subtitles(entry: Entry, source: Source, read: Read) -> Iterator[Documen
 def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[str]:
     """Yield the visible lines, without those that rolling captions repeat."""
     is_rolling, before = False, ""
-    for line in _find_visible(lines, is_vtt):
+    blocks = (list(block) for is_text, block in groupby(lines, lambda line: bool(line.strip())) if is_text)
+    for line in chain.from_iterable(_read_block(block, is_vtt) for block in blocks):
         is_rolling = is_rolling or (is_vtt and _WORD_TIME.search(line) is not None)
         text = _TAG.sub("", _RUBY.sub("", line))
         text = (html.unescape(text) if is_vtt else text).strip()
@@ -46,21 +48,10 @@ def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[
         before = text or before
 
 
-def _find_visible(lines: Iterable[str], is_vtt: bool) -> Iterator[str]:
+def _read_block(block: list[str], is_vtt: bool) -> Iterator[str]:
     """Yield the lines of cues. The line before a time is a number or a name; a block without a time is a note or a
     header.
     """
-    block: list[str] = []
-    for line in lines:
-        if line.strip():
-            block.append(line)
-            continue
-        yield from _read_block(block, is_vtt)
-        block = []
-    yield from _read_block(block, is_vtt)
-
-
-def _read_block(block: list[str], is_vtt: bool) -> Iterator[str]:
     times = [number for number, line in enumerate(block) if _TIMES.match(line)]
     if not times:
         if not (is_vtt and (block[:1] and (_BLOCK.match(block[0]) or block[0].lstrip("\ufeff").startswith("WEBVTT")))):

@@ -6,7 +6,6 @@ page. Records without text, status codes other than 200 and unreadable pages are
 some. Only one record is in memory.
 """
 
-import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -15,10 +14,12 @@ from typing import BinaryIO
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.decoding.declared_encodings import decode_declared
+from llmkit.text.decoding.encodings import decode_all
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.formats.html_text import html_to_text
-from llmkit.text.formats.markup import check_depth, decode_page
+from llmkit.text.formats.markup import decode_page
+from llmkit.text.formats.streams import skip_bytes
 from llmkit.text.sources import Entry, Source
 
 MAX_RECORD_BYTES = 64_000_000
@@ -86,7 +87,7 @@ def read_records(file: BinaryIO, source: Source, path: str) -> Iterator[Record]:
         n_bytes = int(digits)
         if n_bytes > MAX_RECORD_BYTES:
             source.skip(f"record of more than {MAX_RECORD_BYTES // 1_000_000} MB", f"{path}, record {number}")
-            _skip(file, n_bytes)
+            skip_bytes(file, n_bytes, "the file ends inside a record")
             continue
         content = file.read(n_bytes)
         if len(content) < n_bytes:
@@ -115,18 +116,10 @@ def _read_headers(file: BinaryIO, path: str, number: int) -> dict[str, str]:
     raise DataError(what, where=f"{path}, record {number}", hint="fetch the file again")
 
 
-def _skip(file: BinaryIO, n_bytes: int) -> None:
-    while n_bytes:
-        data = file.read(min(n_bytes, 1 << 20))
-        if not data:
-            raise EOFError("the file ends inside a record")
-        n_bytes -= len(data)
-
-
 def _to_text(record: Record, source: Source, where: str) -> str | None:
     """Return the text of a record; None if it is not a document."""
     if record.record_type == "conversion":
-        return _decode(record.content, where)
+        return decode_all(record.content, "utf-8", where)
     if record.record_type == "resource":
         return _page_to_text(record.content, record.media_type, "", source, where)
     if record.record_type == "response" and record.media_type == "application/http":
@@ -134,13 +127,6 @@ def _to_text(record: Record, source: Source, where: str) -> str | None:
     if record.record_type == "metadata" and record.media_type == "application/json":
         return _metadata_to_text(record.content)
     return None  # requests, warcinfo, revisits
-
-
-def _decode(data: bytes, where: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "".join(TextStream(io.BytesIO(data), "auto", where))
 
 
 def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
@@ -165,16 +151,12 @@ def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
 
 def _page_to_text(body: bytes, media: str, charset: str, source: Source, where: str) -> str | None:
     if media == "text/plain":
-        return _decode(body, where)
+        return decode_all(body, "utf-8", where)
     if media not in _PAGES:
         source.skipped["record that is not a page"] += 1
         return None
-    try:
-        page = body.decode({"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252"}.get(charset, charset))
-    except (LookupError, ValueError):  # no charset, or a wrong one
-        page, _ = decode_page(io.BytesIO(body), "auto", where)
-    check_depth(page, where)
-    return html_to_text(page)
+    page, _ = decode_declared(body, charset) or decode_page(body, "auto", where)
+    return html_to_text(page, where)
 
 
 def _join_chunks(body: bytes) -> bytes:
@@ -205,11 +187,8 @@ def _inflate(body: bytes, where: str) -> bytes:
         except zlib.error:
             continue
         if unpacker.unconsumed_tail:
-            raise DataError(
-                f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB",
-                where=where,
-                hint="leave it out",
-            )
+            what = f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB"
+            raise DataError(what, where=where, hint="leave it out")
         return found
     return body
 

@@ -153,3 +153,28 @@ def test_noscript_is_read_only_where_the_page_has_nothing_else() -> None:
 )
 def test_two_line_breaks_are_a_blank_line(page: str, text: str) -> None:
     assert html_to_text(page) == text
+
+
+@pytest.mark.parametrize(
+    ("formula", "seen"),
+    [
+        ("<msup><mi>x</mi><mn>2</mn></msup>", "x²"),
+        ("<msup> <mi>x</mi> <mi>k</mi> </msup>", "x^k"),
+        ("<msup><mi>e</mi><mrow><mi>i</mi><mi>π</mi></mrow></msup>", "e^(iπ)"),
+        ("<msub><mi>x</mi><mi>i</mi></msub><mo>+</mo><msub><mi>x</mi><mn>10</mn></msub>", "x_i+x₁₀"),
+        ("<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>", "x_i^2"),
+        ("<mfrac><mrow><mi>a</mi><mo>+</mo><mn>1</mn></mrow><mrow><mn>2</mn><mi>b</mi></mrow></mfrac>", "(a+1)/(2b)"),
+        ("<mfrac><msup><mi>x</mi><mn>2</mn></msup><mfrac><mi>a</mi><mn>12</mn></mfrac></mfrac>", "x²/(a/12)"),
+        ("<msqrt><mi>y</mi><mo>-</mo><mn>1</mn></msqrt><mroot><mi>z</mi><mn>3</mn></mroot>", "√(y-1)z^(1/3)"),
+        ("<munderover><mo>∑</mo><mi>i</mi><mi>n</mi></munderover><mi>i</mi>", "∑_i^n i"),
+        ("<msup><mi>f</mi><mo>′</mo></msup><mfenced><mi>x</mi><mi>y</mi></mfenced>", "f′(x,y)"),
+        ("<msup></msup><msup><mi>R</mi></msup>", "R"),
+    ],
+)
+def test_formulas_are_written_in_a_line(formula: str, seen: str) -> None:
+    assert html_to_text(f"<p>a <math>{formula}</math> b</p>") == f"a {seen} b\n"
+
+
+def test_cells_of_a_matrix_are_apart() -> None:
+    row = "<mtr><mtd><mn>1</mn></mtd><mtd><mn>0</mn></mtd></mtr>"
+    assert html_to_text(f"<math><mtable>{row}{row}</mtable></math>") == "1 0\n1 0\n"

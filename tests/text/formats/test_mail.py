@@ -60,6 +60,15 @@ def read(path: Path, data: bytes, **options: object) -> tuple[list[str], Source]
     return [document.text for document in documents], sources[0]
 
 
+@pytest.mark.parametrize("name", ["a.mht", "a.mhtml", "a.txt"])
+def test_a_saved_page_is_read_as_one(tmp_path: Path, name: str) -> None:
+    page = "Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary=B\n\n"
+    page += "--B\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n<p>=C3=A9l=C3=A8ve</p>\n"
+    page += "--B\nContent-Type: image/png\n\nAAAA\n--B--\n"
+    (tmp_path / name).write_text(page)
+    assert [document.text for document in read_documents([str(tmp_path / name)], Read(), [])] == ["élève\n"]
+
+
 @pytest.mark.parametrize("name", ["m.mbox", "m.txt", "inbox"])
 def test_each_message_is_a_document_of_its_text(tmp_path: Path, name: str) -> None:
     texts, source = read(tmp_path / name, (PLAIN + BOTH + GBK + MIXED + EMPTY).encode())
@@ -105,3 +114,14 @@ def test_headers_beyond_all_bounds_are_refused_before_they_are_parsed(tmp_path: 
     with pytest.raises(DataError, match="headers of more than 256 kB"):
         read(tmp_path / "a.eml", data)
     assert read(tmp_path / "a.eml", b"From: a@b.example\nSubject: x\n\n" + b"hello there\n" * 30_000)[0]
+
+
+def test_a_message_with_a_hostile_page_is_refused_or_skipped_alone(tmp_path: Path) -> None:
+    hostile = BEGIN + "Content-Type: text/html\n\n" + "<div>" * 30_000 + "\n\n"
+    (tmp_path / "a.mbox").write_text(hostile + PLAIN)
+    with pytest.raises(DataError, match="nested more than"):
+        list(read_documents([str(tmp_path / "a.mbox")], Read(), []))
+    sources: list[Source] = []
+    texts = [document.text for document in read_documents([str(tmp_path / "a.mbox")], Read(skip_bad=True), sources)]
+    assert texts == ["Hällo\nFrom here\nFrom there\n\n"]
+    assert sources[0].skipped == {"unreadable message": 1}

@@ -1,6 +1,5 @@
 """Markup: what is seen is read, what is not seen is not, and an archive can do no harm."""
 
-import io
 import zipfile
 from pathlib import Path
 
@@ -109,26 +108,26 @@ def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: d
 
 def test_what_is_no_zip_archive_is_no_book(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match="not a valid EPUB"):
+    with pytest.raises(DataError, match="not a zip file"):
         read_one(tmp_path / "a.epub")
 
 
 def test_a_declared_encoding_that_makes_control_characters_is_not_trusted() -> None:
     page = f'<html><head><meta charset="iso-8859-2"></head><body>{"Paní šla domů, kůň žral seno. " * 5}</body></html>'
-    assert decode_page(io.BytesIO(page.encode("cp1250")), "auto", "a.html") == (page, "cp1250")
+    assert decode_page(page.encode("cp1250"), "auto", "a.html") == (page, "cp1250")
 
 
 @pytest.mark.parametrize(("declared", "codec"), [("windows-1251", "koi8-r"), ("iso-8859-5", "cp1251")])
 def test_a_declared_encoding_that_makes_unlikely_text_is_not_trusted(declared: str, codec: str) -> None:
     text = "Когда мы пришли к реке, было уже темно. " * 5
     page = f'<html><head><meta charset="{declared}"></head><body>{text}</body></html>'
-    assert decode_page(io.BytesIO(page.encode(codec)), "auto", "a.html") == (page, codec)
-    assert decode_page(io.BytesIO(page.encode(declared)), "auto", "a.html") == (page, declared)
+    assert decode_page(page.encode(codec), "auto", "a.html") == (page, codec)
+    assert decode_page(page.encode(declared), "auto", "a.html") == (page, declared)
 
 
 def test_a_declaration_that_is_no_charset_is_not_trusted() -> None:
     page = '<html><head><meta charset="unicode_escape"></head><body>Größe in C:\\temp und C:\\neu</body></html>'
-    assert decode_page(io.BytesIO(page.encode("cp1252")), "auto", "a.html")[0] == page
+    assert decode_page(page.encode("cp1252"), "auto", "a.html")[0] == page
 
 
 RUSSIAN = "Паром пересекает реку на рассвете, и фонари горят на причале. Никто не знает, где стоит лодка. "

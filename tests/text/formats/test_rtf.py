@@ -37,6 +37,7 @@ def test_plain_paragraphs_are_read_whatever_the_name(tmp_path: Path) -> None:
         ),
         (rb"one{\footnote A note.} two", "one two\n\nA note."),
         (rb"a\cell b\cell\row c\line d\tab e\~f\_g\emdash\{\}\\", "a\tb\nc\nd\te\u00a0f-g—{}\\"),
+        (rb"10 m{\super 2} H\sub 2\nosupersub O 1{\super st}", "10 m² H₂O 1st"),
         (rb"x{\pict 0102}{\*\shppict{\pict 03}}{\bin3 {}{y}z", "xyz"),
     ],
 )

@@ -17,6 +17,7 @@ from llmkit.text.formats.signatures import TAR, ZIP, detect_compression, detect_
         (b"<?xml version='1.0'?>\n<mediawiki xmlns='x'>", ".xml"),
         (b"From a@b.c Mon Jan  1 00:00:00 2024\nFrom: a\n", ".mbox"),
         (b"PAR1\0\0", ".parquet"),
+        (b"From: <Saved by Blink>\r\nSubject: a\r\n b\r\nMIME-Version: 1.0\r\n", ".eml"),
     ],
 )
 def test_format_is_known_by_its_first_bytes(head: bytes, ending: str) -> None:
@@ -32,6 +33,7 @@ def test_format_is_known_by_its_first_bytes(head: bytes, ending: str) -> None:
         b"MZ was a maker of motorcycles.",
         b"From the moment he came at 10:30 in 1999, it rained.\nNo: it poured.\n",
         b"PK stands for many things.",
+        b"Note: a\nMIME-Versions differ.\n",
         b"RIFF and ID3 are names of formats.",
         b"1\n2\n3\n",
         "却说曹操".encode(),
@@ -50,6 +52,7 @@ def test_text_that_begins_as_another_format_does_stays_text(text: bytes) -> None
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "a legacy Office document"),
         (b"SQLite format 3\0", "an SQLite database"),
         (bytes(60) + b"BOOKMOBI", "a Kindle book"),
+        (b"[Script Info]\nTitle: x\n", "SubStation"),
         (b"%!PS-Adobe", "a PostScript document"),
         (b"7z\xbc\xaf\x27\x1c\0", "a .7z archive"),
     ],

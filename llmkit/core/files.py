@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -195,9 +197,19 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
         UsageError: an input is in it; names the first one.
     """
     folder = out.resolve()
+
+    @cache
+    def is_inside(path: str) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(folder)
+
     for name in inputs:
         path = expand_home(name.removeprefix("pickle:"))
-        if path.exists() and path.resolve().is_relative_to(folder):
+        try:
+            is_file = stat.S_ISREG(path.lstat().st_mode)
+        except (OSError, ValueError):
+            continue
+        # The folder of a file is resolved once for all files in it.
+        if (is_file or path.exists()) and is_inside(str(path.parent if is_file else path)):
             hint = "move the input to another folder, or give another --out"
             raise UsageError(f"the input {name!r} is in the output folder {str(out)!r}", where="--out", hint=hint)
 

@@ -17,6 +17,7 @@ from llmkit.core import console
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.language.sentences import find_sentence_ends
 from llmkit.text.language.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
+from llmkit.text.scan import scan_text
 from llmkit.tokens.fast_encoding import Encoder, plain_encoder
 from llmkit.tokens.store import Ids, Row
 from llmkit.tokens.tokenizer import end_of_text_id, id_dtype
@@ -118,6 +119,7 @@ def encode_counted(
 ) -> Iterator[Row]:
     """Like `encode_rows`, for one shard; adds words to `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
+    counts.add_unknown([])  # adds the keys
     encode = (
         partial(_encode, encoder, unknown_id)
         if segmenter is None
@@ -126,13 +128,18 @@ def encode_counted(
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
     for batch in _batch(documents):
         for document, (ids, starts, ends, continues) in zip(batch, encode(batch), strict=True):
-            counts.add_unknown([] if starts is None else unknown_texts(document.text, ids, starts, unknown_id))
+            if starts is not None:
+                counts.add_unknown(unknown_texts(document.text, ids, starts, unknown_id))
             if document.last:
                 ids = np.concatenate([ids, end])
                 continues = None if continues is None else np.append(continues, False)
-            n_bytes = len(document.text.encode())
-            totals.update(documents=int(document.last), characters=len(document.text), bytes=n_bytes, tokens=len(ids))
-            counts.words.update(count_words(document.text, ends_document=document.last), characters=len(document.text))
+            n_bytes = len(scan_text(document.text).utf8)
+            found = {"documents": int(document.last), "bytes": n_bytes, "tokens": len(ids)}
+            words = count_words(document.text, ends_document=document.last)
+            for counter, more in ((totals, found), (counts.words, words)):
+                counter["characters"] += len(document.text)
+                for name, n in more.items():  # a tenth of the time of Counter.update
+                    counter[name] += n
             if ends is not None:
                 totals["sentences"] += len(ends)
             place = (document.source, document.index, document.part)

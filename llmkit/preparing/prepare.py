@@ -15,7 +15,7 @@ from llmkit.core.machine import describe_versions
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
 from llmkit.preparing.existing import check_out, clear_old, find_existing, refuse_foreign_files
-from llmkit.preparing.shards import SHARD_BYTES, cut_files
+from llmkit.preparing.shards import SHARD_BYTES
 from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.inputs import Skipped, display_name, file_size, find_files, report_skipped
@@ -150,7 +150,7 @@ def _is_reproducible(request: Facts) -> bool:
 def _count_local(files: Sequence[str]) -> int:
     """Return the number of `local` workers; 1, which means this process, if the inputs are small or not files."""
     sizes = [file_size(file) for file in files]
-    least = MIN_BYTES if len(cut_files(files)) > 1 else MIN_BYTES_ONE_SHARD
+    least = MIN_BYTES if len(files) > 1 else MIN_BYTES_ONE_SHARD  # several files of that size are several shards
     return count_workers() if None not in sizes and sum(size or 0 for size in sizes) >= least else 1
 
 

@@ -30,11 +30,13 @@ from llmkit.text.readers import read_files
 from llmkit.text.scan import scan_text
 from llmkit.text.sources import Source
 from llmkit.text.splitting import SplitShard
-from llmkit.text.staging import read_staged, stage_documents, write_keys
-from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, load_encoding_tokenizer, make_encoder
+from llmkit.text.staging import Shard, read_others, read_staged, sample_shards, stage_documents, write_keys
+from llmkit.tokens.fast_encoding import Encoder, EncoderCheck, check_encoder, load_encoding_tokenizer, make_encoder
 from llmkit.tokens.store import write_split
 from llmkit.tokens.tokenizer import id_dtype
 
+CHECKED_CHARACTERS, CHECKED_STRETCH = 500_000, 20_000
+"""Size of the sample on which the fast encoder is checked, and of each of its passages."""
 SHARD_BYTES = 8_000_000
 """Maximum size of a group of input files on disk. A shard takes only seconds, because the shard of a dead worker is
 repeated.
@@ -109,6 +111,17 @@ def match_shard(windows: Sequence[tuple[Path, int]], text: SplitShard) -> list[A
     `windows` has, for each held-out split, the .npy file of its sample and the sampling interval.
     """
     return find_windows(text.read(with_part_before=True), [(np.load(path), every) for path, every in windows])
+
+
+def check_text(with_offsets: bool, task: tuple[Path, Sequence[Shard]]) -> EncoderCheck:
+    """Compare the fast encoder with `tokenizers` on a sample and on all characters of a staged text.
+
+    Runs in a worker, because the comparison takes 150 to 250 MB.
+    """
+    tokenizer, shards = task
+    sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
+    characters = set[str]().union(*map(read_others, shards))
+    return check_encoder(load_encoding_tokenizer(tokenizer), sample, characters, with_offsets=with_offsets)
 
 
 def encode_shard(

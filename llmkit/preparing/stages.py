@@ -25,6 +25,7 @@ from llmkit.datasets.rows import TextCounts, add_words, can_mask
 from llmkit.preparing.executors import MapShards
 from llmkit.preparing.shards import (
     as_json,
+    check_text,
     clean_shard,
     cut_files,
     describe_source,
@@ -48,15 +49,13 @@ from llmkit.text.staging import (
     find_shards,
     link_shards,
     read_keys,
-    read_others,
     read_shard,
     read_staged,
     read_totals,
-    sample_shards,
     slice_shards,
     stage_documents,
 )
-from llmkit.tokens.fast_encoding import check_encoder, load_encoding_tokenizer, save_encoding_tokenizer
+from llmkit.tokens.fast_encoding import save_encoding_tokenizer
 from llmkit.tokens.store import Split, join_splits
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
 
@@ -64,8 +63,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "validation", "test")
-CHECKED_CHARACTERS, CHECKED_STRETCH = 500_000, 20_000
-"""Size of the sample on which the fast encoder is checked, and of each of its passages."""
 TRAINING_CHUNK = 25_000
 CHINESE_MEMORY_FACTOR = 15
 """BPE training keeps every distinct sequence between spaces or punctuation, and in Chinese nearly all are distinct.
@@ -108,11 +105,11 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
 
     @cache
     def encode() -> partial[Facts]:
-        """Return `encode_shard` for all splits; checks the fast encoder once per run."""
+        """Return `encode_shard` for all splits; a worker checks the fast encoder once per run."""
         saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
-        sample = sample_shards(shards, CHECKED_CHARACTERS, CHECKED_STRETCH)
-        characters = set().union(*map(read_others, shards))
-        check = check_encoder(load_encoding_tokenizer(saved), sample, characters, with_offsets=segmenter is not None)
+        (check,) = map_shards(partial(check_text, segmenter is not None), [(saved, shards)])
+        if check.reason:
+            console.info(f"tokenizing with tokenizers: {check.reason}")
         return partial(encode_shard, saved, check, segmenter, work)
 
     def store(folder: Path) -> Facts:

@@ -34,6 +34,8 @@ _FILTER_BITS = 20
 _MARKS = "\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2000-\u206f\u3000-\u303f\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20"
 _LEADS = (0xE2, 0xE3, 0xEF)
 """First UTF-8 bytes of the _MARKS beyond Latin-1, which have three bytes."""
+_FEW_BYTES, _MAX_REPLACED = 5_000, 12
+"""Size of a text, and number of its distinct non-ASCII characters, up to which bytes.replace is faster than numpy."""
 _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
@@ -223,7 +225,13 @@ def _hash_at(data: bytes, offsets: Offsets) -> Hashes:
 def _fold(text: str) -> bytes:
     """Return the casefolded letters and digits of the text as UTF-8."""
     data = casefold_utf8(text)
-    if not scan_text(text).others:
+    others = scan_text(text).others
+    if len(data) < _FEW_BYTES and len(others) <= _MAX_REPLACED:
+        for char in others:  # casefolding makes no character a mark
+            if _mark_table()[min(ord(char), 0xFFFF)]:
+                data = data.replace(char.encode(), b"")
+        return data.translate(None, _ASCII_MARKS)
+    if not others:
         return data.translate(None, _ASCII_MARKS)
     blanked = bytearray(data)  # each mark is replaced by spaces, which are deleted with the ASCII marks
     codes = np.frombuffer(blanked, np.uint8)

@@ -51,7 +51,10 @@ def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
         if len(head) < _HEAD_CHARS:
             head += piece[: _HEAD_CHARS - len(head)]
         joined = end + piece
-        counts.update({mark: joined.count(mark) - end.count(mark) for mark in _MARKS if mark in joined})
+        for mark in _MARKS:
+            # Most text has no `<` and no `[`, and one character is found many times faster than a string.
+            if mark[0] in joined and mark in joined:
+                counts[mark] += joined.count(mark) - end.count(mark)
         end = joined[-20:]
         yield piece
     if n_pages := counts.pop("\f", 0):
@@ -93,6 +96,8 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
 def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
     """Return (note, example) if a line that is a mark without text occurs repeatedly; else None."""
     counts = Counter(stripped for line in lines if len(stripped := line.strip()) <= _MAX_TITLE_CHARS)
+    if len(lines) - len(counts) < _MIN_RULES - 1:
+        return None
     rules = {line: n for line, n in counts.items() if n >= _MIN_RULES and _RULE.fullmatch(line)}
     rules |= {line: n for line, n in counts.items() if n >= _MIN_SHORT_RULES and _SHORT_RULE.fullmatch(line)}
     tokens = {line: n for line, n in counts.items() if _TOKEN.fullmatch(line)}

@@ -10,9 +10,10 @@ Sources are ignored: volumes of a series may be in different splits. overlap.py 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from heapq import nsmallest
 from itertools import accumulate, tee
 from math import ceil
@@ -41,7 +42,7 @@ MIN_HELD_OUT_CHARS = 1_000
 _HASH_RANGE = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SplitPlan:
     """The assignment of documents to splits; made by plan_split, used by split_documents."""
 
@@ -54,7 +55,7 @@ class SplitPlan:
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """For split by tail: ends of train and validation in documents that are stored in several parts, by text hash."""
 
-    @property
+    @cached_property
     def names(self) -> tuple[SplitName, ...]:
         """Names of the splits that are not empty."""
         held_out: list[SplitName] = []
@@ -63,6 +64,12 @@ class SplitPlan:
         if self.test:
             held_out.append("test")
         return ("train", *held_out)
+
+    @cached_property
+    def _end_ratios(self) -> list[tuple[int, int]]:
+        """The share of a document at which each split except the last ends, as (numerator, denominator)."""
+        ends = [1 - self.validation - self.test, 1 - self.test][: len(self.names) - 1]
+        return [end.as_integer_ratio() for end in ends]
 
     def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
         """Yield the split of each document, which is assigned as a whole."""
@@ -76,9 +83,7 @@ class SplitPlan:
         """Return where each split except the last ends in a document of `n_chars` characters, before the cuts move to
         boundaries.
         """
-        train_end = int(n_chars * (1 - self.validation - self.test))
-        validation_end = int(n_chars * (1 - self.test)) if self.validation else train_end
-        return [train_end, validation_end][: len(self.names) - 1]
+        return [n_chars * numerator // denominator for numerator, denominator in self._end_ratios]
 
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
         """Return (split, its end in characters) for each split of a document. `text` is given if the document is stored
@@ -170,9 +175,14 @@ def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[T
 
 
 def split_documents(
-    documents: Iterable[Document], totals: Iterable[Total], plan: SplitPlan, skipped: Sequence[int] = ()
+    documents: Iterable[Document],
+    totals: Iterable[Total],
+    plan: SplitPlan,
+    skipped: Sequence[int] = (),
+    wanted: Collection[str] = ("train", "validation", "test"),
 ) -> Iterator[tuple[SplitName, Document]]:
-    """Yield each part with the name of its split; `totals` are in the documents' order (read_shard_totals).
+    """Yield each part of the wanted splits with the name of its split; `totals` are in the documents' order
+    (read_shard_totals).
 
     By tail and by position, a document becomes up to three consecutive documents, one per split. `skipped` has the
     lengths, in characters, of the first document's parts that precede `documents`.
@@ -197,9 +207,10 @@ def split_documents(
                 del cuts[0]
                 part = 0
             name, end = cuts[0]
-            text = document.text[position - start : end - start]
-            position += len(text)
-            yield name, replace(document, text=text, part=part, last=position == end)
+            begin, position = position, min(end, start + len(document.text))
+            if name in wanted:
+                text = document.text[begin - start : position - start]
+                yield name, Document(text, document.source, document.index, part, position == end)
             part += 1
 
 
@@ -256,8 +267,8 @@ class SplitShard:
             yield from read_shard(self.shard, (name == self.split for name in splits))
             return
         totals, skipped = read_shard_totals(self.shard), read_skipped_lengths(self.shard)
-        pairs = split_documents(read_shard(self.shard), totals, self.plan, skipped)
-        yield from (document for name, document in pairs if name == self.split)
+        pairs = split_documents(read_shard(self.shard), totals, self.plan, skipped, (self.split,))
+        yield from (document for _, document in pairs)
 
 
 def _hash(seed: int, text_hash: str) -> int:

@@ -14,7 +14,7 @@ Knows nothing of row storage or sampling.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from llmkit.core import console
 from llmkit.core.files import write_json
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
 from llmkit.tokens.tokenizer import (
@@ -81,7 +80,7 @@ def make_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase") -> EncodingTok
 def save_encoding_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Path:
     """Write a JSON file for `load_encoding_tokenizer` to `folder`, named by its hash."""
     snapshot = make_encoding_tokenizer(tokenizer)
-    names = [field.name for field in fields(snapshot) if field.name != "backend_tokenizer"]
+    names = [each.name for each in fields(snapshot) if each.name != "backend_tokenizer"]
     state = {name: getattr(snapshot, name) for name in names}
     path = folder / f"tokenizer-{hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]}.json"
     write_json(path, state)
@@ -148,6 +147,8 @@ class EncoderCheck:
     """`tokenizers` encodes texts with one of these characters. None: all texts."""
     encoder: str | None = None
     """Name of the fast encoder that was compared; another machine may have another version."""
+    reason: str = field(default="", compare=False)
+    """Why the fast encoder is rejected."""
 
 
 def plain_encoder(tokenizer: AnyTokenizer) -> Encoder:
@@ -158,10 +159,7 @@ def plain_encoder(tokenizer: AnyTokenizer) -> Encoder:
 def check_encoder(
     tokenizer: EncodingTokenizer, sample: Sequence[str], characters: Iterable[str], *, with_offsets: bool = False
 ) -> EncoderCheck:
-    """Compare the fast encoder with `tokenizers` on a sample of a text and on all of its characters.
-
-    A rejected encoder is reported in one line.
-    """
+    """Compare the fast encoder with `tokenizers` on a sample of a text and on all of its characters."""
     try:
         fast = _open_fast(tokenizer)
         if fast is None or (with_offsets and not fast.finds_offsets):
@@ -173,21 +171,16 @@ def check_encoder(
         texts = [*EDGE_CASES, *specials, *map(_surround, specials), *sample]
         wrong = differ([text for text in texts if not any(char in text for char in mismatched)])
     except ImportError:
-        return _reject("fastokens, which is faster, is not installed (pip install fastokens)")
+        return EncoderCheck(reason="fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
         if not isinstance(error, Exception) and not _is_panic(error):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return _reject(f"the fast encoder does not support this tokenizer: {reason[:100]}")
+        return EncoderCheck(reason=f"the fast encoder does not support this tokenizer: {reason[:100]}")
     if wrong or len(mismatched) > MAX_MISMATCHED:
         text = wrong[0] if wrong else "".join(mismatched)
-        return _reject(f"{fast.name} returns different ids for {text[:40]!r}")
+        return EncoderCheck(reason=f"{fast.name} returns different ids for {text[:40]!r}")
     return EncoderCheck("".join(mismatched), fast.name)
-
-
-def _reject(reason: str) -> EncoderCheck:
-    console.info(f"tokenizing with tokenizers: {reason}")
-    return EncoderCheck()
 
 
 def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:

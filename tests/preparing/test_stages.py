@@ -12,7 +12,7 @@ from books import NEAR, settings, write_bad_files, write_books
 from tiny import digests
 
 from llmkit.core.errors import DataError
-from llmkit.preparing import shards, stages
+from llmkit.preparing import shards
 from llmkit.preparing.executors import EXECUTORS, LOCAL, Attempt, Executor
 from llmkit.preparing.prepare import prepare
 from llmkit.preparing.shards import cut_files
@@ -150,7 +150,7 @@ def test_own_tokenizer_is_loaded_by_workers_as_it_was_given(
 
 
 def test_fast_encoder_is_checked_once_a_run_on_text_of_all_splits(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use(monkeypatch, "fake", backwards)
     samples: list[str] = []
@@ -163,12 +163,14 @@ def test_fast_encoder_is_checked_once_a_run_on_text_of_all_splits(
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("Only here stands 龘.\n" * 20, encoding="utf-8")
     given = {"validation": str(held_out), "test": str(books / "02.txt")}
-    monkeypatch.setattr(stages, "check_encoder", checked)
+    monkeypatch.setattr(shards, "check_encoder", checked)
     prepare([str(books)], tmp_path / "data", settings(*FIRST), engine="fake", **given)
     (sample,) = samples
     assert all(text in sample for text in ("Only here stands 龘.", "It was the 1100th", "玄德曰"))
-    monkeypatch.setattr(stages, "check_encoder", lambda *_, **__: EncoderCheck())  # tokenizers then does the work
+    monkeypatch.setattr(shards, "check_encoder", lambda *_, **__: EncoderCheck(reason="it is odd"))
+    capsys.readouterr()
     prepare([str(books)], tmp_path / "slow", settings(*FIRST), engine="fake", **given)
+    assert "tokenizing with tokenizers: it is odd\n" in capsys.readouterr().err
     assert digests(tmp_path / "slow") == digests(tmp_path / "data")
 
 

@@ -158,3 +158,9 @@ def test_several_held_out_texts_are_found_as_each_alone_and_as_plain_sets_of_win
     for text, got in zip(held_out, found, strict=True):
         windows = {text[start : start + 50] for start in range(len(text) - 49)}
         assert (got.n_windows, got.n_found) == (len(windows), len(windows & in_train))
+
+
+@pytest.mark.parametrize("text", ["“Éa” — «ß» x\xa0y…", "却说，曹操！？ A〇", "\x85\xb5\xba\u2028İ\U0001f600ﬁ！\x00"])
+def test_short_text_is_folded_like_a_long_one(text: str) -> None:
+    repeats = overlap._FEW_BYTES
+    assert overlap._fold(text) * repeats == overlap._fold(text * repeats)

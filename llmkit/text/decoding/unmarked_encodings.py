@@ -41,6 +41,8 @@ _ANY_LANGUAGE = frozenset[str]()
 def detect_wide(head: bytes) -> str:
     """Detect UTF-16 without a mark: NULs (high bytes of ASCII) at even or odd offsets only, or common Chinese."""
     head = head[: 1 << 12]
+    if head.isascii() and b"\0" not in head:
+        return ""
     even, odd = head[::2], head[1::2]
     n_even, n_odd = even.count(0), odd.count(0)
     if n_odd > 0.3 * len(odd) and n_odd > 20 * n_even:

@@ -6,8 +6,8 @@
 `ours` is `llmkit finetune-cls` without settings. `trainer` is `transformers.Trainer` with its own defaults: 3 epochs,
 rate 5e-5, batches of 8, fp32. `baseline` is the linear model over n-grams that llmkit reports beside every result. Each
 run is a process of its own; CPU seconds are those of that process, its start included. Files are .csv or .tsv with a
-header and the columns text and label; the test file is scored by the last weights (Trainer) or those of the best epoch
-(llmkit).
+header, a column text and one column of labels; the test file is scored by the last weights (Trainer) or those of the
+best epoch (llmkit).
 """
 
 import argparse
@@ -115,7 +115,8 @@ def read_rows(path: str) -> Rows:
     """Texts and labels of a file."""
     with Path(path).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t" if path.endswith("tsv") else ","))
-    return [row["text"] for row in rows], [row["label"] for row in rows]
+    label = next(name for name in rows[0] if name != "text")
+    return [row["text"] for row in rows], [row[label] for row in rows]
 
 
 def show(known: dict[str, dict[str, float]]) -> None:

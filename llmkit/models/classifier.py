@@ -81,13 +81,7 @@ def load_classifier_for_training(
         EnvironmentFault: see models/loading.py.
     """
     config = read_config(name)
-    # The train file standardizes regression targets, so another file needs a new head.
-    keeps_head = (
-        problem_type != REGRESSION
-        and problem_type_of(config) == problem_type
-        and _has_head(config, "ForSequenceClassification")
-    )
-    keeps_head = keeps_head and config.label2id == dict(label2id)
+    keeps_head = has_same_head(config, problem_type, label2id)
     config.num_labels = len(label2id)
     config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
     config.problem_type = problem_type  # type: ignore[assignment]  # one of transformers' three values
@@ -150,6 +144,31 @@ def count_positions(config: PreTrainedConfig) -> int | None:
 def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
     """Return a new classifier with this configuration in fp32, for example to load a checkpoint into it."""
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
+
+
+def has_same_head(config: PreTrainedConfig, problem_type: str, label2id: Mapping[str, int]) -> bool:
+    """Whether the saved model has a head for these labels, which training then continues from.
+
+    A regression head never counts: the train file standardizes its targets, so another file needs a new head.
+    """
+    same_type = problem_type != REGRESSION and problem_type_of(config) == problem_type
+    return same_type and _has_head(config, "ForSequenceClassification") and config.label2id == dict(label2id)
+
+
+@torch.no_grad()
+def reset_pooler(model: PreTrainedModel) -> bool:
+    """Set the pooler, the dense layer with tanh after the first token (BERT, ALBERT), to the identity, in place.
+
+    The pooler of sentence pairs, and a random one of a narrow model, pass on little of the first token (docs/log.md).
+    Returns whether the model has a pooler; otherwise it is unchanged.
+    """
+    pooler = getattr(model.base_model, "pooler", None)
+    dense = getattr(pooler, "dense", pooler)
+    if not isinstance(dense, nn.Linear) or dense.in_features != dense.out_features:
+        return False
+    nn.init.eye_(dense.weight)
+    nn.init.zeros_(dense.bias)
+    return True
 
 
 def _has_head(config: PreTrainedConfig, ending: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
@@ -24,6 +24,7 @@ from llmkit.models.classifier import (
     check_can_classify,
     count_positions,
     fold_target_scale,
+    has_same_head,
     load_classifier_for_training,
 )
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
@@ -31,6 +32,7 @@ from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
+from llmkit.tasks.cls.defaults import describe_chosen, resolve, start_pooler
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
@@ -43,10 +45,6 @@ from llmkit.tasks.starting_model import adapt_model, check_positions, check_trai
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
-
-RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
-MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
-LORA_FACTOR = 10.0
 
 
 @dataclass(frozen=True)
@@ -306,7 +304,10 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
     check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
-    recipe = resolve(recipe, config, labelled)
+    given, recipe = recipe, resolve(recipe, config, len(labelled.splits["train"]), len(labelled.label2id))
+    if not request.quiet:
+        for note in describe_chosen(given, recipe, config):
+            console.info(note)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
     task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
     task.check()
@@ -317,32 +318,11 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
         from_scratch=recipe.cls.from_scratch,
     )  # fmt: skip
+    is_new = recipe.cls.from_scratch or not has_same_head(config, labelled.label_type.problem_type, labelled.label2id)
+    notes += start_pooler(network, recipe, is_new=is_new)
     adapt_model(network, recipe, tokenizer, path, n_own, changes)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in [*notes, *describe_padding(network.config)]:
         console.info(note)
     task.prepare_model(network)
     return TrainingSetup(recipe, task, network)
-
-
-def resolve(recipe: ClsRecipe, config: PreTrainedConfig, labelled: LabelledData) -> ClsRecipe:
-    """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
-
-    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
-    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
-    2021; docs/log.md).
-    """
-    train, optim = recipe.train, recipe.optim
-    n_rows = len(labelled.splits["train"])
-    chosen: dict[str, Any] = {}
-    if train.epochs is None and train.max_steps is None and train.max_minutes is None:
-        n_steps = max(MIN_STEPS, STEPS_PER_LABEL * len(labelled.label2id))
-        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
-        chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
-    if train.eval_steps is None and train.max_minutes is None:
-        steps_per_epoch = -(-n_rows // train.global_batch_size)
-        chosen["eval_steps"] = max(1, min(steps_per_epoch, train.max_steps or steps_per_epoch))
-    if optim.learning_rate is None:
-        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
-        optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
-    return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)

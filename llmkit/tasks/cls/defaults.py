@@ -1,0 +1,75 @@
+"""Defaults of fine-tuning that depend on the model's width and the data: length, learning rate, start of the pooler.
+
+Models of width 256 or less are taken for small models of the user's own. Published settings are for wider models, and
+small models need more steps and another start (docs/log.md).
+"""
+
+import math
+from typing import Any, cast
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from llmkit.config.recipe import ClsRecipe
+from llmkit.core.errors import UsageError
+from llmkit.models.classifier import reset_pooler
+
+RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
+MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
+NARROW_WIDTH, NARROW_MIN_STEPS = 256, 2000
+"""Width up to which a model is assumed to be a small one of the user's own, and its minimum number of steps."""
+LORA_FACTOR = 10.0
+
+
+def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -> list[str]:
+    """Start the pooler below a new head as `cls.pooler` says; returns a note if its weights were replaced.
+
+    Raises:
+        UsageError: cls.pooler is identity, and the model has no pooler or keeps its head.
+    """
+    wanted = recipe.cls.pooler
+    narrow = cast(Any, network.config).hidden_size <= NARROW_WIDTH
+    if wanted == "keep" or (wanted == "auto" and not (is_new and narrow)):
+        return []
+    if is_new and reset_pooler(network):
+        return ["the pooler starts as the identity (cls.pooler=keep keeps its weights)"]
+    if wanted == "identity":
+        what = "the model has no pooler" if is_new else "the model keeps its head and the pooler below it"
+        raise UsageError(what, where="cls.pooler", hint="set it to auto")
+    return []
+
+
+def resolve(recipe: ClsRecipe, config: PreTrainedConfig, n_rows: int, n_labels: int) -> ClsRecipe:
+    """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
+
+    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
+    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
+    2021). Models of width 256 or less get at least 2,000 steps (docs/log.md).
+    """
+    train, optim = recipe.train, recipe.optim
+    chosen: dict[str, Any] = {}
+    if train.epochs is None and train.max_steps is None and train.max_minutes is None:
+        n_steps = max(_min_steps(config), STEPS_PER_LABEL * n_labels)
+        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
+        chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
+    if train.eval_steps is None and train.max_minutes is None:
+        steps_per_epoch = -(-n_rows // train.global_batch_size)
+        chosen["eval_steps"] = max(1, min(steps_per_epoch, train.max_steps or steps_per_epoch))
+    if optim.learning_rate is None:
+        rate = RATE_OF_BASE * (WIDTH_OF_BASE / config.hidden_size) ** 1.5 * (LORA_FACTOR if recipe.cls.lora_rank else 1)
+        optim = optim.with_updates(learning_rate=float(f"{rate:.2g}"))
+    return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
+
+
+def _min_steps(config: PreTrainedConfig) -> int:
+    return NARROW_MIN_STEPS if config.hidden_size <= NARROW_WIDTH else MIN_STEPS
+
+
+def describe_chosen(given: ClsRecipe, recipe: ClsRecipe, config: PreTrainedConfig) -> list[str]:
+    """Return a note on the length and learning rate that `resolve` chose, if any."""
+    chosen = []
+    if given.train.epochs is None and recipe.train.epochs is not None:
+        why = f"{MIN_EPOCHS}, or as many as make {_min_steps(config):,} steps or {STEPS_PER_LABEL} per label"
+        chosen.append(f"train.epochs {recipe.train.epochs:g} ({why}, at most {MAX_EPOCHS})")
+    if given.optim.learning_rate is None:
+        chosen.append(f"optim.learning_rate {recipe.optim.learning_rate:g} (for width {config.hidden_size})")
+    return [f"defaults: {'; '.join(chosen)}"] if chosen else []

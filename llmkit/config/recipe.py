@@ -90,6 +90,13 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_are_read(self) -> "Recipe":
+        if self.train.max_rows is not None and self.COLUMNS_SECTION is None:
+            what = f"train.max_rows is for tasks that read rows of a table, not for {self.task}"
+            raise ValueError(f"{what}; remove it: train.max_steps, epochs or max_minutes set the length of training")
+        return self
+
+    @model_validator(mode="after")
     def _task_trains_the_family(self) -> "Recipe":
         if not self.FAMILIES:
             return self

@@ -39,6 +39,7 @@ from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.request import check_request
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
+from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan
@@ -301,7 +302,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     check_positions(recipe, positions, resume=resume)
     known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
     section = recipe.cls.with_updates(baseline=recipe.cls.baseline and not request.dry_run)
-    read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
+    read = partial(load_labelled, fold=request.fold, sample=sample_of(recipe.train), known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
         lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )

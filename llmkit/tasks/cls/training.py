@@ -29,6 +29,7 @@ from llmkit.models.classifier import (
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
+from llmkit.models.saved_head import HeadSpec, labels_of, rename_labels
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.evaluation import RowEvaluation
@@ -300,7 +301,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
-    known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    known = {name: number for number, name in enumerate(rename_labels(labels_of(config), recipe.cls.label_map))}
     section = recipe.cls.with_updates(baseline=recipe.cls.baseline and not request.dry_run)
     read = partial(load_labelled, fold=request.fold, sample=sample_of(recipe.train), known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
@@ -313,11 +314,11 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     task.check()
     if request.checkpoint is not None:
         return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))
-    network, notes = load_classifier_for_training(
-        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
-        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
-        from_scratch=recipe.cls.from_scratch,
-    )  # fmt: skip
+    frequencies = labelled.label_type.label_frequencies(labelled.splits["train"].labels)
+    head = HeadSpec(
+        labelled.label_type.problem_type, labelled.label2id, frequencies, recipe.cls.label_map, task.target_scale
+    )
+    network, notes = load_classifier_for_training(path, head, recipe.train.seed, from_scratch=recipe.cls.from_scratch)
     adapt_model(network, recipe, tokenizer, path, n_own, changes)
     network.config.pad_token_id = tokenizer.pad_token_id
     for note in [*notes, *describe_padding(network.config)]:

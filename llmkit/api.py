@@ -125,6 +125,7 @@ def finetune(
     label: str | None = None,
     folds: int | None = None,
     seeds: int = 1,
+    learning_curve: Iterable[int | Literal["all"]] = (),
     resume: bool | Literal["auto"] = False,
     allow: Collection[str] = (),
     overwrite: bool = False,
@@ -140,11 +141,12 @@ def finetune(
         text, pair, label: Names of columns; inferred unless given.
         folds: Cross-validate with this number of folds.
         seeds: Number of seeds; with more than one, or with folds, the result has mean and standard deviation.
+        learning_curve: Numbers of train rows, such as `[10, 100, "all"]`; one run for each.
         resume, allow, overwrite, dry_run: As in `pretrain`.
         keys: Recipe keys, such as `cls__class_weights="balanced"`.
 
     Returns:
-        The contents of metrics.json; with folds or seeds `runs` and `summary`.
+        The contents of metrics.json; with folds or seeds `runs` and `summary`, with sizes `runs` and `learning_curve`.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see llmkit.core.errors.
@@ -157,16 +159,17 @@ def finetune(
     named = {"train": data, "validation": validation, "test": test}
     files = {name: str(path) for name, path in named.items() if path is not None}
     start = _to_str(model)
-    with _running():
-        from llmkit.training.folder import read_series
+    from llmkit.training.folder import read_series, read_sizes
 
-        if resume and not folds and seeds == 1:
-            folds, seeds = read_series(Path(out))
-        if (folds or seeds > 1) and not dry_run:
+    sizes = read_sizes(",".join(map(str, learning_curve)) or None)
+    with _running():
+        if resume and not folds and seeds == 1 and not sizes:
+            folds, seeds, sizes = read_series(Path(out))
+        if (folds or seeds > 1 or sizes) and not dry_run:
             from llmkit.runs.repeat import finetune_repeatedly
 
             return finetune_repeatedly(
-                config, files=files, out=Path(out), model=start, folds=folds, seeds=seeds, resume=resume,
+                config, files=files, out=Path(out), model=start, folds=folds, seeds=seeds, sizes=sizes, resume=resume,
                 overwrite=overwrite,
             )  # fmt: skip
         from llmkit.runs.train import finetune as run

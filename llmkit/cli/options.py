@@ -107,6 +107,14 @@ Folds = Annotated[
     int | None, typer.Option("--folds", min=2, help="Number of folds for cross-validation; one run per fold.")
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; reports mean and standard deviation.")]
+LearningCurve = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-curve",
+        metavar="N,N,...",
+        help="Numbers of train rows, such as 10,100,1000 or 10,100,all; one run each, on a sample by label.",
+    ),
+]
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]

@@ -112,7 +112,7 @@ def _layout_lines(chart: LineChart) -> Drawing:
     curves = [{"steps": list(curve.steps), "values": list(curve.values)} for curve in thinned]
     return Drawing(
         chart.title, chart.unit, f"{chart.along} {last:,.0f}", chart.along, x, y,
-        f"{chart.title} over training {chart.along}s: {'; '.join(spans)}",
+        f"{chart.title} over {chart.along if chart.is_log else f'training {chart.along}s'}: {'; '.join(spans)}",
         lines=[_layout_line(curve, x, y) for curve in thinned],
         data={} if chart.is_log else {"frame": json.dumps(frame), "curves": json.dumps(curves)},
     )  # fmt: skip

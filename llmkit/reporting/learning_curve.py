@@ -19,6 +19,7 @@ from llmkit.training.run_record import Record, get_number, get_section, read_run
 
 BASELINE = "ngram_baseline_"
 """Prefix of the metrics of a model that is trained on the same rows without a network."""
+_MAX_METRICS = 4
 
 
 def write_learning_curve(out: Path, *, title: str | None = None) -> Path:
@@ -41,7 +42,7 @@ def make_learning_curve(metrics: Record, task: Task) -> list[Section]:
     for split, entries, shown in _list_splits(metrics, task):
         charts = [_make_chart(metric, entries, split) for metric in shown]
         tables: list[Block] = [make_table(metric, entries, split) for metric in shown]
-        about = "Each point is a run on a stratified sample of the train rows; the held-out rows are always the same."
+        about = "Each point is a run on a stratified sample of the train rows. All sizes have the same held-out rows."
         sections.append(Section(f"Learning curve on {split} rows", [Paragraph(about), Charts(charts), *tables]))
     return sections
 
@@ -85,7 +86,7 @@ def _make_chart(metric: Metric, entries: Sequence[Record], split: str) -> LineCh
         }
         if points:
             curves.append(Curve(name, sorted(points), [points[n_rows] for n_rows in sorted(points)], style))
-    return LineChart(metric.title or metric.name, metric.unit, curves, along="row", is_log=True)
+    return LineChart(metric.title or metric.name, metric.unit, curves, along="train rows", is_log=True)
 
 
 def _list_splits(metrics: Record, task: Task) -> list[tuple[str, list[Record], list[Metric]]]:
@@ -97,9 +98,9 @@ def _list_splits(metrics: Record, task: Task) -> list[tuple[str, list[Record], l
     splits = []
     for split in ("test", "validation"):
         headlines = task.metrics(get_section(first, split)).headlines if split in first else ()
-        shown = [metric for metric in headlines if any(_find(entry, split, metric.key) for entry in entries)]
+        shown = [metric for metric in headlines if any(_find(each, split, metric.key) for each in entries)]
         if shown:
-            splits.append((split, entries, shown))
+            splits.append((split, entries, shown[:_MAX_METRICS]))
     return splits
 
 

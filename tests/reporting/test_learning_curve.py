@@ -51,7 +51,7 @@ def test_terminal_has_one_table_per_split_and_the_report_one_chart_per_metric() 
         "accuracy", "F1, macro", "Matthews correlation"
     ]  # fmt: skip
     first = charts[0]
-    assert isinstance(first, LineChart) and first.is_log and first.along == "row"
+    assert isinstance(first, LineChart) and first.is_log and first.along == "train rows"
     assert [curve.name for curve in first.curves] == ["this model", "n-gram baseline"]
     assert list(first.curves[0].steps) == [10, 100, 800]
     assert sum(isinstance(block, Table) for block in sections[0].blocks) == len(charts)

@@ -44,6 +44,7 @@ def finetune_command(
     from llmkit.cli.output import show_dry_run, show_json, show_learning_curve, show_run, show_series
     from llmkit.config.loading import load_recipe
     from llmkit.training.folder import read_series, read_sizes
+    from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
@@ -58,9 +59,12 @@ def finetune_command(
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
+    is_alone = is_resumed_alone(out, options.resume_of(resume), recipe)
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
+    if not is_alone:
+        model, files = choose_inputs(config, recipe, model, files)
     sizes = read_sizes(learning_curve)
     if folds or seeds > 1 or sizes:
         what = "several folds, seeds or sizes run one after the other, on one process"

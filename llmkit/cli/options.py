@@ -68,7 +68,9 @@ Executor = Annotated[
 
 # ---- training ----
 
-Data = Annotated[Path, typer.Option("--data", help="Prepared folder, from `llmkit prepare`.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Prepared folder, from `llmkit prepare`; default: the recipe's.")
+]
 RunFolder = Annotated[Path, typer.Option("--out", help="Run folder to write.")]
 StartModel = Annotated[str | None, typer.Option("--model", help="Start from this model's weights and tokenizer.")]
 Resume = Annotated[

@@ -29,6 +29,7 @@ from llmkit.training.folder import (
     is_finished,
     load_origin,
 )
+from llmkit.training.inputs import record_inputs
 
 
 class _Part(NamedTuple):
@@ -88,7 +89,7 @@ def _run_all(
         model, files = load_origin(group, model, files)
     else:
         create_run(out, resume=False, overwrite=overwrite)
-        write_text(group.recipe, dump_recipe(recipe))
+        write_text(group.recipe, dump_recipe(record_inputs(recipe, out, model, files, resume=False)))
         origin = describe_origin(model, files, out) if model else {}
         write_json(group.manifest, {"task": recipe.task, "series": series.describe(), "origin": origin})
     runs: dict[str, Any] = {}
@@ -196,7 +197,7 @@ def _check_series(group: RunFolder, series: Series, recipe: Recipe) -> None:
         what = f"the series was started with {kept}, not {series.describe()}"
         raise UsageError(what, where=str(group.manifest), hint=hint)
     before, now = (
-        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task"}).items()
+        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task", "inputs"}).items()
          for field, value in section.items()} for each in (load_recipe(group.recipe), recipe)
     )  # fmt: skip
     if changed := [

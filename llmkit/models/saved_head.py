@@ -113,7 +113,7 @@ def _describe(saved: Sequence[str], spec: HeadSpec, rows: Mapping[int, int], twi
 def label_weights(config: PreTrainedConfig) -> set[str]:
     """Return the names of the weights that have one row per label: their shape changes with the number of labels."""
     shapes = []
-    for n_labels in (config.num_labels, config.num_labels + 1):
+    for n_labels in (len(labels_of(config)), len(labels_of(config)) + 1):
         sized = deepcopy(config)
         sized.num_labels = n_labels
         with torch.device("meta"):  # no memory for weights

@@ -94,7 +94,7 @@ def _list_splits(metrics: Record, task: Task) -> list[tuple[str, list[Record], l
     listed = metrics.get("learning_curve")
     entries = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     entries = [each for each in entries if (get_number(each, "n_train_rows") or 0) >= 1]
-    first = next(iter(get_section(metrics, "runs").values()), {})
+    first: Record = next(iter(get_section(metrics, "runs").values()), {})
     splits = []
     for split in ("test", "validation"):
         headlines = task.metrics(get_section(first, split)).headlines if split in first else ()

@@ -35,7 +35,7 @@ class TrainSample(NamedTuple):
         train = np.flatnonzero(sides == TRAIN)
         if self.max_rows >= len(train):
             return [f"train.max_rows {self.max_rows:,}: all {len(train):,} train rows are used"]
-        sets = [names[row] for row in train]
+        sets = [names[int(row)] for row in train]
         counts = Counter(name for each in sets for name in each)
         kept = sample_rows(keys[train], rarest_label_strata(sets, counts), self.max_rows, self.seed)
         sides[train] = UNUSED

@@ -71,7 +71,7 @@ def prepare(
 def pretrain(
     recipe: RecipeLike = None,
     *,
-    data: StrPath,
+    data: StrPath | None = None,
     out: StrPath,
     model: StrPath | None = None,
     task: Literal["clm", "mlm"] | None = None,
@@ -86,9 +86,9 @@ def pretrain(
     Args:
         recipe: Path of a YAML file, mapping or recipe object; None: the defaults of `task`.
         out: Run folder to write.
-        data: A folder that `prepare` made.
-        model: Start from these weights (a run, a model folder or a hub name); None: from scratch.
-        task: Task if the recipe names none: `clm`, a causal language model, or `mlm`, BERT.
+        data: A folder that `prepare` made; None: the one that the recipe names, with `resume` the run's.
+        model: Start from these weights (a run, a model folder or a hub name); None: the recipe's, else from scratch.
+        task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
         resume: Continue the run in `out`; `auto`: start it if there is none.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.
@@ -102,12 +102,17 @@ def pretrain(
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see llmkit.core.errors.
         KeyboardInterrupt: after the checkpoint was saved; `resume=True` continues.
     """
+    from llmkit.training.inputs import choose_prepared, is_resumed_alone
+
+    own = Path(out) if is_resumed_alone(Path(out), resume, recipe) else None
+    recipe = _own_recipe(out, resume, recipe)
     config = _load_recipe(recipe, keys, task, command="pretrain")
+    start, prepared = choose_prepared(config, _to_path(recipe), _to_str(model), data, own)
     from llmkit.runs.train import pretrain as run
 
     with _running():
         return run(
-            config, data=Path(data), out=Path(out), model=_to_str(model), resume=resume, overwrite=overwrite,
+            config, data=prepared, out=Path(out), model=start, resume=resume, overwrite=overwrite,
             dry_run=dry_run, allow=allow,
         )  # fmt: skip
 
@@ -125,6 +130,7 @@ def finetune(
     label: str | None = None,
     folds: int | None = None,
     seeds: int = 1,
+    learning_curve: Iterable[int | Literal["all"]] = (),
     resume: bool | Literal["auto"] = False,
     allow: Collection[str] = (),
     overwrite: bool = False,
@@ -134,39 +140,45 @@ def finetune(
     """Fine-tune a classifier or a regressor on texts with labels.
 
     Args:
-        data: A table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; not needed with `resume`.
-        model: The pretrained model: a run, a model folder or a hub name; not needed with `resume`.
+        data: A table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; default: the recipe's or, resumed, the run's.
+        model: The pretrained model: a run, a model folder or a hub name; default: as for `data`.
         validation, test: Files of held-out rows; without `validation`, a tenth of the rows is held out.
         text, pair, label: Names of columns; inferred unless given.
         folds: Cross-validate with this number of folds.
         seeds: Number of seeds; with more than one, or with folds, the result has mean and standard deviation.
+        learning_curve: Numbers of train rows, such as `[10, 100, "all"]`; one run for each.
         resume, allow, overwrite, dry_run: As in `pretrain`.
         keys: Recipe keys, such as `cls__class_weights="balanced"`.
 
     Returns:
-        The contents of metrics.json; with folds or seeds `runs` and `summary`.
+        The contents of metrics.json; with folds or seeds `runs` and `summary`, with sizes `runs` and `learning_curve`.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see llmkit.core.errors.
         KeyboardInterrupt: after the checkpoint was saved; `resume=True` continues.
     """
     columns = {"text": text, "pair": pair, "label": label}
-    kept = Path(out) / "recipe.yaml"
-    recipe = kept if resume and recipe is None and kept.is_file() else recipe
+    from llmkit.training.folder import read_series, read_sizes
+    from llmkit.training.inputs import choose_inputs, is_resumed_alone
+
+    is_alone = is_resumed_alone(Path(out), resume, recipe)
+    recipe = _own_recipe(out, resume, recipe)
     config = _load_recipe(recipe, keys, "cls", columns=columns, command="finetune")
     named = {"train": data, "validation": validation, "test": test}
     files = {name: str(path) for name, path in named.items() if path is not None}
     start = _to_str(model)
-    with _running():
-        from llmkit.training.folder import read_series
+    if not is_alone:
+        start, files = choose_inputs(config, _to_path(recipe), start, files)
 
-        if resume and not folds and seeds == 1:
-            folds, seeds = read_series(Path(out))
-        if (folds or seeds > 1) and not dry_run:
+    sizes = read_sizes(",".join(map(str, learning_curve)) or None)
+    with _running():
+        if resume and not folds and seeds == 1 and not sizes:
+            folds, seeds, sizes = read_series(Path(out))
+        if (folds or seeds > 1 or sizes) and not dry_run:
             from llmkit.runs.repeat import finetune_repeatedly
 
             return finetune_repeatedly(
-                config, files=files, out=Path(out), model=start, folds=folds, seeds=seeds, resume=resume,
+                config, files=files, out=Path(out), model=start, folds=folds, seeds=seeds, sizes=sizes, resume=resume,
                 overwrite=overwrite,
             )  # fmt: skip
         from llmkit.runs.train import finetune as run
@@ -420,6 +432,16 @@ def _running() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if has_bars:
             logging.enable_progress_bar()
+
+
+def _own_recipe(out: StrPath, resume: bool | Literal["auto"], recipe: RecipeLike) -> RecipeLike:
+    """Return the recipe, or for a resumed run without one the recipe in its folder."""
+    kept = Path(out) / "recipe.yaml"
+    return kept if resume and recipe is None and kept.is_file() else recipe
+
+
+def _to_path(recipe: RecipeLike) -> Path | None:
+    return Path(recipe) if isinstance(recipe, str | Path) else None
 
 
 def _to_str(path: StrPath | None) -> str | None:

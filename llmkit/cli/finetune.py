@@ -18,6 +18,7 @@ def finetune_command(
     label: options.Label = None,
     folds: options.Folds = None,
     seeds: options.Seeds = 1,
+    learning_curve: options.LearningCurve = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
     header: options.HasHeader = None,
@@ -40,8 +41,10 @@ def finetune_command(
     Columns are detected from the header or the content, and printed. Several labels per row: a list, or
     `-s "cls.separator=;"`; a number per row: `-s cls.labels=regression`.
     """
-    from llmkit.cli.output import show_dry_run, show_json, show_run, show_series
+    from llmkit.cli.output import show_dry_run, show_json, show_learning_curve, show_run, show_series
     from llmkit.config.loading import load_recipe
+    from llmkit.training.folder import read_series, read_sizes
+    from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
@@ -56,11 +59,16 @@ def finetune_command(
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
+    is_alone = is_resumed_alone(out, options.resume_of(resume), recipe)
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
     options.check_command(config, recipe, "finetune", task)
-    if folds or seeds > 1:
-        distributed.refuse("several folds or seeds run one after the other, in one process", "--folds, --seeds")
+    if not is_alone:
+        model, files = choose_inputs(config, recipe, model, files)
+    sizes = read_sizes(learning_curve)
+    if folds or seeds > 1 or sizes:
+        what = "several folds, seeds or sizes run one after the other, in one process"
+        distributed.refuse(what, "--folds, --seeds, --learning-curve")
     if model is not None:
         options.check_model(model)
     inputs = [*files.values(), model]
@@ -68,18 +76,19 @@ def finetune_command(
         from llmkit.tasks.table import TASKS
 
         TASKS[config.task].check_request(config, model, files)
-    if resume and not folds and seeds == 1:
-        from llmkit.training.folder import read_series
-
-        folds, seeds = read_series(out)
-    if (folds or seeds > 1) and not dry_run:
+    if resume and not folds and seeds == 1 and not sizes:
+        folds, seeds, sizes = read_series(out)
+    if (folds or seeds > 1 or sizes) and not dry_run:
         from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
-            config, files=files, out=out, model=model, folds=folds, seeds=seeds, resume=options.resume_of(resume),
-            overwrite=overwrite, show_samples=show_samples,
+            config, files=files, out=out, model=model, folds=folds, seeds=seeds, sizes=sizes,
+            resume=options.resume_of(resume), overwrite=overwrite, show_samples=show_samples,
         )  # fmt: skip
-        show_json(summary) if json else show_series(summary, config.task, out)
+        if json:
+            show_json(summary)
+        else:
+            show_learning_curve(summary, config.task, out) if sizes else show_series(summary, config.task, out)
         return
     if not dry_run:
         distributed.launch()

@@ -68,7 +68,9 @@ Executor = Annotated[
 
 # ---- training ----
 
-Data = Annotated[Path, typer.Option("--data", help="Prepared folder, from `llmkit prepare`.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Prepared folder, from `llmkit prepare`; default: the recipe's.")
+]
 RunFolder = Annotated[Path, typer.Option("--out", help="Run folder to write.")]
 StartModel = Annotated[str | None, typer.Option("--model", help="Start from this model's weights and tokenizer.")]
 Resume = Annotated[
@@ -107,6 +109,14 @@ Folds = Annotated[
     int | None, typer.Option("--folds", min=2, help="Number of folds for cross-validation; one run per fold.")
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds; reports mean and standard deviation.")]
+LearningCurve = Annotated[
+    str | None,
+    typer.Option(
+        "--learning-curve",
+        metavar="N,N,...",
+        help="Numbers of train rows, such as 10,100,1000 or 10,100,all; one run each, on a sample by label.",
+    ),
+]
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]

@@ -105,6 +105,17 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
     echo(f"{'runs':<{NAME_WIDTH}} {out}")
 
 
+def show_learning_curve(result: dict[str, Any], task: str, out: Path) -> None:
+    """Show the main metric and the n-gram baseline by number of train rows, per split."""
+    from llmkit.reporting.learning_curve import make_tables
+    from llmkit.tasks.table import TASKS
+
+    for table in make_tables(result, TASKS[task]):
+        show_table(table)
+        echo("")
+    echo(f"{'runs':<{NAME_WIDTH}} {out}\n{'report':<{NAME_WIDTH}} {out / 'report.html'}")
+
+
 def show_table(table: "Table") -> None:
     """Show a table: styled and fitted to the width of a terminal, or as plain lines of any width in a pipe.
 

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from llmkit.cli import options
+from llmkit.core import console
 from llmkit.core.console import clean_line, count
 from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
@@ -33,6 +35,10 @@ def plan_command(
     from llmkit.config.loading import load_recipe
 
     config = load_recipe(recipe, set_ or [])
+    named = config.inputs.data
+    if data is None and named is not None and (Path(named) / "manifest.json").is_file():
+        console.info(f"the prepared folder is inputs.data of the recipe: {named}")
+        data = Path(named)
     from llmkit.planning.estimate import plan  # torch loads here, so --help stays instant
 
     result: dict[str, Any] = plan(

@@ -8,9 +8,9 @@ from llmkit.core.errors import UsageError
 
 def pretrain_command(
     context: typer.Context,
-    data: options.Data,
     out: options.RunFolder,
     recipe: options.RecipeArgument = None,
+    data: options.Data = None,
     model: options.StartModel = None,
     set_: options.Set = None,
     resume: options.Resume = None,
@@ -26,30 +26,33 @@ def pretrain_command(
     """Pretrain a model on a prepared folder, for the task that the command or the recipe names."""
     from llmkit.cli.output import show_dry_run, show_json, show_run
     from llmkit.config.loading import load_recipe
+    from llmkit.training.inputs import choose_prepared, is_resumed_alone
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
+    is_alone = is_resumed_alone(out, options.resume_of(resume), recipe)
     recipe = options.own_recipe(out, recipe) if resume else recipe
     if task is None and recipe is None:
         hint = "name a recipe, or use pretrain-clm or pretrain-mlm, which need none"
         raise UsageError("pretrain takes its task from a recipe", where="llmkit pretrain", hint=hint)
     config = load_recipe(recipe, options.overrides_of(set_, engine=("train.engine", engine)), task)
     options.check_command(config, recipe, "pretrain", task)
+    model, prepared = choose_prepared(config, recipe, model, data, out if is_alone else None)
     if model is not None:
         options.check_model(model)
-    if not (data / "manifest.json").is_file():
+    if not (prepared / "manifest.json").is_file():
         from llmkit.tokens.prepared import load_prepared
 
-        load_prepared(data)  # reports problems of the folder before torch is imported
+        load_prepared(prepared)  # reports problems of the folder before torch is imported
     options.check_run_options(
-        out, resume, overwrite=overwrite, dry_run=dry_run, inputs=[str(data), model], nnodes=nnodes
+        out, resume, overwrite=overwrite, dry_run=dry_run, inputs=[str(prepared), model], nnodes=nnodes
     )
     if not dry_run:
         distributed.launch()
     from llmkit.runs.train import pretrain  # torch loads here, so --help stays instant
 
     result = pretrain(
-        config, data=data, out=out, model=model, resume=options.resume_of(resume), overwrite=overwrite,
+        config, data=prepared, out=out, model=model, resume=options.resume_of(resume), overwrite=overwrite,
         dry_run=dry_run, allow=allow or (), started=options.COMMAND_STARTED,
     )  # fmt: skip
     if json:

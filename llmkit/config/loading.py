@@ -87,7 +87,21 @@ def load_recipe(
     if recipe is None or problems:
         order = {place: number for number, place in enumerate(sources.values())}
         raise UsageError.from_problems(sorted(problems, key=lambda problem: order.get(problem.where, -1)))
-    return recipe
+    return recipe if path is None else _locate_inputs(recipe, path, sources)
+
+
+def _locate_inputs(recipe: Recipe, path: Path, sources: Mapping[Key, str]) -> Recipe:
+    """Return the recipe with the paths of its file relative to the current folder; those of `--set` are already."""
+    keys = {name: (("inputs",), ("inputs", name)) for name in recipe.inputs.given}
+    written = [name for name in keys if not any(sources.get(key, "").startswith("--") for key in keys[name])]
+    return recipe.with_updates(inputs=recipe.inputs.read_from(path.parent, written)) if written else recipe
+
+
+def find_line(path: Path, key: Key) -> str:
+    """Return the place of a key in a recipe, for messages: `recipe.yaml:3, inputs.data`."""
+    sources: dict[Key, str] = {}
+    _read_yaml(path, sources, [])
+    return sources.get(key, f"{path}, {'.'.join(key)}")
 
 
 def _is_kept(path: Path) -> bool:

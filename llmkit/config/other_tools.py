@@ -25,6 +25,7 @@ _NAMES: dict[str, str] = {
         "max_iters iterations"
     ),
     "train.max_minutes=10": "max_time max_minutes",
+    "train.max_rows=1000": "max_rows max_train_samples max_samples n_train train_size num_train_examples",
     "train.early_stopping=3": "patience early_stopping_patience",
     # batches
     "train.global_batch_size=32": (

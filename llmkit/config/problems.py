@@ -59,6 +59,10 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
             meant = "remove the dashes: a section has lines `key: value`"
         meant = meant or describe_unknown(name, where) or f"its keys are {', '.join(section.model_fields)}"
         return Problem(f"{name} is a section, not {_show(item['input'])}", where, meant)
+    if item["type"] in ("int_parsing", "int_from_float", "float_parsing"):
+        number = "a number, such as 0.1 or 1e-3" if item["type"] == "float_parsing" else "a whole number, such as 1000"
+        about = f"; {field.description}" if field and field.description else ""
+        return Problem(f"{name} is {_show(item['input'])}", where, f"write {number}, without units and commas{about}")
     message = str(item["msg"])
     hint = (field.description if field else None) or message
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)

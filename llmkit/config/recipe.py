@@ -8,6 +8,7 @@ from llmkit.architectures import ARCHITECTURES, families_of
 from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate, Report
 from llmkit.config.generate import Generate
+from llmkit.config.inputs import Inputs
 from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
 from llmkit.config.optim import SGD, Optim
@@ -34,6 +35,7 @@ class Recipe(Section):
     """Name of the section with the columns of a table, if the task reads rows."""
 
     task: str
+    inputs: Inputs = Inputs()
     prepare: Prepare = Prepare()
     model: Model = Model()
     optim: Optim = Optim()
@@ -87,6 +89,18 @@ class Recipe(Section):
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
             raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_read(self) -> "Recipe":
+        if self.COLUMNS_SECTION is not None:
+            return self
+        if self.train.max_rows is not None:
+            what = f"train.max_rows is for tasks that read rows of a table, not for {self.task}"
+            raise ValueError(f"{what}; remove it: train.max_steps, epochs or max_minutes set the length of training")
+        if self.inputs.validation is not None or self.inputs.test is not None:
+            what = f"inputs.validation and inputs.test are files of rows, which {self.task} does not read"
+            raise ValueError(f"{what}; remove them: llmkit prepare takes --validation and --test")
         return self
 
     @model_validator(mode="after")

@@ -3,11 +3,15 @@
 loading.py reads the YAML.
 """
 
-from typing import Any, Self
+import re
+from typing import Any, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from llmkit.core.errors import UsageError
+
+_EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]{1,2}")
+"""A number with an exponent; YAML 1.1 reads those without a point and a sign as text."""
 
 
 class Section(BaseModel):
@@ -16,6 +20,17 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_numbers(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            name: _to_number(value, fields[name].annotation) if name in fields else value
+            for name, value in values.items()
+        }
 
     def with_updates(self, **changes: Any) -> Self:
         """Return a validated copy with these fields changed; pydantic's `model_copy` does not validate.
@@ -31,6 +46,22 @@ class Section(BaseModel):
             what, hint = split_message(str(first["msg"]))
             hint = hint or "change or remove the settings of the recipe that conflict"
             raise UsageError(what, where=where, hint=hint) from None
+
+
+def _to_number(value: object, annotation: Any) -> object:
+    """Convert text such as `1e3` for a field of numbers. Booleans, which pydantic takes for 1 and 0, become text."""
+    types = {annotation, *get_args(annotation)}
+    if isinstance(value, list):
+        inner = next((get_args(each)[0] for each in types if get_origin(each) is list), str)
+        return [_to_number(each, inner) for each in value]
+    if not types & {int, float} or types & {str, bool}:
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or not _EXPONENT.fullmatch(value.strip()):
+        return value
+    number = float(value)
+    return int(number) if number.is_integer() else number
 
 
 def split_message(message: str) -> tuple[str, str]:

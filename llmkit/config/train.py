@@ -54,6 +54,12 @@ class Train(Section):
         ge=1,
         description="Maximum number of held-out blocks or rows per evaluation; the final evaluation uses all.",
     )
+    max_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum number of rows to train on: a sample stratified by label that depends on `seed`; default: "
+        "all rows. Held-out rows stay the same. For tasks that read rows.",
+    )
     early_stopping: int | None = Field(
         default=None, ge=1, description="Patience: number of evaluations without improvement before training stops."
     )

@@ -1,9 +1,9 @@
 """Sequence classifiers on any encoder or decoder of transformers: load a saved one, or start from a language model.
 
-A saved head is kept only if its label map is the same. A head of the right size with other labels is replaced.
+Rows of a saved head are kept by the names of their labels (saved_head.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -20,21 +20,7 @@ from llmkit.models.loading import (
     read_config,
     translate_loading_errors,
 )
-
-REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
-
-
-def problem_type_of(config: PreTrainedConfig) -> str:
-    """Return the `problem_type` (a value of transformers) of a classifier's configuration."""
-    if config.num_labels == 1:
-        return REGRESSION
-    return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
-
-
-def labels_of(config: PreTrainedConfig) -> list[str]:
-    """Return the labels in the order of their ids."""
-    labels = {int(number): str(label) for number, label in (config.id2label or {}).items()}
-    return [labels[number] for number in sorted(labels)]
+from llmkit.models.saved_head import REGRESSION, HeadSpec, has_head, keep_rows, match_head
 
 
 def check_can_classify(config: PreTrainedConfig, name: str) -> None:
@@ -62,50 +48,65 @@ def load_classifier(name: str) -> PreTrainedModel:
 
 
 def load_classifier_for_training(
-    name: str,
-    problem_type: str,
-    label2id: Mapping[str, int],
-    seed: int,
-    *,
-    label_frequencies: Sequence[float] = (),
-    from_scratch: bool = False,
+    name: str, head: HeadSpec, seed: int, *, from_scratch: bool = False
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load a model with a head for these labels, in fp32 on the CPU; returns it with notes on its new parts.
+    """Load a model with the head that training needs, in fp32 on the CPU; returns it with notes on its new parts.
 
-    New weights are initialized from `seed`. The bias of a new head starts at the logits of `label_frequencies`, the
-    fraction of rows with each label. Training then spends no steps on learning the label frequencies (Lin et al. 2017,
-    section 4.1). With `from_scratch` all weights are new.
+    Labels that a saved head has keep their rows (saved_head.py). New weights are initialized from `seed`. The bias of a
+    new row starts at the logit of its label frequency. Training then spends no steps on learning the label frequencies
+    (Lin et al. 2017, section 4.1). With `from_scratch` all weights are new.
 
     Raises:
         ModelError: encoder weights are missing, or loading fails (see models/loading.py).
         EnvironmentFault: see models/loading.py.
     """
-    config = read_config(name)
-    keeps_head = has_same_head(config, problem_type, label2id)
+    saved_config, config = read_config(name), read_config(name)
+    label2id = dict(head.label2id)
     config.num_labels = len(label2id)
-    config.label2id, config.id2label = dict(label2id), {number: label for label, number in label2id.items()}
-    config.problem_type = problem_type  # type: ignore[assignment]  # one of transformers' three values
+    config.label2id, config.id2label = label2id, {number: label for label, number in label2id.items()}
+    config.problem_type = head.problem_type  # type: ignore[assignment]  # one of transformers' three values
     torch.manual_seed(seed)
     with translate_loading_errors(name):
         fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    _init_head_bias(fresh, label_frequencies)
+    _init_head_bias(fresh, head.label_frequencies)
     if from_scratch:
         return fresh, [f"all weights start random; only the architecture and the tokenizer of {name} are used"]
+    match = match_head(saved_config, head)
+    if match.rows and not match.is_same:
+        saved, new = _load_encoder(name, saved_config)
+        if not new:
+            keep_rows(fresh, saved.state_dict(), match.rows)
+            return fresh.eval(), [match.note]
+    model, new = _load_encoder(name, config)
+    # ModernBERT's classifier starts with layers of its head for masked tokens; these are kept.
+    if not match.is_same and not has_head(config, "ForMaskedLM"):
+        new |= {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
+    state = fresh.state_dict()
+    model.load_state_dict({key: state[key] for key in new}, strict=False)
+    if not new:
+        if head.problem_type == REGRESSION:  # its outputs are in the unit of the labels
+            mean, std = head.target_scale
+            fold_target_scale(model, -mean / std, 1 / std)
+        return model, [match.note] if match.note else []
+    layers = ", ".join(sorted({key.rpartition(".")[0] for key in new}))
+    notes = [match.note] if match.note and not match.rows else []
+    return model, [*notes, f"layers that start with random weights: {layers}"]
+
+
+def _load_encoder(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+    """Load a model; returns it with the names of weights of its head that are missing or have another shape.
+
+    Raises:
+        ModelError: weights of the encoder are missing.
+    """
     model, info = load_pretrained(name, AutoModelForSequenceClassification, config=config, ignore_mismatched_sizes=True)
-    head = {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     if lacking := sorted(key for key in new if not is_head(model, key)):
         hint = "give a complete model"
         raise ModelError(
             f"weights of the encoder are missing from the model, such as {lacking[0]}", where=name, hint=hint
         )
-    # ModernBERT's classifier starts with layers of its head for masked tokens; these are kept.
-    new |= set() if keeps_head or _has_head(config, "ForMaskedLM") else head
-    state = fresh.state_dict()
-    model.load_state_dict({key: state[key] for key in new}, strict=False)
-    layers = ", ".join(sorted({key.rpartition(".")[0] for key in new}))
-    notes = [f"layers that start with random weights: {layers}"] if new else []
-    return model, notes or ["the model's classification head is kept: it has the same labels"]
+    return model, new
 
 
 @torch.no_grad()
@@ -146,15 +147,6 @@ def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
     return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
-def has_same_head(config: PreTrainedConfig, problem_type: str, label2id: Mapping[str, int]) -> bool:
-    """Whether the saved model has a head for these labels, which training then continues from.
-
-    A regression head never counts: the train file standardizes its targets, so another file needs a new head.
-    """
-    same_type = problem_type != REGRESSION and problem_type_of(config) == problem_type
-    return same_type and _has_head(config, "ForSequenceClassification") and config.label2id == dict(label2id)
-
-
 @torch.no_grad()
 def reset_pooler(model: PreTrainedModel) -> bool:
     """Set the pooler, the dense layer with tanh after the first token (BERT, ALBERT), to the identity, in place.
@@ -169,11 +161,6 @@ def reset_pooler(model: PreTrainedModel) -> bool:
     nn.init.eye_(dense.weight)
     nn.init.zeros_(dense.bias)
     return True
-
-
-def _has_head(config: PreTrainedConfig, ending: str) -> bool:
-    """Whether the name of the saved model's class ends with `ending`, such as ForMaskedLM."""
-    return any(name.endswith(ending) for name in config.architectures or ())
 
 
 def _init_head_bias(model: PreTrainedModel, label_frequencies: Sequence[float]) -> None:

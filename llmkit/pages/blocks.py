@@ -120,7 +120,9 @@ class LineChart:
     unit: str
     curves: Sequence[Curve]
     from_zero: bool = False
-    along: Literal["step", "token"] = "step"
+    along: Literal["step", "token", "train rows"] = "step"
+    is_log: bool = False
+    """Whether the axis of the steps is logarithmic; the steps are then 1 or more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,21 +21,27 @@ MAX_DOTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A linear axis: maps values in [low, high] to pixels in [start, end]."""
+    """An axis: maps values in [low, high] to pixels in [start, end]."""
 
     low: float
     high: float
     start: float
     end: float
     ticks: Sequence[float]
+    is_log: bool = False
 
     def to_pixels(self, value: float) -> float:
         """Return the position of the value in pixels of the drawing."""
+        if self.is_log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+            return round(self.start + share * (self.end - self.start), 2)
         return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
     @property
     def labels(self) -> list[tuple[float, str]]:
         """Return position and text of each tick."""
+        if self.is_log:
+            return [(self.to_pixels(tick), f"{tick:,.0f}") for tick in self.ticks]
         return [(self.to_pixels(tick), text) for tick, text in zip(self.ticks, format_ticks(self.ticks), strict=True)]
 
 
@@ -92,7 +98,10 @@ def _layout_lines(chart: LineChart) -> Drawing:
     ticks = nice_ticks(min(0.0, *values) if chart.from_zero else min(values), max(values))
     left = 14 + 6.6 * max(map(len, format_ticks(ticks)))
     y = Scale(ticks[0], ticks[-1], BOTTOM, TOP, ticks)
-    x = Scale(0, last, left, RIGHT, [tick for tick in nice_ticks(0, last, integers=True) if tick <= last])
+    if chart.is_log:
+        x = _log_scale(min(curve.steps[0] for curve in chart.curves), last, left)
+    else:
+        x = Scale(0, last, left, RIGHT, [tick for tick in nice_ticks(0, last, integers=True) if tick <= last])
     thinned = [_thin(curve) for curve in chart.curves]
     spans = (
         f"{c.name} from {format_reading(c.values[0])} at {chart.along} {c.steps[0]:,.0f}"
@@ -103,10 +112,18 @@ def _layout_lines(chart: LineChart) -> Drawing:
     curves = [{"steps": list(curve.steps), "values": list(curve.values)} for curve in thinned]
     return Drawing(
         chart.title, chart.unit, f"{chart.along} {last:,.0f}", chart.along, x, y,
-        f"{chart.title} over training {chart.along}s: {'; '.join(spans)}",
+        f"{chart.title} over {chart.along if chart.is_log else f'training {chart.along}s'}: {'; '.join(spans)}",
         lines=[_layout_line(curve, x, y) for curve in thinned],
-        data={"frame": json.dumps(frame), "curves": json.dumps(curves)},
+        data={} if chart.is_log else {"frame": json.dumps(frame), "curves": json.dumps(curves)},
     )  # fmt: skip
+
+
+def _log_scale(first: float, last: float, left: float) -> Scale:
+    """Return a logarithmic axis with ticks at powers of ten; at both ends if there is no power between them."""
+    if first == last:
+        first, last = first / 2, last * 2
+    powers = [10.0**n for n in range(math.ceil(math.log10(first) - 1e-9), math.floor(math.log10(last) + 1e-9) + 1)]
+    return Scale(first, last, left, RIGHT, powers if len(powers) > 1 else [first, last], is_log=True)
 
 
 def _layout_line(curve: Curve, x: Scale, y: Scale) -> Line:

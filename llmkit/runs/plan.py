@@ -66,8 +66,8 @@ CHANGEABLE_FIELDS = (
 )  # fmt: skip
 """Fields that a resumed run may change freely, because they do not determine the weights. `compile` may change the last
 bits of the weights, and which units dropout drops."""
-UNUSED_SECTIONS = ("prepare", "evaluate", "generate", "report")
-"""Sections that training does not read."""
+UNUSED_SECTIONS = ("inputs", "prepare", "evaluate", "generate", "report")
+"""Sections that do not determine the weights; the data has fingerprints of its own."""
 LENGTHS = (*(field.name for field in fields(RunLength)), "calibration_step", "step_seconds")
 """Fields of a plan that are planned again under `train.max_minutes`; see training/time_budget.py."""
 

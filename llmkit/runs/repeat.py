@@ -1,24 +1,45 @@
-"""Cross-validation and repeated seeds: a series of fine-tuning runs and statistics of their metrics.
+"""Cross-validation, repeated seeds and learning curves: a series of fine-tuning runs and statistics of their metrics.
 
 Each run has its own folder in `out`. Finished runs are not repeated, so an interrupted series can be resumed.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
+from llmkit.core.console import count
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
 from llmkit.core.lock import lock_folder
+from llmkit.reporting.learning_curve import write_learning_curve
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.training.checkpoints import list_checkpoints
-from llmkit.training.folder import RunFolder, check_run, create_run, describe_origin, is_finished, load_origin
+from llmkit.training.folder import (
+    RunFolder,
+    Series,
+    check_run,
+    create_run,
+    describe_origin,
+    is_finished,
+    load_origin,
+)
+from llmkit.training.inputs import record_inputs
+
+
+class _Part(NamedTuple):
+    """One run of a series."""
+
+    name: str
+    recipe: Recipe
+    fold: tuple[int, int] | None
+    size: int | None
+    """Its number of train rows in a learning curve; None: all rows."""
 
 
 def finetune_repeatedly(
@@ -29,56 +50,107 @@ def finetune_repeatedly(
     model: str | None,
     folds: int | None,
     seeds: int,
+    sizes: Sequence[int | None] = (),
     resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     show_samples: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune one model per fold and seed; returns `runs` and `summary`, also written to `out/metrics.json`.
+    """Fine-tune one model per size, fold and seed; returns `runs` and `summary`, also written to `out/metrics.json`.
 
     `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
-    recipe's `train.seed`.
+    recipe's `train.seed`. `sizes` are values of `train.max_rows`, ascending, None for all rows; with them, the result
+    has `learning_curve` instead of `summary`, one entry per size. Sizes above the number of train rows are one run.
 
-    Raises the errors of `finetune`, and UsageError if folds are combined with a validation file, or if --resume is used
-    with another series.
+    Raises the errors of `finetune`, and UsageError if folds are combined with a validation file, sizes with
+    `train.max_rows`, or if --resume is used with another series.
     """
     if folds and "validation" in files:
         hint = "remove one of them: each run uses its fold for validation"
         raise UsageError("--folds and --validation cannot be used together", where="--folds", hint=hint)
+    if sizes and recipe.train.max_rows is not None:
+        hint = "remove train.max_rows: each run of the learning curve has its own number of rows"
+        raise UsageError(
+            "train.max_rows and --learning-curve cannot be used together", where="train.max_rows", hint=hint
+        )
     check_writable(out)
     with lock_folder(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
         check_run(out, resume=is_resumed, overwrite=overwrite, inputs=[*files.values(), model])
-        series = {"folds": folds, "seeds": seeds}
+        series = Series(folds, seeds, tuple(sizes))
         return _run_all(recipe, files, out, model, series, is_resumed, overwrite, show_samples)
 
 
 def _run_all(
-    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, series: dict[str, Any], resume: bool,
+    recipe: Recipe, files: Mapping[str, str], out: Path, model: str | None, series: Series, resume: bool,
     overwrite: bool, show_samples: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    folds, seeds = series["folds"], series["seeds"]
     group = RunFolder(out)
     if resume:
         _check_series(group, series, recipe)
         model, files = load_origin(group, model, files)
     else:
         create_run(out, resume=False, overwrite=overwrite)
-        write_text(group.recipe, dump_recipe(recipe))
+        write_text(group.recipe, dump_recipe(record_inputs(recipe, out, model, files, resume=False)))
         origin = describe_origin(model, files, out) if model else {}
-        write_json(group.manifest, {"task": recipe.task, "series": series, "origin": origin})
+        write_json(group.manifest, {"task": recipe.task, "series": series.describe(), "origin": origin})
     runs: dict[str, Any] = {}
-    for fold in range(folds) if folds else [None]:
-        for number in range(seeds):
-            seed = recipe.train.seed + number
-            name = "-".join([*([f"fold-{fold}"] if fold is not None else []), *([f"seed-{seed}"] if seeds > 1 else [])])
-            seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
-            part = (fold, folds) if fold is not None and folds else None
-            runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
-            console.info(f"{name} is done: {_describe(recipe, runs[name])}")
-    result = {"runs": runs, "summary": summarize(list(runs.values()))}
+    curve: dict[int | None, list[str]] = {}
+    complete: dict[Any, int] = {}  # by fold: the size for which all its train rows were too few
+    for part in _list_parts(recipe, series):
+        if part.fold in complete and (part.size is None or part.size > complete[part.fold]):
+            continue
+        runs[part.name] = _run_once(part.recipe, out / part.name, files, model, part.fold, show_samples, first=not runs)
+        console.info(f"{part.name} is done: {_describe(recipe, runs[part.name])}")
+        curve.setdefault(part.size, []).append(part.name)
+        train = _read_train_split(out / part.name)
+        if without := [label for label, n in train.get("labels", {}).items() if not n]:
+            console.info(f"{part.name}: {count(len(without), 'label')} without a train row, such as {without[0]!r}")
+        if part.size is not None and train["rows"] < part.size and part.fold not in complete:
+            complete[part.fold] = part.size
+            few = f"there are only {count(train['rows'], 'train row')}, and all are used"
+            console.info(f"{part.name}: {few}; larger sizes are left out")
+    result: dict[str, Any] = {"runs": runs}
+    if series.sizes:
+        result["learning_curve"] = [_summarize_size(out, size, names, runs) for size, names in curve.items()]
+    else:
+        result["summary"] = summarize(list(runs.values()))
     write_json(group.metrics, result)
+    if series.sizes:
+        write_learning_curve(out)
     return result
+
+
+def _list_parts(recipe: Recipe, series: Series) -> Iterator[_Part]:
+    for size in series.sizes or [None]:
+        for fold in range(series.folds) if series.folds else [None]:
+            for number in range(series.seeds):
+                seed = recipe.train.seed + number
+                words = [
+                    f"rows-{'all' if size is None else size}" if series.sizes else "",
+                    f"fold-{fold}" if fold is not None else "",
+                    f"seed-{seed}" if series.seeds > 1 else "",
+                ]
+                train = recipe.train.with_updates(seed=seed, **({"max_rows": size} if series.sizes else {}))
+                part = (fold, series.folds) if fold is not None and series.folds else None
+                yield _Part("-".join(filter(None, words)), recipe.with_updates(train=train), part, size)
+
+
+def _summarize_size(out: Path, size: int | None, names: Sequence[str], runs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one entry of a learning curve: sizes, and statistics by split; of a single run also its intervals."""
+    found = [runs[name] for name in names]
+    n_rows = round(statistics.fmean(_read_train_split(out / name)["rows"] for name in names))
+    splits: dict[str, Any] = summarize(found)
+    for split, metrics in splits.items() if len(found) == 1 else ():
+        for name, bounds in found[0][split].get("intervals", {}).items():
+            if name in metrics:
+                metrics[name]["interval"] = bounds
+    return {"max_rows": size, "n_train_rows": n_rows, "n_runs": len(names), **splits}
+
+
+def _read_train_split(out: Path) -> dict[str, Any]:
+    """Return the description of a run's train rows."""
+    return dict(RunFolder(out).read_manifest()["data"]["splits"]["train"])
 
 
 def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
@@ -120,15 +192,14 @@ def _run_once(
         raise Interrupted(stop.signal_number, what) from None
 
 
-def _check_series(group: RunFolder, series: Mapping[str, Any], recipe: Recipe) -> None:
+def _check_series(group: RunFolder, series: Series, recipe: Recipe) -> None:
     kept = group.read_manifest().get("series")
-    if kept != series:
-        hint = "resume with the same --folds and --seeds, or give another --out"
-        raise UsageError(
-            f"the series was started with {kept}, not {dict(series)}", where=str(group.manifest), hint=hint
-        )
+    if kept != series.describe():
+        hint = "resume with the same --folds, --seeds and --learning-curve, or give another --out"
+        what = f"the series was started with {kept}, not {series.describe()}"
+        raise UsageError(what, where=str(group.manifest), hint=hint)
     before, now = (
-        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task"}).items()
+        {f"{name}.{field}": value for name, section in each.model_dump(exclude={"task", "inputs"}).items()
          for field, value in section.items()} for each in (load_recipe(group.recipe), recipe)
     )  # fmt: skip
     if changed := [

@@ -45,6 +45,7 @@ from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_c
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, resolve_resume
+from llmkit.training.inputs import record_inputs
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
 from llmkit.training.optimizer import checkpoint_bytes, count_parameters
@@ -132,14 +133,16 @@ def train(
             return metrics
         request = TrainingRequest(files, out, model, is_resumed, dry_run, show_samples, fold, quiet)
         opened = TASKS[recipe.task].open_training(recipe, request)
+        here = Path() if dry_run else out  # a dry run prints the recipe
+        named = record_inputs(opened.recipe, here, model, files, resume=is_resumed and not dry_run)
         if dry_run:
             return {
-                "recipe": dump_recipe(opened.recipe),
+                "recipe": dump_recipe(named),
                 "n_parameters": count_parameters(opened.network.parameters()),
                 "samples_per_epoch": opened.task.samples.samples_per_epoch,
             }
         return train_run(
-            opened.recipe, opened.task, opened.network, out=out, checkpoint=request.checkpoint,
+            named, opened.task, opened.network, out=out, checkpoint=request.checkpoint,
             overwrite=is_overwritten, allow=allow, started=started,
         )  # fmt: skip
 

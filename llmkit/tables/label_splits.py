@@ -64,6 +64,23 @@ def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: i
     return ((starts[rows.strata] + rows.ranks) % n_folds).astype(np.int32)[rows.inverse]
 
 
+def sample_rows(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_rows: int, seed: int) -> NDArray[np.int64]:
+    """Return the indices, ascending, of a sample of `n_rows` rows that is stratified; all rows if there are fewer.
+
+    Each stratum gives at least one row, or the largest strata do if there are more strata than `n_rows`. With the same
+    seed, a smaller sample is a part of a larger one. The order of the rows decides only between copies of a text.
+    """
+    strata, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
+    mixed = _mix(keys, seed)
+    order = np.lexsort((np.arange(len(keys)), keys, mixed, strata))
+    ranks = np.empty(len(keys), np.int64)
+    ranks[order] = np.arange(len(keys)) - (np.cumsum(sizes) - sizes)[strata[order]]
+    # The first row of each stratum, largest stratum first; then all strata in proportion to their sizes.
+    priority = np.where(ranks == 0, -sizes[strata].astype(np.float64), (ranks + 0.5) / sizes[strata])
+    kept: NDArray[np.int64] = np.lexsort((keys, mixed, priority))[:n_rows]
+    return np.sort(kept)
+
+
 def rarest_label_strata(label_sets: Iterable[tuple[str, ...]], counts: Mapping[str, int]) -> NDArray[np.int64]:
     """Return the stratum of each row: its rarest label, or 0 for a row without labels."""
     order = sorted(counts, key=lambda label: (counts[label], label))

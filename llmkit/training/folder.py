@@ -7,10 +7,11 @@ Paths in the manifest are relative to the run, so that run, model and data can b
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.core.files import (
@@ -110,7 +111,7 @@ def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) 
         return False, False
     known = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
     others = [each for each in run.path.iterdir() if each.name not in known and not each.name.endswith(PARTIAL)]
-    return False, not others and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
+    return False, not others and not run.checkpoints.is_symlink() and not read_series(run.path).has_several_runs
 
 
 def is_finished(path: Path) -> bool:
@@ -191,11 +192,44 @@ def open_run(path: Path) -> RunFolder:
     return run
 
 
-def read_series(path: Path) -> tuple[int | None, int]:
-    """Return the numbers of folds and seeds of a series of runs; (None, 1) for a single run."""
+class Series(NamedTuple):
+    """The runs of one command: one for each size of the train rows, fold and seed."""
+
+    folds: int | None = None
+    seeds: int = 1
+    sizes: tuple[int | None, ...] = ()
+    """Numbers of train rows of a learning curve, ascending; None: all rows."""
+
+    @property
+    def has_several_runs(self) -> bool:
+        return self != Series()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry of the manifest; without sizes as in earlier versions."""
+        return {"folds": self.folds, "seeds": self.seeds} | ({"sizes": list(self.sizes)} if self.sizes else {})
+
+
+def read_sizes(text: str | None) -> tuple[int | None, ...]:
+    """Return the sizes of `--learning-curve`, ascending, None for `all`; empty without the option.
+
+    Raises:
+        UsageError: a size is neither a whole number from 1 on nor `all`.
+    """
+    words = [] if text is None else [word.strip() for word in re.split("[,，、]", text)]
+    wrong = next((word for word in words if word != "all" and not (word.isdecimal() and int(word))), None)
+    if wrong is not None:
+        hint = "give numbers of rows, such as --learning-curve 10,100,1000, and all for all rows"
+        what = f"--learning-curve has {wrong!r}, which is no number of rows"
+        raise UsageError(what, where=f"--learning-curve {text}", hint=hint)
+    sizes: list[int | None] = [*sorted({int(word) for word in words if word != "all"})]
+    return (*sizes, *([None] if "all" in words else []))
+
+
+def read_series(path: Path) -> Series:
+    """Return the series in a folder; a single run is `Series()`."""
     run = RunFolder(path)
     series = run.read_manifest().get("series", {}) if run.manifest.is_file() else {}
-    return series.get("folds"), series.get("seeds", 1)
+    return Series(series.get("folds"), series.get("seeds", 1), tuple(series.get("sizes", ())))
 
 
 def describe_origin(model: str, files: Mapping[str, str], out: Path) -> dict[str, Any]:

@@ -33,8 +33,9 @@ _MODEL_FILE = re.compile(
     r"|additional_chat_templates/([^/]*\.jinja)?"
 )
 """The files that `save_pretrained` of models, adapters and tokenizers writes."""
-_PART = re.compile(r"((?:fold-[0-9]+)?-?(?:seed-[0-9]+)?)/(.*)", re.DOTALL)
-_PART_LOCK = re.compile(r"\.(fold|seed)-[0-9]+(-seed-[0-9]+)?\.lock")
+_PART_NAME = r"(?:rows-(?:[0-9]+|all))?-?(?:fold-[0-9]+)?-?(?:seed-[0-9]+)?"
+_PART = re.compile(rf"({_PART_NAME})/(.*)", re.DOTALL)
+_PART_LOCK = re.compile(rf"\.(?=[rfs]){_PART_NAME}\.lock")
 
 
 def is_run(path: Path) -> bool:

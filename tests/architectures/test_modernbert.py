@@ -24,6 +24,7 @@ from llmkit.models.masked import (
     rescale_embeddings,
     sentence_objective_of,
 )
+from llmkit.models.saved_head import HeadSpec
 from llmkit.tasks.starting_model import set_dropout
 from llmkit.tokens.training_tokenizers import train_tokenizer
 from llmkit.training.speed import flops_per_token
@@ -138,19 +139,20 @@ def test_embeddings_stay_as_long_as_training_made_them(tokenizer: Any) -> None:
     assert torch.equal(model.decoder.weight, before)
 
 
-LABELS = {"ham": 0, "spam": 1}
+HEAD = HeadSpec("single_label_classification", {"ham": 0, "spam": 1})
 
 
 def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: Any, tmp_path: Path) -> None:
     masked = build(tokenizer, seed=5)
     masked.save_pretrained(tmp_path / "masked")
-    model, notes = load_classifier_for_training(str(tmp_path / "masked"), "single", LABELS, 0)
+    model, notes = load_classifier_for_training(str(tmp_path / "masked"), HEAD, 0)
     assert isinstance(model, ModernBertForSequenceClassification)
     assert notes == ["layers that start with random weights: classifier"]
     assert torch.equal(model.head.dense.weight, masked.head.dense.weight)
     model.save_pretrained(tmp_path / "classifier")
-    other, notes = load_classifier_for_training(str(tmp_path / "classifier"), "single", {"yes": 0, "no": 1}, 0)
-    assert notes == ["layers that start with random weights: classifier, head.dense, head.norm"], (
+    spec = HeadSpec("single_label_classification", {"yes": 0, "no": 1})
+    other, notes = load_classifier_for_training(str(tmp_path / "classifier"), spec, 0)
+    assert notes[1:] == ["layers that start with random weights: classifier, head.dense, head.norm"], (
         "it was trained for other labels"
     )
     assert not torch.equal(other.head.dense.weight, masked.head.dense.weight)
@@ -159,7 +161,7 @@ def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: 
 
 def test_head_of_a_classifier_trains_where_the_encoder_is_frozen(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     assert get_layer_ids(model)[1] == 2
     freeze_layers(model, "encoder")
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
@@ -168,7 +170,7 @@ def test_head_of_a_classifier_trains_where_the_encoder_is_frozen(tokenizer: Any,
 
 def test_dropout_of_the_recipe_holds_now_and_after_a_resume(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     set_dropout(model, Model(dropout=0.1, attention_dropout=0.25))
     config = model.config
     assert (config.embedding_dropout, config.mlp_dropout, config.classifier_dropout) == (0.1, 0.1, 0.1)
@@ -186,7 +188,7 @@ def test_low_rank_additions_belong_to_attention(tokenizer: Any, tmp_path: Path) 
     from llmkit.models.layers import add_lora, merge_lora
 
     build(tokenizer).save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single", LABELS, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     names = list(model.state_dict())
     add_lora(model, 4, 8, 0)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}

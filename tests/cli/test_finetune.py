@@ -42,3 +42,22 @@ def test_a_series_needs_two_folds(
     )
     assert code == 2
     assert "folds" in err
+
+
+def test_learning_curve_ends_with_a_table_and_its_report_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data, model = write_table(tmp_path / "rows.csv", make_messages(40)), save_bert(tmp_path / "bert")
+    out = tmp_path / "out"
+    tiny = ("-s", "train.max_steps=1", "-s", "train.precision=fp32", "-s", "train.global_batch_size=8")
+    command = ("finetune-cls", "--data", data, "--model", model, "--out", str(out))
+    code, shown, _ = run(monkeypatch, capsys, *command, *tiny, "--learning-curve", "8,16")
+    assert code == 0
+    assert "train rows  accuracy  95% interval" in shown and str(out / "report.html") in shown
+    (out / "report.html").unlink()
+    code, shown, _ = run(monkeypatch, capsys, "report", str(out))
+    assert code == 0 and "Learning curve on validation rows" in (out / "report.html").read_text()
+    code, shown, _ = run(monkeypatch, capsys, "finetune-cls", "--out", str(out), "--resume")
+    assert code == 0 and "train rows  accuracy" in shown
+    code, _, err = run(monkeypatch, capsys, *command, "--learning-curve", "8,many")
+    assert code == 2 and "'many', which is no number of rows" in err

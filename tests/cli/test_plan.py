@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,17 @@ def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
 )
 def test_time_is_in_the_largest_unit_of_which_there_are_two(seconds: float, shown: str) -> None:
     assert show_time(seconds) == shown
+
+
+def test_prepared_folder_of_the_recipe_is_planned_for_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books/manifest.json").write_text("{}")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("task: clm\ninputs: {data: books}\n")
+    code, _, err = run(monkeypatch, capsys, str(recipe))
+    assert code != 0, "it opens the folder, which is not whole"
+    assert f"the prepared folder is inputs.data of the recipe: {tmp_path / 'books'}" in err
+    recipe.write_text("task: clm\ninputs: {data: moved}\n")
+    assert run(monkeypatch, capsys, str(recipe))[0] == 0

@@ -21,7 +21,7 @@ def test_every_setting_and_option_of_the_table_exists(name: str) -> None:
     assert name == normalize(name)
     if match := SETTING.match(meaning):
         section = match[0].partition(".")[0]
-        task = section if section in RECIPES else "clm"
+        task = section if section in RECIPES else "cls" if "train.max_rows" in meaning else "clm"
         load_recipe(None, SETTING.findall(meaning)[: 2 if ", with " in meaning else 1], task)
     for option in re.findall(r"(?<![\w-])--[a-z-]+", meaning):
         assert option in OPTIONS

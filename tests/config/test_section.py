@@ -1,6 +1,7 @@
 """A section is closed, frozen, and checked again when it is changed."""
 
 import math
+from typing import Any, Literal
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -62,3 +63,46 @@ def test_default_is_checked_too() -> None:
 
     with pytest.raises(ValidationError):
         Wrong()
+
+
+class Numbers(Section):
+    """One field of each type that holds numbers, and two that do not."""
+
+    steps: int = 1
+    rate: float | None = None
+    size: int | Literal["auto"] = "auto"
+    cutoffs: list[int] = Field(default=[])
+    text: str = ""
+    flag: bool | Literal["auto"] = False
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"steps": "1e3"}, 1000),
+        ({"steps": "2.5E+3"}, 2500),
+        ({"rate": "1e-4"}, 1e-4),
+        ({"size": "1e1"}, 10),
+        ({"cutoffs": ["1e3", 2000]}, [1000, 2000]),
+        ({"text": "1e3"}, "1e3"),
+        ({"flag": True}, True),
+    ],
+)
+def test_number_with_an_exponent_is_a_number_where_numbers_are_expected(values: dict[str, Any], expected: Any) -> None:
+    assert getattr(Numbers.model_validate(values), next(iter(values))) == expected
+
+
+@pytest.mark.parametrize(
+    "values", [{"steps": True}, {"rate": False}, {"size": True}, {"steps": "1e-3"}, {"steps": "1e999"}]
+)
+def test_true_and_false_are_no_numbers_and_fractions_no_whole_ones(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Numbers.model_validate(values)
+
+
+@pytest.mark.parametrize("text", ["1,000", "1k", "true", "1.5", "ten"])
+def test_hint_for_what_is_no_number_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(None, [f"train.max_steps={text}"])
+    assert "write a whole number, such as 1000, without units and commas; Optimizer steps." in str(caught.value)
+    assert load_recipe(None, ["train.max_steps=1e3"]).train.max_steps == 1000

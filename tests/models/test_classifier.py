@@ -24,21 +24,21 @@ from llmkit.models.classifier import (
     build_classifier,
     check_can_classify,
     fold_target_scale,
-    labels_of,
     load_classifier,
     load_classifier_for_training,
-    problem_type_of,
     read_config,
 )
+from llmkit.models.saved_head import HeadSpec, labels_of, problem_type_of
 
 LABELS = {"ham": 0, "spam": 1, "eggs": 2}
+SINGLE = HeadSpec("single_label_classification", LABELS)
 HEADS = {"bert": "classifier.weight", "gpt2": "score.weight"}
 
 
 def start(
     path: Path, labels: dict[str, int] = LABELS, kind: str = "single_label_classification", seed: int = 0
 ) -> PreTrainedModel:
-    return load_classifier_for_training(str(path), kind, labels, seed)[0]
+    return load_classifier_for_training(str(path), HeadSpec(kind, labels), seed)[0]
 
 
 @pytest.fixture(params=["bert", "gpt2"])
@@ -73,7 +73,7 @@ def assert_same_encoder(model: PreTrainedModel, path: Path) -> None:
 
 
 def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path) -> None:
-    model, notes = load_classifier_for_training(str(language_model), "single_label_classification", LABELS, 0)
+    model, notes = load_classifier_for_training(str(language_model), SINGLE, 0)
     assert_same_encoder(model, language_model)
     assert notes == [
         f"layers that start with random weights: {'bert.pooler.dense, classifier' if family == 'bert' else 'score'}"
@@ -85,7 +85,7 @@ def test_encoder_has_the_weights_of_the_model(family: str, language_model: Path)
 
 def test_saved_pooler_is_kept(tmp_path: Path) -> None:
     make_bert(BertForPreTraining, seed=5).save_pretrained(tmp_path)
-    model, notes = load_classifier_for_training(str(tmp_path), "single_label_classification", LABELS, 0)
+    model, notes = load_classifier_for_training(str(tmp_path), SINGLE, 0)
     assert notes == ["layers that start with random weights: classifier"]
     saved = load_file(tmp_path / "model.safetensors")
     assert torch.equal(model.bert.pooler.dense.weight, saved["bert.pooler.dense.weight"])
@@ -105,28 +105,26 @@ def test_new_weights_depend_only_on_the_seed(family: str, language_model: Path) 
 
 def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> None:
     saved = load_classifier(str(classifier))
-    model, notes = load_classifier_for_training(str(classifier), "single_label_classification", LABELS, 0)
+    model, notes = load_classifier_for_training(str(classifier), SINGLE, 0)
     assert notes == ["the model's classification head is kept: it has the same labels"]
     for name in saved.state_dict():
         assert is_same(model, saved, name)
 
 
 @pytest.mark.parametrize(
-    ("labels", "kind"),
+    ("labels", "kind", "why"),
     [
-        ({"ham": 0, "spam": 1, "beans": 2}, "single_label_classification"),
-        ({"eggs": 0, "spam": 1, "ham": 2}, "single_label_classification"),
-        ({"ham": 0, "spam": 1}, "single_label_classification"),
-        ({"ham": 0, "spam": 1, "eggs": 2, "beans": 3}, "single_label_classification"),
-        (LABELS, "multi_label_classification"),
-        ({"score": 0}, "regression"),
+        ({"yes": 0, "no": 1, "maybe": 2}, "single_label_classification", "(ham, spam, eggs) has no label of the rows"),
+        (LABELS, "multi_label_classification", "is for one label per row, the rows have several labels per row"),
+        ({"score": 0}, "regression", "is for one label per row, the rows have a number per row"),
     ],
 )
 def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(
-    family: str, classifier: Path, labels: dict[str, int], kind: str
+    family: str, classifier: Path, labels: dict[str, int], kind: str, why: str
 ) -> None:
-    model, notes = load_classifier_for_training(str(classifier), kind, labels, 0)
-    assert notes == [f"layers that start with random weights: {HEADS[family].split('.')[0]}"]
+    model, notes = load_classifier_for_training(str(classifier), HeadSpec(kind, labels), 0)
+    assert why in notes[0]
+    assert notes[1:] == [f"layers that start with random weights: {HEADS[family].split('.')[0]}"]
     head, old = model.state_dict()[HEADS[family]], load_file(classifier / "model.safetensors")[HEADS[family]]
     assert len(head) == len(labels)
     assert not set(head.flatten().tolist()) & set(old.flatten().tolist())
@@ -135,9 +133,7 @@ def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(
 
 
 def test_from_scratch_keeps_only_the_architecture(family: str, classifier: Path) -> None:
-    model, notes = load_classifier_for_training(
-        str(classifier), "single_label_classification", LABELS, 0, from_scratch=True
-    )
+    model, notes = load_classifier_for_training(str(classifier), SINGLE, 0, from_scratch=True)
     assert "all weights start random" in notes[0]
     saved = load_classifier(str(classifier))
     assert [weight.shape for weight in model.parameters()] == [weight.shape for weight in saved.parameters()]

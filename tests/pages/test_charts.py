@@ -71,3 +71,17 @@ def test_count_over_a_bar_is_at_most_four_characters(n: float, shown: str) -> No
 )
 def test_reading_has_about_four_digits(value: float, shown: str) -> None:
     assert format_reading(value) == shown
+
+
+def test_logarithmic_axis_has_equal_distances_for_equal_ratios() -> None:
+    curve = Curve("model", [10, 100, 1000], [0.1, 0.5, 0.9])
+    drawing = layout_chart(LineChart("accuracy", "", [curve], along="train rows", is_log=True))
+    first, second, third = (x for x, _ in drawing.lines[0].dots)
+    assert second - first == pytest.approx(third - second, abs=0.1)
+    assert [text for _, text in drawing.x.labels] == ["10", "100", "1,000"]
+    single = layout_chart(LineChart("accuracy", "", [Curve("model", [8], [0.1])], along="train rows", is_log=True))
+    assert len(single.lines[0].dots) == 1
+    near = layout_chart(
+        LineChart("accuracy", "", [Curve("model", [20, 50], [0.1, 0.2])], along="train rows", is_log=True)
+    )
+    assert [text for _, text in near.x.labels] == ["20", "50"]

@@ -180,3 +180,78 @@ def test_model_of_the_previous_run_is_freed(
     finally:
         gc.enable()
     assert alive == [0, 0, 0]
+
+
+def curve_of(bert: str, messages: str, out: Path, sizes: tuple[int | None, ...], **more: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"folds": None, "seeds": 1, "sizes": sizes} | more
+    return finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, **options)
+
+
+def test_learning_curve_has_one_run_per_size_on_the_same_held_out_rows(
+    bert: str, messages: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    result = curve_of(bert, messages, out, (4, 12, 1000, 5000, None), seeds=2)
+    sizes = [(entry["max_rows"], entry["n_train_rows"], entry["n_runs"]) for entry in result["learning_curve"]]
+    n_all = sizes[-1][1]
+    assert sizes == [(4, 4, 2), (12, 12, 2), (1000, n_all, 2)] and 40 < n_all < 50
+    assert list(result["runs"]) == [f"rows-{size}-seed-{seed}" for size in (4, 12, 1000) for seed in (3, 4)]
+    said = capsys.readouterr().err
+    assert f"rows-1000-seed-3: there are only {n_all} train rows, and all are used; larger sizes are left out" in said
+    for entry, names in zip(result["learning_curve"], ([f"rows-{n}-seed-{s}" for s in (3, 4)] for n in (4, 12, 1000)),
+                            strict=True):  # fmt: skip
+        for name in ("accuracy", "ngram_baseline_accuracy"):
+            values = [result["runs"][run]["validation"][name] for run in names]
+            assert entry["validation"][name]["mean"] == pytest.approx(np.mean(values))
+    assert len({run["validation"]["n_rows"] for run in result["runs"].values()}) == 1
+    assert json.loads((out / "metrics.json").read_text()) == result and "summary" not in result
+    assert load_recipe(out / "rows-12-seed-4/recipe.yaml").train.max_rows == 12
+    assert "Learning curve on validation rows" in (out / "report.html").read_text()
+
+
+def test_learning_curve_resumes_from_its_folder_and_refuses_other_sizes(
+    bert: str, messages: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, done = tmp_path / "out", []
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        if len(done) == 1:
+            raise Interrupted(2, "saved at step 1 of 2; continue with: --resume")
+        done.append(options["out"].name)
+        return finetune(*arguments, **options)
+
+    monkeypatch.setattr(repeat, "finetune", count)
+    with pytest.raises(Interrupted, match="rows-8 was interrupted"):
+        curve_of(bert, messages, out, (4, 8, None))
+    with pytest.raises(UsageError, match="was started with"):
+        curve_of(bert, messages, out, (4, 9, None), resume=True)
+    done.append("stop no more")
+    result = curve_of(bert, messages, out, (4, 8, None), resume=True)
+    assert done == ["rows-4", "stop no more", "rows-8", "rows-all"]
+    assert (
+        result["learning_curve"][0]["validation"]["accuracy"]["interval"]
+        == (result["runs"]["rows-4"]["validation"]["intervals"]["accuracy"])
+    )
+    again = curve_of(bert, messages, out, (4, 8, None), overwrite=True)
+    assert again["runs"].keys() == result["runs"].keys(), "its own files may be replaced"
+
+
+def test_learning_curve_over_folds_leaves_out_sizes_per_fold_and_max_rows_is_refused(
+    bert: str, messages: str, tmp_path: Path
+) -> None:
+    result = curve_of(bert, messages, tmp_path / "out", (6, 99, None), folds=2)
+    assert list(result["runs"]) == ["rows-6-fold-0", "rows-6-fold-1", "rows-99-fold-0", "rows-99-fold-1"]
+    with pytest.raises(UsageError, match="exclude each other"):
+        finetune_repeatedly(
+            recipe("train.max_rows=5"), files={"train": messages}, out=tmp_path / "b", model=bert, folds=None, seeds=1,
+            sizes=(2,),
+        )  # fmt: skip
+
+
+def test_label_without_a_train_row_is_said_for_its_size(
+    bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write_table(tmp_path / "a.csv", [(f"text {n}", f"label {n % 4}") for n in range(48)])
+    curve_of(bert, rows, tmp_path / "out", (2, 20))
+    said = capsys.readouterr().err
+    assert "rows-2: 2 labels without a train row, such as 'label " in said and "rows-20: " not in said

@@ -7,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from llmkit.core.errors import DataError
-from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
+from llmkit.tables.label_splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    assign_folds,
+    hash_row,
+    rarest_label_strata,
+    sample_rows,
+    split_rows,
+)
 
 
 def make_rows(n_rows: int, n_strata: int = 3) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -102,3 +111,23 @@ def test_a_million_rows_are_split_in_seconds() -> None:
     sides = split_rows(keys, strata, validation=0.1, test=0.1, seed=0)
     assert time.process_time() - started < 10, "far beyond the second it takes"
     assert abs((sides == TEST).mean() - 0.1) < 0.001
+
+
+def test_a_sample_is_stratified_and_a_smaller_one_is_part_of_it() -> None:
+    keys = np.array([hash_row(f"text {n}") for n in range(1000)], np.uint64)
+    strata = np.repeat([5, 2, 9], [700, 290, 10])
+    samples = {n_rows: sample_rows(keys, strata, n_rows, seed=1) for n_rows in (1, 2, 3, 10, 100, 500, 1000, 2000)}
+    assert {n_rows: len(rows) for n_rows, rows in samples.items()} == {n: min(n, 1000) for n in samples}
+    for smaller, larger in zip(samples.values(), list(samples.values())[1:], strict=False):
+        assert (np.diff(larger) > 0).all() and set(smaller) <= set(larger)
+    assert [np.bincount(strata[samples[n]], minlength=10)[[5, 2, 9]].tolist() for n in (1, 2, 3, 10, 100)] == [
+        [1, 0, 0], [1, 1, 0], [1, 1, 1], [6, 3, 1], [70, 29, 1]
+    ]  # fmt: skip
+
+
+def test_a_sample_depends_on_the_seed_and_not_on_the_order_of_rows() -> None:
+    keys, strata = make_rows(200)
+    rows = sample_rows(keys, strata, 50, seed=0)
+    order = np.random.default_rng(1).permutation(200)
+    assert set(order[sample_rows(keys[order], strata[order], 50, seed=0)]) == set(rows)
+    assert set(sample_rows(keys, strata, 50, seed=1)) != set(rows)

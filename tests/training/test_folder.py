@@ -12,6 +12,7 @@ from llmkit.core.errors import EnvironmentFault, ModelError, UsageError
 from llmkit.core.files import write_json
 from llmkit.training.folder import (
     RunFolder,
+    Series,
     check_run,
     create_run,
     describe_origin,
@@ -20,6 +21,7 @@ from llmkit.training.folder import (
     open_run,
     origin_files,
     read_series,
+    read_sizes,
     resolve_resume,
 )
 
@@ -115,9 +117,11 @@ def test_auto_deletes_nothing_that_more_than_a_start_has_written(tmp_path: Path,
 
 def test_auto_deletes_no_series_of_runs(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
-    assert read_series(run.path) == (None, 1)
+    assert read_series(run.path) == Series()
     write_json(run.manifest, {"series": {"folds": 5, "seeds": 2}})
-    assert read_series(run.path) == (5, 2)
+    assert read_series(run.path) == Series(5, 2)
+    write_json(run.manifest, {"series": Series(None, 1, (10, None)).describe()})
+    assert read_series(run.path) == Series(None, 1, (10, None))
     assert resolve_resume(run.path, "auto", False) == (False, False)
 
 
@@ -190,3 +194,23 @@ def test_damaged_manifest_is_an_error_of_three_lines(text: str, tmp_path: Path) 
     with pytest.raises(ModelError, match="manifest is damaged") as caught:
         _ = run.data_path
     assert caught.value.problems[0].where == str(run.manifest)
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        (None, ()),
+        ("10", (10,)),
+        ("1000, 10,100,10", (10, 100, 1000)),
+        ("all,50", (50, None)),
+        ("10，100、all", (10, 100, None)),
+    ],
+)
+def test_sizes_of_a_learning_curve_are_ascending(text: str | None, sizes: tuple[int | None, ...]) -> None:
+    assert read_sizes(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["", "10,", "1k", "0,10", "-5", "0.1", "ten", "10 100"])
+def test_a_size_that_is_no_number_is_refused_by_name(text: str) -> None:
+    with pytest.raises(UsageError, match="which is no number of rows"):
+        read_sizes(text)

@@ -40,6 +40,7 @@ from llmkit.tasks.cls.row_format import (
     open_labelled,
     read_chunks,
 )
+from llmkit.tasks.cls.train_sample import TrainSample
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.records.fields import list_columns
 from llmkit.text.records.rows import RowStream
@@ -123,12 +124,14 @@ def load_labelled(
     block_size: int,
     *,
     fold: tuple[int, int] | None = None,
+    sample: TrainSample | None = None,
     known: Mapping[str, int] | None = None,
     quiet: bool = False,
 ) -> LabelledData:
     """Read `files` (`train`, and `validation` and `test` if given); splits without a file are held out of train.
 
-    `fold` (index, number of folds) uses that fold of the train rows for validation. `known` is the label map of the
+    `fold` (index, number of folds) uses that fold of the train rows for validation. `sample` leaves out train rows
+    after the label map is built, so held-out rows and labels do not depend on it. `known` is the label map of the
     model; it is kept if the train rows have the same labels.
 
     Raises:
@@ -154,6 +157,9 @@ def load_labelled(
         raise DataError("no row is left to train on", where=files["train"], hint="give rows with texts and labels")
     where = f"{files['train']}, rows to train on"
     label2id = row_format.label_type.build_label2id(train_labels, row_format.label or "", where)
+    if sample is not None:
+        names = [row_format.label_type.names_in(label) for label in whole.labels]
+        notes += sample.leave_out(sides, np.array(whole.keys, np.uint64), names)
     if known is not None and set(known) == set(label2id):
         label2id = dict(known)
     label_type = row_format.label_type.with_positive(section.positive_label, label2id)

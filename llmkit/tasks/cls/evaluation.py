@@ -24,6 +24,7 @@ from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
+from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.evaluation import note_unused_split
 from llmkit.training.contract import read_plan
 from llmkit.training.folder import RunFolder, origin_files
@@ -181,7 +182,7 @@ class RowEvaluation:
         known = {name: number for number, name in enumerate(scorer.names)}
         labelled = load_labelled(
             run_recipe.cls, run_recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
-            fold=tuple(fold) if fold else None, known=known, quiet=True,
+            fold=tuple(fold) if fold else None, sample=sample_of(run_recipe.train), known=known, quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
             hint = "give rows that it was not trained on with --data"

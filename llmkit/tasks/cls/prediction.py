@@ -21,9 +21,10 @@ from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
-from llmkit.models.classifier import labels_of, load_classifier
+from llmkit.models.classifier import load_classifier
 from llmkit.models.loading import max_context_length
 from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, describe_padding
+from llmkit.models.saved_head import labels_of
 from llmkit.tables.labelled import LabelledRow, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest

@@ -16,8 +16,8 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
-from llmkit.models.classifier import labels_of, problem_type_of
 from llmkit.models.kernels.padding_free import has_token_types
+from llmkit.models.saved_head import labels_of, problem_type_of
 from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids

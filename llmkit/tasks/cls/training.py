@@ -24,12 +24,12 @@ from llmkit.models.classifier import (
     check_can_classify,
     count_positions,
     fold_target_scale,
-    has_same_head,
     load_classifier_for_training,
 )
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
+from llmkit.models.saved_head import HeadSpec, labels_of, match_head, rename_labels
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.defaults import describe_chosen, resolve, start_pooler
@@ -41,6 +41,7 @@ from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
 from llmkit.tasks.cls.request import check_request
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
+from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan
@@ -297,9 +298,9 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
-    known = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    known = {name: number for number, name in enumerate(rename_labels(labels_of(config), recipe.cls.label_map))}
     section = recipe.cls.with_updates(baseline=recipe.cls.baseline and not request.dry_run)
-    read = partial(load_labelled, fold=request.fold, known=known, quiet=request.quiet)
+    read = partial(load_labelled, fold=request.fold, sample=sample_of(recipe.train), known=known, quiet=request.quiet)
     labelled = distributed.broadcast_from_main(
         lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
@@ -313,12 +314,12 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     task.check()
     if request.checkpoint is not None:
         return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))
-    network, notes = load_classifier_for_training(
-        path, labelled.label_type.problem_type, labelled.label2id, recipe.train.seed,
-        label_frequencies=labelled.label_type.label_frequencies(labelled.splits["train"].labels),
-        from_scratch=recipe.cls.from_scratch,
-    )  # fmt: skip
-    is_new = recipe.cls.from_scratch or not has_same_head(config, labelled.label_type.problem_type, labelled.label2id)
+    frequencies = labelled.label_type.label_frequencies(labelled.splits["train"].labels)
+    head = HeadSpec(
+        labelled.label_type.problem_type, labelled.label2id, frequencies, recipe.cls.label_map, task.target_scale
+    )
+    network, notes = load_classifier_for_training(path, head, recipe.train.seed, from_scratch=recipe.cls.from_scratch)
+    is_new = recipe.cls.from_scratch or not match_head(config, head).rows
     notes += start_pooler(network, recipe, is_new=is_new)
     adapt_model(network, recipe, tokenizer, path, n_own, changes)
     network.config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,135 @@
+"""The classification head of a saved model in a model with other labels: rows of the same label are kept, by name.
+
+The order of the labels may differ. Other layers of the head are kept with the rows. A regression head is kept if it
+predicts a value of the same name; its last layer is rescaled to the new targets.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
+_SHOWN = 5
+_KINDS = {REGRESSION: "a number per row", MULTI_LABEL: "several labels per row"}
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The head that a training run needs."""
+
+    problem_type: str
+    """A value of transformers."""
+    label2id: Mapping[str, int]
+    label_frequencies: Sequence[float] = ()
+    """The fraction of rows with each label, for the bias of new rows; empty: the bias stays as initialized."""
+    label_map: Mapping[str, str] = field(default_factory=dict)
+    """New names of the saved model's labels; a key `0` also names the label LABEL_0."""
+    target_scale: tuple[float, float] = (0.0, 1.0)
+    """Mean and standard deviation of the targets of a regression."""
+
+
+@dataclass(frozen=True)
+class HeadMatch:
+    """Which rows of a saved head go on."""
+
+    rows: Mapping[int, int]
+    """Ids of labels in the new head to their ids in the saved head; empty: the head starts new."""
+    note: str
+    """Describes what is kept, new and left out; empty for a model without a head."""
+    is_same: bool = False
+    """Whether the saved head has the same labels in the same order."""
+
+
+def problem_type_of(config: PreTrainedConfig) -> str:
+    """Return the `problem_type` (a value of transformers) of a classifier's configuration."""
+    if config.num_labels == 1:
+        return REGRESSION
+    return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
+
+
+def labels_of(config: PreTrainedConfig) -> list[str]:
+    """Return the labels in the order of their ids."""
+    labels = {int(number): str(label) for number, label in (config.id2label or {}).items()}
+    return [labels[number] for number in sorted(labels)]
+
+
+def rename_labels(names: Sequence[str], label_map: Mapping[str, str]) -> list[str]:
+    """Return the names of a model's labels after `label_map`; a key `0` also names the label LABEL_0."""
+    renamed = {f"LABEL_{old}": new for old, new in label_map.items()} | dict(label_map)
+    return [renamed.get(name, name) for name in names]
+
+
+def has_head(config: PreTrainedConfig, ending: str = "ForSequenceClassification") -> bool:
+    """Whether the name of the saved model's class ends with `ending`, such as ForMaskedLM."""
+    return any(name.endswith(ending) for name in config.architectures or ())
+
+
+def match_head(config: PreTrainedConfig, spec: HeadSpec) -> HeadMatch:
+    """Compare the labels of a saved model with those of the new head."""
+    if not has_head(config):
+        return HeadMatch({}, "")
+    saved, before = rename_labels(labels_of(config), spec.label_map), problem_type_of(config)
+    if before != spec.problem_type:
+        kinds = (_KINDS.get(kind, "one label per row") for kind in (before, spec.problem_type))
+        return HeadMatch({}, "the model's head is for {}, the rows have {}: a new head".format(*kinds))
+    if before == REGRESSION and "target_std" in (getattr(config, "llmkit", None) or {}):
+        return HeadMatch({}, "the model's head has no bias for the scale of its numbers: a new head")
+    twice = [name for name, n in Counter(saved).items() if n > 1]
+    rows = {spec.label2id[name]: old for old, name in enumerate(saved) if name in spec.label2id and name not in twice}
+    if not rows:
+        known, example = ", ".join(saved[:_SHOWN]), f"{saved[0]}={next(iter(spec.label2id))}"
+        what = "value" if before == REGRESSION else "label"
+        hint = f"--label-map {example!r} names it, if it is the same {what}"
+        return HeadMatch({}, f"the model's head ({known}) has no {what} of the rows: a new head; {hint}")
+    is_same = dict(spec.label2id) == {name: number for number, name in enumerate(saved)}
+    return HeadMatch(rows, _describe(saved, spec, rows, twice), is_same)
+
+
+def _describe(saved: Sequence[str], spec: HeadSpec, rows: Mapping[int, int], twice: Sequence[str]) -> str:
+    kept = [saved[old] for old in rows.values()]
+    new = [name for name in spec.label2id if name not in kept]
+    lost = [name for name in dict.fromkeys(saved) if name not in kept and name not in new]
+    if not new and not lost:
+        return "the model's classification head is kept: it has the same labels"
+    parts = [
+        f"{len(names):,} {what} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+        for names, what in ((kept, "kept"), (new, "new"), (lost, "left out, as no row has them"))
+        if names
+    ]
+    note = f"the model's classification head goes on; labels: {', '.join(parts)}"
+    if merged := [name for name in twice if name in new]:
+        note += f"; several labels of the model are called {merged[0]}: its row is new"
+    folded = {name.casefold().strip(): name for name in lost}
+    if variants := [f"{folded[key]}={name}" for name in new if (key := name.casefold().strip()) in folded]:
+        note += f"; if they are the same labels: --label-map {','.join(variants[:_SHOWN])!r}"
+    return note
+
+
+def label_weights(config: PreTrainedConfig) -> set[str]:
+    """Return the names of the weights that have one row per label: their shape changes with the number of labels."""
+    shapes = []
+    for n_labels in (len(labels_of(config)), len(labels_of(config)) + 1):
+        sized = deepcopy(config)
+        sized.num_labels = n_labels
+        with torch.device("meta"):  # no memory for weights
+            model = AutoModelForSequenceClassification.from_config(sized, dtype=torch.float32)
+        shapes.append({name: weight.shape for name, weight in model.state_dict().items()})
+    return {name for name, shape in shapes[0].items() if shape != shapes[1].get(name)}
+
+
+@torch.no_grad()
+def keep_rows(fresh: PreTrainedModel, saved: Mapping[str, Tensor], rows: Mapping[int, int]) -> None:
+    """Copy the `saved` weights to the model in place; of weights with one row per label, only `rows`."""
+    per_label = label_weights(fresh.config)
+    state = fresh.state_dict()
+    new, old = list(rows), list(rows.values())
+    for name, weight in saved.items():
+        if name in per_label:
+            state[name][new] = weight[old]
+        else:
+            state[name].copy_(weight)

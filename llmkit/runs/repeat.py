@@ -13,7 +13,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
@@ -46,7 +46,7 @@ def finetune_repeatedly(
         hint = "leave one of them out: a fold is the validation rows of its run"
         raise UsageError("--folds and --validation exclude each other", where="--folds", hint=hint)
     check_writable(out)
-    with lock_folder(out):
+    with lock_output(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
         check_run(out, resume=is_resumed, overwrite=overwrite, inputs=[*files.values(), model])
         series = {"folds": folds, "seeds": seeds}

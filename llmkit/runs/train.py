@@ -27,7 +27,7 @@ from llmkit.core.files import (
     require_space,
     write_text,
 )
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.core.progress import TrainingProgress
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
@@ -117,7 +117,7 @@ def train(
             """
             check_writable(out, dry_run=dry_run)
             if not dry_run:
-                stack.enter_context(lock_folder(out))
+                stack.enter_context(lock_output(out))
             if resume == "auto" and is_finished(out) and not allow:
                 console.info(f"{out} has ended already: nothing to do")
                 return False, False, read_figures(out)

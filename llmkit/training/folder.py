@@ -22,7 +22,7 @@ from llmkit.core.files import (
     write_json,
     write_text,
 )
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
 
@@ -156,10 +156,10 @@ def check_out(
     """Check, before slow imports, whether a command may write the run `path`. Training repeats it and keeps the lock.
 
     Raises:
-        UsageError, EnvironmentFault: see `check_writable`, `lock_folder` and `check_run`.
+        UsageError, EnvironmentFault: see `check_writable`, `lock_output` and `check_run`.
     """
     check_writable(path, dry_run=dry_run)
-    with nullcontext() if dry_run else lock_folder(path):
+    with nullcontext() if dry_run else lock_output(path):
         check_run(path, resume=resume, overwrite=overwrite, inputs=inputs)
 
 

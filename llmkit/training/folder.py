@@ -8,7 +8,7 @@ Paths in the manifest are relative to the run, so that run, model and data can b
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,12 @@ from llmkit.core.files import (
     PARTIAL,
     check_writable,
     expand_home,
-    read_json,
     refuse_inputs_inside,
     write_json,
     write_text,
 )
 from llmkit.core.lock import lock_output
+from llmkit.training import run_state
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
 
@@ -44,21 +44,24 @@ class RunFolder:
         return Path(os.path.normpath(self.path / self.read_manifest()["data_path"]))
 
     def read_manifest(self) -> dict[str, Any]:
-        """Read manifest.json.
+        """Read manifest.json. Raises ModelError if it is damaged."""
+        return run_state.read_manifest(self.manifest)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read metrics.json; empty if there is none. Raises ModelError if it is damaged."""
+        return run_state.read_metrics(self.metrics)
+
+    def check_files(self) -> None:
+        """Read all files that a later step needs, so that damage is reported before long work.
 
         Raises:
-            ModelError: the file is damaged.
+            ModelError: names the file and how to continue.
         """
-        try:
-            manifest = read_json(self.manifest)
-        except ValueError as error:
-            manifest, problem = None, str(error)
-        else:
-            problem = "it is not an object"
-        if not isinstance(manifest, dict):
-            hint = "restore the file from a backup, or start a new run from this one's weights with --model"
-            raise ModelError(f"the run's manifest is damaged: {problem}", where=str(self.manifest), hint=hint)
-        return manifest
+        if self.manifest.exists():
+            self.read_manifest()
+        self.read_metrics()
+        for _ in run_state.read_log(self.log):
+            pass
 
     def append_log(self, record: dict[str, Any]) -> None:
         """Append a line to log.jsonl. A number that is not finite becomes null, as JSON has no NaN."""
@@ -67,50 +70,46 @@ class RunFolder:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_log(self, kind: str) -> list[dict[str, Any]]:
-        """Return the records of one kind in log.jsonl."""
-        lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
-        records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
-        return [record for record in records if record["kind"] == kind]
+        """Return the records of one kind in log.jsonl. Raises ModelError if it is damaged."""
+        return [record for _, record in run_state.read_log(self.log) if record["kind"] == kind]
 
     def truncate_log(self, last_step: int) -> None:
         """Delete records after `last_step`, so a resumed run logs each step once.
 
         Also deletes the last line of a killed run if it is incomplete.
         """
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").split("\n") if self.log.exists() else ():
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict) and record.get("step", 0) <= last_step:
-                    kept.append(line)
         if self.log.exists():
+            kept = [line for line, record in run_state.read_log(self.log) if record["step"] <= last_step]
             write_text(self.log, "".join(line + "\n" for line in kept))
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
         """Set one entry of metrics.json, such as `validation` or `training`."""
-        known = read_json(self.metrics) if self.metrics.exists() else {}
-        write_json(self.metrics, known | {name: values})
+        write_json(self.metrics, self.read_metrics() | {name: values})
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
-    """Return (resume, overwrite) with `auto` resolved; `auto` is for schedulers that repeat a command.
+    """Return whether a run is resumed, and whether its files are overwritten, by what is in `path`.
 
-    Resume if there is a checkpoint; otherwise start, and overwrite the files of a run that was killed before its first
-    checkpoint.
+    A run that was killed before its first checkpoint starts again at step 0. `auto` is for schedulers that repeat a
+    command: it also starts where there is no run.
+
+    Raises:
+        UsageError: `resume` and `overwrite` exclude each other.
     """
-    if resume != "auto":
-        return resume, overwrite
+    if not resume:
+        return False, overwrite
     if overwrite:
-        hint = "keep one of them"
-        raise UsageError("--resume auto and --overwrite exclude each other", where="--overwrite", hint=hint)
-    run = RunFolder(path)
+        option = "--resume auto" if resume == "auto" else "--resume"
+        raise UsageError(f"{option} and --overwrite exclude each other", where="--overwrite", hint="keep one of them")
+    run, is_auto = RunFolder(path), resume == "auto"
     if any(run.checkpoints.glob("step-*")):
         return True, False
     if not is_run(path):
-        return False, False
+        return not is_auto, False
     known = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
     others = [each for each in run.path.iterdir() if each.name not in known and not each.name.endswith(PARTIAL)]
-    return False, not others and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
+    starts_again = not others and not run.checkpoints.is_symlink() and read_series(run.path) == (None, 1)
+    return not (is_auto or starts_again), starts_again
 
 
 def is_finished(path: Path) -> bool:

@@ -25,7 +25,7 @@ from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.tasks.evaluation import note_unused_split
-from llmkit.training.contract import read_plan
+from llmkit.training.contract import read_fingerprint
 from llmkit.training.folder import RunFolder, origin_files
 
 MAX_ERRORS = 20
@@ -183,7 +183,7 @@ class RowEvaluation:
             run_recipe.cls, run_recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
             fold=tuple(fold) if fold else None, known=known, quiet=True,
         )  # fmt: skip
-        if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
+        if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
             hint = "give --data: a file of rows that it was not trained on"
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)

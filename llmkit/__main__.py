@@ -9,7 +9,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line; exit codes are those of errors.py."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    from llmkit.core.process import handled_signals
+
+    for number in handled_signals():
         signal.signal(number, _leave)
     # Imports create a million permanent objects; garbage collection took an eighth of the start-up time.
     gc.set_threshold(50_000, 50)

@@ -1,6 +1,8 @@
 """The `llmkit` command: a table of subcommands, and the one place where errors become exit codes."""
 
 import atexit
+import errno
+import io
 import logging
 import os
 import signal
@@ -48,6 +50,7 @@ from llmkit.core.errors import (
     UsageError,
 )
 from llmkit.core.machine import limit_threads
+from llmkit.core.process import handled_signals
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
 """Seconds that other ranks wait for rank 0 to report an error that occurred on all ranks."""
@@ -124,25 +127,26 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; errors.py defines the exit codes."""
-    _open_closed_streams()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    _open_streams()
+    signals = handled_signals()
+    for number in signals:
         signal.signal(number, _interrupt)
     # Hide the progress bars and advice of libraries.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    init_from_env()
     die_with_launcher()
     logging.basicConfig(handlers=[_ConsoleHandler()])
     logging.captureWarnings(True)
     try:
+        init_from_env()
         limit_threads()
         code = app(prog_name="llmkit", standalone_mode=False)
     except MainProcessFailed as parted:
         _wait_for_main_process()  # so that rank 0 shows its error first
         _leave(parted.exit_code)
     except BaseException as error:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a signal during the report of an error is not another error
+        for number in signals:  # a signal during the report of an error is not another error
             signal.signal(number, lambda number, _: os._exit(128 + number))
         if not is_main_process():
             _wait_for_first(error)
@@ -151,25 +155,28 @@ def main() -> NoReturn:
         if stop is not None:
             _leave(code)
     code = code if isinstance(code, int) else 0
-    for number in (signal.SIGINT, signal.SIGTERM):  # the command is done: a signal only ends the exit sooner
+    for number in signals:  # the command is done: a signal only ends the exit sooner
         signal.signal(number, lambda *_: os._exit(code))
     _leave(code)
 
 
-def _open_closed_streams() -> None:
+def _open_streams() -> None:
     """Open stdin, stdout and stderr if the caller closed them, so that no other file gets their numbers.
 
-    Writing a result to a closed stdout is an error, as for other programs. Messages to a closed stderr are lost.
+    Results are UTF-8 in every locale. Writing a result to a closed stdout is an error, as for other programs. Messages
+    to a closed stderr are lost.
     """
-    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
-        return
-    while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:  # the lowest free number
-        if number == 2:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    os.close(number)
-    sys.stdin = sys.stdin or os.fdopen(0)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        while (number := os.open(os.devnull, os.O_RDONLY)) <= 2:  # the lowest free number
+            if number == 2:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        os.close(number)
+        sys.stdin = sys.stdin or os.fdopen(0)
+        sys.stdout = sys.stdout or os.fdopen(1, "w")
+        sys.stderr = sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _report(error: BaseException) -> int:
@@ -204,7 +211,7 @@ def _wait_for_first(error: BaseException) -> None:
 
 
 def _wait_for_main_process() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in handled_signals():
         signal.signal(number, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_MAIN_PROCESS)
 
@@ -238,6 +245,8 @@ class _ConsoleHandler(logging.Handler):
 
 def _explain(error: BaseException) -> Problem:
     """Convert an error of the operating system or an out-of-memory error to a problem of three lines."""
+    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+        return Problem("stdout is closed", "stdout", "open it, or send the results to a file: > results.txt")
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
@@ -257,6 +266,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         if time.monotonic() - received > SAME_SIGNAL_SECONDS:
             os._exit(128 + number)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in handled_signals():
         signal.signal(each, leave)
     raise Interrupted(number, f"stopped by {signal.Signals(number).name}; no partial result was kept")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAME_WIDTH = 22
 """Width of the column of names, in characters."""
 MAX_CELL = 32
+READER_LEFT = 141
+"""Exit code of a program that SIGPIPE ended."""
 PIPE_COLUMNS = 10_000
 """Width without a terminal, so that no line is wrapped or cut."""
 
@@ -30,9 +32,9 @@ def echo(text: str, end: str = "\n") -> None:
 
 
 def write_out(text: str) -> None:
-    """Write machine-readable output to stdout. If the reader closes the pipe, as head does, the command exits normally.
+    """Write machine-readable output to stdout. Only rank 0 writes.
 
-    Only rank 0 writes.
+    If the reader closes the pipe, as head does, the command ends without a message, with the exit code of SIGPIPE.
     """
     if not is_main_process():
         return
@@ -41,7 +43,7 @@ def write_out(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit from None
+        raise typer.Exit(READER_LEFT) from None
 
 
 def show_line(text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from llmkit.config.section import Section
 
@@ -79,28 +79,28 @@ class Cls(Section):
         lt=1,
         description="Fraction of the rows held out for the test after training, stratified by label.",
     )
-    split_seed: int = Field(default=0, ge=0, description="Random seed of the held-out rows.")
+    split_seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the held-out rows.")
 
     long_texts: Literal["truncate", "windows"] = Field(
         default="truncate",
         description="For texts longer than block_size: truncate, or average the scores of overlapping windows.",
     )
-    stride: int = Field(default=32, ge=0, description="Number of tokens that adjacent windows share.")
+    stride: int = Field(default=32, ge=0, le=10**7, description="Number of tokens that adjacent windows share.")
     max_windows: int = Field(
-        default=16, ge=1, description="Maximum number of windows per text; the text after them is truncated."
+        default=16, ge=1, le=10**6, description="Maximum number of windows per text; the text after them is truncated."
     )
 
-    class_weights: Literal["none", "balanced"] | dict[LabelName, PositiveFloat] = Field(
+    class_weights: Literal["none", "balanced"] | dict[LabelName, Annotated[float, Field(gt=0, le=10**6)]] = Field(
         default="none",
         description="Weight of each label in the loss; balanced: n_rows / (n_labels * rows of the label).",
     )
     focal_gamma: float = Field(
-        default=0.0, ge=0, description="Gamma of the focal loss (Lin et al. 2017); 0: cross-entropy."
+        default=0.0, ge=0, le=100, description="Gamma of the focal loss (Lin et al. 2017); 0: cross-entropy."
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Fraction of the target distributed over all labels."
     )
-    freeze: Literal["none", "embeddings", "encoder"] | int = Field(
+    freeze: Literal["none", "embeddings", "encoder"] | Annotated[int, Field(ge=0, le=1_000)] = Field(
         default="none", description="Weights to freeze; a number n: the embeddings and the n lowest layers."
     )
     pooler: Literal["auto", "keep", "identity"] = Field(
@@ -108,8 +108,8 @@ class Cls(Section):
         description="Start of the dense layer between the first token and a new head (BERT, ALBERT); keep: its "
         "pretrained weights; auto: identity for models of width 256 or less, else keep.",
     )
-    lora_rank: int = Field(default=0, ge=0, description="Rank of LoRA; 0: train all weights (extra: lora).")
-    lora_alpha: int = Field(default=16, gt=0, description="Scale of LoRA updates: lora_alpha / lora_rank.")
+    lora_rank: int = Field(default=0, ge=0, le=10**5, description="Rank of LoRA; 0: train all weights (extra: lora).")
+    lora_alpha: int = Field(default=16, gt=0, le=10**6, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     lora_target_modules: list[str] = Field(
         default=[],
         description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: peft's for "

@@ -22,7 +22,7 @@ class Generate(Section):
         description="Minimum number of tokens before the end-of-text token; a stop string may end the text earlier.",
     )
     temperature: float = Field(default=0.8, ge=0, le=100, description="Divides the logits; 0: greedy decoding.")
-    top_k: int | None = Field(default=None, ge=1, description="Sample from the k most likely tokens.")
+    top_k: int | None = Field(default=None, ge=1, le=10**7, description="Sample from the k most likely tokens.")
     top_p: float | None = Field(
         default=None,
         gt=0,
@@ -36,11 +36,12 @@ class Generate(Section):
         description="Sample from tokens at least this fraction as likely as the most likely one.",
     )
     repetition_penalty: float = Field(
-        default=1.0, gt=0, description="Values above 1 penalize tokens that already occurred."
+        default=1.0, gt=0, le=1_000, description="Values above 1 penalize tokens that already occurred."
     )
     no_repeat_ngram_size: int = Field(
         default=0,
         ge=0,
+        le=10**6,
         description="Size of token n-grams that may not occur twice in prompt and text, within the context; 0: off.",
     )
     bad_words: list[str] = Field(

@@ -17,7 +17,7 @@ from llmkit.config.recipe import RECIPES, ROW_TASK, Recipe, find_task, make_reci
 from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
 from llmkit.config.train import LENGTHS
 from llmkit.core import console
-from llmkit.core.errors import Problem, UsageError, did_you_mean
+from llmkit.core.errors import ModelError, Problem, UsageError, did_you_mean
 
 MAX_NODES = 10_000
 """Limit of YAML nodes with all aliases expanded: a file of one kilobyte can expand to billions."""
@@ -49,7 +49,28 @@ def load_recipe(
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
+        ModelError: the same in the copy of a run folder.
     """
+    try:
+        return _load_recipe(path, overrides, task, columns=columns, forget_columns=forget_columns)
+    except UsageError as error:
+        if path is not None and _is_kept(path) and all(_is_in(problem, path) for problem in error.problems):
+            raise ModelError.from_problems(error.problems) from None
+        raise
+
+
+def _is_in(problem: Problem, path: Path) -> bool:
+    return problem.where.startswith(str(path))
+
+
+def _load_recipe(
+    path: Path | None,
+    overrides: Sequence[str | tuple[str, str]] = (),
+    task: str | None = None,
+    *,
+    columns: Mapping[str, str | None] | None = None,
+    forget_columns: bool = False,
+) -> Recipe:
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
     settings = [("", each) if isinstance(each, str) else each for each in overrides]

@@ -1,7 +1,7 @@
 """The section model: architecture and size of a new network."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,19 +21,19 @@ class Model(Section):
         description="gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's BERT sizes. "
         "gru, lstm: small 2x200.",
     )
-    n_layer: int | None = Field(default=None, ge=1, description="Number of layers.")
-    n_head: int | None = Field(default=None, ge=1, description="Number of attention heads.")
+    n_layer: int | None = Field(default=None, ge=1, le=1_000, description="Number of layers.")
+    n_head: int | None = Field(default=None, ge=1, le=10_000, description="Number of attention heads.")
     n_kv_head: int | None = Field(
-        default=None, ge=1, description="llama: number of key and value heads (grouped-query attention)."
+        default=None, ge=1, le=10_000, description="llama: number of key and value heads (grouped-query attention)."
     )
-    n_embd: int | None = Field(default=None, ge=1, description="Width of the hidden states.")
+    n_embd: int | None = Field(default=None, ge=1, le=10**6, description="Width of the hidden states.")
     embedding_size: int | None = Field(
-        default=None, ge=1, description="gru, lstm: width of the embeddings; default: n_embd."
+        default=None, ge=1, le=10**6, description="gru, lstm: width of the embeddings; default: n_embd."
     )
     tie_embeddings: bool = Field(
         default=True, description="Share the weights of the input embeddings and the output layer."
     )
-    adaptive_cutoffs: list[int] = Field(
+    adaptive_cutoffs: list[Annotated[int, Field(ge=1, le=10**8)]] = Field(
         default=[],
         description="Adaptive softmax with clusters that end at these token ids, such as [2000, 10000].",
     )
@@ -41,10 +41,10 @@ class Model(Section):
         default="auto", description="Initialization of the matrices; auto: as in the architecture's paper."
     )
     init_range: float = Field(
-        default=0.1, gt=0, description="normal: standard deviation; uniform: maximum absolute value."
+        default=0.1, gt=0, le=100, description="normal: standard deviation; uniform: maximum absolute value."
     )
     n_positions: int | None = Field(
-        default=None, ge=1, description="Maximum context length; default: train.block_size."
+        default=None, ge=1, le=10**7, description="Maximum context length; default: train.block_size."
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of embeddings and residual connections.")
     attention_dropout: float = Field(

@@ -26,23 +26,28 @@ class Optim(Section):
     learning_rate: float | None = Field(
         default=1e-3,
         gt=0,
+        le=1_000,
         description="Peak learning rate, reached after warmup; null: from the model's width (fine-tuning only).",
     )
     muon_learning_rate: float = Field(
-        default=0.02, gt=0, description="Peak learning rate of Muon, for the hidden matrices."
+        default=0.02, gt=0, le=1_000, description="Peak learning rate of Muon, for the hidden matrices."
     )
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Nesterov momentum of Muon.")
-    weight_decay: float = Field(default=0.1, ge=0, description="Weight decay of matrices; biases and norms have none.")
+    weight_decay: float = Field(
+        default=0.1, ge=0, le=1_000, description="Weight decay of matrices; biases and norms have none."
+    )
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the first moment.")
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
-    adam_epsilon: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the denominator.")
     layer_decay: float = Field(
         default=1.0,
         gt=0,
         le=1,
         description="Factor by which the learning rate decreases from each layer to the one below; 1: no decrease.",
     )
-    max_grad_norm: float = Field(default=1.0, ge=0, description="Maximum global norm of the gradient; 0: no clipping.")
+    max_grad_norm: float = Field(
+        default=1.0, ge=0, le=10**9, description="Maximum global norm of the gradient; 0: no clipping."
+    )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of sgd.")
     schedule: Literal["cosine", "linear", "constant", "wsd", "plateau"] = Field(
         default="cosine",
@@ -53,10 +58,10 @@ class Optim(Section):
         default=0.25, gt=0, lt=1, description="Factor on the learning rate at each plateau, for schedule plateau."
     )
     warmup_steps: float = Field(
-        default=0.05, ge=0, description="Optimizer steps of warmup; below 1: a fraction of all steps."
+        default=0.05, ge=0, le=10**9, description="Optimizer steps of warmup; below 1: a fraction of all steps."
     )
     decay_steps: float = Field(
-        default=0.2, ge=0, description="Optimizer steps of wsd's decay; below 1: a fraction of all steps."
+        default=0.2, ge=0, le=10**9, description="Optimizer steps of wsd's decay; below 1: a fraction of all steps."
     )
     min_learning_rate_ratio: float = Field(
         default=0.0, ge=0, le=1, description="Final learning rate as a fraction of the peak."

@@ -46,6 +46,7 @@ class Read(Section):
     max_doc_chars: int = Field(
         default=1_000_000,
         ge=1_000,
+        le=10**9,
         description="Maximum characters per stored part; longer documents are split, if possible between lines.",
     )
 
@@ -83,7 +84,9 @@ class Read(Section):
 class Quality(Section):
     """Rules that drop a document. By default all are off: 0 for a minimum, 1 for a maximum."""
 
-    min_chars: int = Field(default=0, ge=0, description="Minimum number of characters other than white space.")
+    min_chars: int = Field(
+        default=0, ge=0, le=10**9, description="Minimum number of characters other than white space."
+    )
     max_symbol_share: float = Field(
         default=1.0,
         ge=0,
@@ -171,7 +174,7 @@ class Split(Section):
     )
     validation: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for validation.")
     test: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for the test split.")
-    seed: int = Field(default=0, ge=0, description="Random seed of the split.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the split.")
 
     @model_validator(mode="after")
     def _train_split_is_not_empty(self) -> "Split":
@@ -190,10 +193,13 @@ class TokenizerSection(Section):
     path: str | None = Field(
         default=None, description="Use this tokenizer (folder, run or hub name) instead of training one."
     )
-    min_frequency: int = Field(default=2, ge=1, description="Minimum frequency of a merged pair or a word.")
+    min_frequency: int = Field(default=2, ge=1, le=10**9, description="Minimum frequency of a merged pair or a word.")
     lowercase: bool = Field(default=False, description="wordpiece, word: lower-case the text in the tokenizer.")
     max_train_bytes: int = Field(
-        default=200_000_000, ge=1_000, description="Maximum size of the sample that the tokenizer is trained on."
+        default=200_000_000,
+        ge=1_000,
+        le=10**13,
+        description="Maximum size of the sample that the tokenizer is trained on.",
     )
 
     @property

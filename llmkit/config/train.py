@@ -20,16 +20,20 @@ class Train(Section):
     block_size: int | None = Field(
         default=None,
         ge=2,
+        le=10**7,
         description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, if the model allows it.",
     )
-    max_steps: int | None = Field(default=None, ge=1, description="Optimizer steps.")
-    epochs: float | None = Field(default=None, gt=0, description="Passes over the train split.")
+    max_steps: int | None = Field(default=None, ge=1, le=10**9, description="Optimizer steps.")
+    epochs: float | None = Field(default=None, gt=0, le=10**6, description="Passes over the train split.")
     max_minutes: float | None = Field(
         default=None,
         gt=0,
+        le=10**6,
         description="Time limit of the command in minutes; converted to a number of steps by measured costs.",
     )
-    global_batch_size: int = Field(default=32, ge=1, description="Sequences per optimizer step over all devices.")
+    global_batch_size: int = Field(
+        default=32, ge=1, le=10**7, description="Sequences per optimizer step over all devices."
+    )
     carry_state: bool = Field(
         default=True,
         description="gru, lstm: carry the recurrent state from each sequence to the next sequence in the same row.",
@@ -42,37 +46,48 @@ class Train(Section):
         description="auto: bf16 if a short trial shows that it is faster here, else fp32. tf32: GPUs only.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the weights, the data order and dropout.")
-    log_steps: int = Field(default=10, ge=1, description="Optimizer steps between log records.")
+    log_steps: int = Field(default=10, ge=1, le=10**9, description="Optimizer steps between log records.")
     eval_steps: int | None = Field(
-        default=None, ge=1, description="Optimizer steps between evaluations; default: ten evaluations per run."
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Optimizer steps between evaluations; default: ten evaluations per run.",
     )
     save_steps: int | None = Field(
-        default=None, ge=1, description="Optimizer steps between checkpoints; default: at every evaluation."
+        default=None, ge=1, le=10**9, description="Optimizer steps between checkpoints; default: at every evaluation."
     )
     max_eval_samples: int = Field(
         default=512,
         ge=1,
+        le=10**9,
         description="Maximum number of held-out blocks or rows per evaluation; the final evaluation uses all.",
     )
     max_rows: int | None = Field(
         default=None,
         ge=1,
+        le=10**9,
         description="Maximum number of rows to train on: a sample stratified by label that depends on `seed`; default: "
         "all rows. Held-out rows stay the same. For tasks that read rows.",
     )
     early_stopping: int | None = Field(
-        default=None, ge=1, description="Patience: number of evaluations without improvement before training stops."
+        default=None,
+        ge=1,
+        le=10**9,
+        description="Patience: number of evaluations without improvement before training stops.",
     )
     skip_nonfinite: int = Field(
         default=0,
         ge=0,
+        le=10**9,
         description="Maximum number of steps with a non-finite gradient to skip; 0: stop at the first one.",
     )
     stop_on_spike: bool = Field(default=False, description="Stop when the loss spikes, instead of warning.")
     sample_prompt: str | None = Field(
         default="", description="Prompt of the sample text at each evaluation; null: no sample."
     )
-    num_workers: int = Field(default=0, ge=0, description="Data loader processes; does not change the data order.")
+    num_workers: int = Field(
+        default=0, ge=0, le=1_000, description="Data loader processes; does not change the data order."
+    )
     engine: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field(
         default="ddp",
         description="Parallelism over ranks: ddp replicates the model, the other engines shard it; same result.",
@@ -88,6 +103,7 @@ class Train(Section):
     ddp_timeout: int = Field(
         default=1800,
         ge=1,
+        le=10**7,
         description="Seconds that ranks wait for each other before the job fails.",
     )
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]] = Field(
@@ -113,8 +129,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _micro_batch_is_positive(self) -> "Train":
-        if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
-            raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} is less than 1; set it to 1 or more, or to auto"
-            )
+        if isinstance(self.micro_batch_size, int) and not 1 <= self.micro_batch_size <= 10**7:
+            what = f"micro_batch_size {self.micro_batch_size} is not from 1 to 10,000,000"
+            raise ValueError(f"{what}; set it to such a number, or to auto")
         return self

@@ -10,19 +10,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 from llmkit.core import console
 from llmkit.core.console import first_line
-from llmkit.core.errors import EnvironmentFault
+from llmkit.core.errors import EnvironmentFault, UsageError
 
 T = TypeVar("T")
 
 PORT = 29_500
 """torch's default for MASTER_PORT."""
+N_PORTS = 2_000
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+MAX_RANKS = 1_000_000
+LAUNCHER = "LLMKIT_LAUNCHER_PID"
+"""Environment variable with the process id of training/launch.py."""
 RUN_ID = "llmkit"
 """Rendezvous id of the ranks that training/launch.py starts."""
 ACCELERATE_DEFAULTS = {
@@ -41,28 +48,83 @@ _is_alone = False
 
 
 def init_from_env() -> None:
-    """Translate SLURM's variables if `srun` started one process per rank and no launcher has set RANK.
+    """Check the variables of launchers and SLURM, and translate SLURM's if `srun` started one process per rank.
 
-    A world size of 1 is removed, so libraries do not initialize a process group.
+    Variables that do not make this process a rank of several are removed, so no library reads them; all but a world
+    size of 1 are named in a message.
+
+    Raises:
+        UsageError: a variable is not a number in its range, or one that several ranks need is missing.
     """
     environ = os.environ
-    if environ.get("WORLD_SIZE") == "1":
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-            environ.pop(name, None)
-    if any(word.partition("=")[0] == "--nproc" for word in sys.argv):  # this process is a launcher
+    given = {name: environ[name] for name in RANK_VARIABLES if name in environ}
+    is_launcher = any(word.partition("=")[0] == "--nproc" for word in sys.argv)
+    if is_launcher or environ.get("WORLD_SIZE") == "1" or len({"RANK", "WORLD_SIZE"} & given.keys()) == 1:
+        for name in given:
+            del environ[name]
+        if is_launcher and given:
+            console.info(f"ignoring {_list_variables(given)} of the environment: --nproc starts the processes")
+        elif given.get("WORLD_SIZE") != "1":
+            missing = "WORLD_SIZE" if "RANK" in given else "RANK"
+            console.info(f"ignoring {_list_variables(given)} of the environment, as {missing} is not set: one process")
+    elif "RANK" in given:
+        hint = "unset RANK and WORLD_SIZE to run one process, or start several with --nproc"
+        _require(("MASTER_ADDR", "MASTER_PORT"), "RANK", hint)
+        _check_ranks(RANK_VARIABLES, hint)
         return
-    if "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+    if is_launcher or environ.get("SLURM_STEP_NUM_TASKS", "1") == "1":
         return
+    hint = "start it with srun; outside of a job step, unset SLURM_STEP_NUM_TASKS"
+    _require(SLURM_VARIABLES, "SLURM_STEP_NUM_TASKS", hint)
+    _check_ranks(SLURM_VARIABLES, hint)
+    environ |= {name: environ[slurm] for name, slurm in zip(RANK_VARIABLES, SLURM_VARIABLES, strict=True)}
+    environ |= {"MASTER_ADDR": _find_slurm_host(), "MASTER_PORT": environ.get("MASTER_PORT", _slurm_port())}
+
+
+def _list_variables(given: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def _require(names: Iterable[str], known: str, hint: str) -> None:
+    for name in names:
+        if not os.environ.get(name):
+            raise UsageError(f"{known} is set in the environment, but {name} is not", where=name, hint=hint)
+
+
+def _check_ranks(names: Sequence[str], hint: str) -> None:
+    """Check the variables of rank, world size and local rank that are set, and MASTER_PORT.
+
+    Raises:
+        UsageError: one is not a number in its range; names the variable.
+    """
+    bounds = dict.fromkeys(names, MAX_RANKS) | {"MASTER_PORT": 65_535}
+    for name in bounds.keys() & os.environ.keys():
+        value = os.environ[name]
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= bounds[name]):
+            what = f"{name} is {value!r} in the environment, not a number from 0 to {bounds[name]:,}"
+            raise UsageError(what, where=name, hint=hint)
+    rank, world_size, _ = names
+    if int(os.environ[rank]) >= int(os.environ[world_size]):
+        what = f"{rank} is {os.environ[rank]}, but {world_size} is {os.environ[world_size]}; ranks are numbered from 0"
+        raise UsageError(what, where=rank, hint=hint)
+
+
+def _find_slurm_host() -> str:
+    """Return the address of rank 0's machine."""
+    environ = os.environ
     hosts = environ.get("SLURM_STEP_NODELIST", "localhost")
-    if "MASTER_ADDR" not in environ:
-        environ["MASTER_ADDR"] = environ.get("SLURM_LAUNCH_NODE_IPADDR", hosts)
-        with suppress(FileNotFoundError):  # for example in a container
-            listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
-            environ["MASTER_ADDR"] = (listed.stdout.split() or [hosts])[0]
-    environ.setdefault("MASTER_PORT", str(PORT))
-    environ.update(
-        RANK=environ["SLURM_PROCID"], LOCAL_RANK=environ["SLURM_LOCALID"], WORLD_SIZE=environ["SLURM_STEP_NUM_TASKS"]
-    )
+    if "MASTER_ADDR" in environ:
+        return environ["MASTER_ADDR"]
+    with suppress(FileNotFoundError):  # for example in a container
+        listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
+        return (listed.stdout.split() or [hosts])[0]
+    return environ.get("SLURM_LAUNCH_NODE_IPADDR", hosts)
+
+
+def _slurm_port() -> str:
+    """Return a port that two jobs on one machine do not share: the same for all ranks of a job step."""
+    step = f"{os.environ.get('SLURM_JOB_ID', '')}.{os.environ.get('SLURM_STEP_ID', '')}"
+    return str(PORT + zlib.crc32(step.encode()) % N_PORTS if step != "." else PORT)
 
 
 def die_with_launcher() -> None:
@@ -72,6 +134,8 @@ def die_with_launcher() -> None:
     """
     if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):  # it died before the call
+            os._exit(128 + signal.SIGKILL)
 
 
 def expected_ranks() -> int:

@@ -1,13 +1,17 @@
 """Write files and folders so that they are complete or absent after a crash; check for disk space.
 
-Everything is written to a temporary sibling (`.NAME.partial`) on the same file system, flushed to the disk and renamed
-last. A sibling that a later process finds can be deleted.
+Everything is written to a temporary sibling on the same file system, flushed to the disk and renamed last. A file's
+sibling (`.NAME.PROCESS.partial`) belongs to one process and is locked while it is written, so several processes can
+write one file; those that killed processes left are deleted. A folder's sibling is `.NAME.partial`; its caller holds
+the lock of the folder.
 """
 
 import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +21,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from llmkit.core.errors import EnvironmentFault, UsageError
+from llmkit.core.lock import create_locked, delete_unlocked
 
 PARTIAL = ".partial"
+PROCESS = re.compile(r"\.[0-9]+-[0-9a-f]{6}(?=\.partial$)")
+"""The part of a temporary name that belongs to one process."""
+MAX_NAME_BYTES = 200
+"""Bytes of a name that are kept in a temporary name; most file systems allow 255."""
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file write failed", "unexpected pos")
 """Messages of safetensors and torch, which raise no OSError on a full disk."""
@@ -33,11 +42,23 @@ def failpoint(name: str) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """Open a text file that replaces `path` when the block succeeds, and is removed when it raises."""
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    """Open a text file that replaces `path` when the block succeeds, and is removed when it raises.
+
+    If `path` is a link, its target is replaced.
+
+    Raises:
+        UsageError: `path` is a folder or a device.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    refuse_special(path)
+    start = os.fsencode(f".{path.name}")[:MAX_NAME_BYTES].decode(errors="ignore")
+    for leftover in path.parent.iterdir():
+        if PROCESS.sub("", leftover.name) == f"{start}{PARTIAL}":
+            delete_unlocked(leftover)
+    partial = path.with_name(f"{start}.{os.getpid()}-{secrets.token_hex(3)}{PARTIAL}")
     failpoint(f"{path.name}: begin")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with create_locked(partial) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -190,6 +211,19 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
+def refuse_special(path: Path, where: str = "--out") -> None:
+    """Check that `path` is a regular file or does not exist.
+
+    Raises:
+        UsageError: it is a folder, or a device, pipe or socket.
+    """
+    if path.exists() and not path.is_file():
+        if path.is_dir():
+            raise UsageError(f"{str(path)!r} is a folder", where=where, hint="give the name of a file")
+        hint = "give the name of a file, or leave it out to write to stdout"
+        raise UsageError(f"{str(path)!r} is not a regular file but a device, pipe or socket", where=where, hint=hint)
+
+
 def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
     """Check that no input is in the folder to replace, with links resolved; names that are not files are skipped.
 
@@ -218,10 +252,17 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Flush every file and folder below `folder` to the disk."""
+    """Flush every file and folder below `folder` to the disk.
+
+    Files that only their owner may read, as safetensors and tempfile create them, get the permissions of other files
+    under this umask.
+    """
+    mode = folder.stat().st_mode & 0o666
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             continue
+        if path.is_file() and path.stat().st_mode & 0o777 == 0o600:
+            path.chmod(mode)
         if path.is_dir():
             sync_folder(path)
         else:

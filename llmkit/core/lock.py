@@ -1,45 +1,61 @@
-"""A lock for a folder that only one process may write; the kernel releases it when the process ends or is killed.
+"""Locks for outputs that only one process may write; the kernel releases them when the process ends or is killed.
 
-The lock is on a file next to the folder, so that the folder itself may be renamed or deleted.
+The lock of a file or folder is on a file next to it, so that the output itself may be renamed or deleted.
 """
 
+import errno
 import os
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
+from llmkit.core import console
 from llmkit.core.errors import EnvironmentFault
 
 if os.name != "nt":
     import fcntl
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock `folder` against other llmkit processes within the block; its parent must exist.
+def lock_output(out: Path) -> Iterator[None]:
+    """Lock a file or folder against other llmkit processes within the block; its parent must exist.
+
+    A place where no lock is possible is named in a message.
 
     Raises:
-        EnvironmentFault: another process holds the lock; names it, its machine and the time.
+        EnvironmentFault: another process holds the lock (names it, its machine and the time), or another user's lock
+            cannot be opened.
     """
     if os.name == "nt":  # has no flock
         yield
         return
-    folder = folder.resolve()  # the lock must not depend on how the path is written
-    path = folder.with_name(f".{folder.name}.lock")
+    out = out.resolve()  # the lock must not depend on how the path is written
+    path = out.with_name(f".{out.name}.lock")
     try:
-        file = _open_locked(path, folder)
-    except OSError:  # the parent is not writable, such as for a volume of a container
+        file = _open_locked(path, out)
+    except OSError as error:
+        if path.exists():
+            what = f"{str(out)!r} may be in use: its lock cannot be opened: {error.strerror}"
+            hint = "if no command of another user writes there, delete the lock; or give another --out"
+            raise EnvironmentFault(what, where=str(path), hint=hint) from None
+        # The parent may be read-only, such as for a volume of a container.
+        console.info(f"no lock beside {str(out)!r} ({error.strerror}): do not let two commands write there at once")
         yield
         return
     _held.add(file)
     try:
-        os.truncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}".encode())
+        with suppress(OSError):  # the file of another user of the group
+            os.truncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         _held.discard(file)
         os.close(file)
 
@@ -58,21 +74,67 @@ if os.name != "nt":
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _open_locked(path: Path, folder: Path) -> int:
+def _open_locked(path: Path, out: Path) -> int:
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # the lock of another user of the group
+            file = os.open(path, os.O_RDONLY)
+        is_free = _try_lock(file)
+        if is_free is None:
+            console.info(f"{str(out)!r} is on a file system without locks: do not let two commands write there at once")
+            return file
+        if not is_free:
             holder = os.read(file, 200).decode(errors="replace") or "another process"
             os.close(file)
             hint = "wait until it has ended, or give another --out"
-            raise EnvironmentFault(f"{str(folder)!r} is in use by {holder}", where=str(path), hint=hint) from None
-        except OSError:  # a file system without locks, such as some network ones: continue without
+            raise EnvironmentFault(f"{str(out)!r} is in use by {holder}", where=str(path), hint=hint)
+        if _is_at(file, path):
             return file
-        # The previous holder deletes the file, so another process may have created a new one: only use the file that
-        # the path refers to now.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(file).st_ino:
-                return file
         os.close(file)
+
+
+def _try_lock(file: int) -> bool | None:
+    """Lock an open file; returns False if another process holds its lock, None if its file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether `path` still refers to an open file, which another process may have deleted before it was locked."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino == os.fstat(file).st_ino
+    return False
+
+
+# ---- temporary files ----
+
+
+def create_locked(path: Path) -> TextIO:
+    """Create a text file that `delete_unlocked` of other processes keeps while it is open."""
+    while True:
+        file = path.open("x", encoding="utf-8", newline="\n")
+        if os.name == "nt" or _try_lock(file.fileno()) is None or _is_at(file.fileno(), path):
+            return file
+        file.close()
+
+
+def delete_unlocked(path: Path) -> None:
+    """Delete a file that no process has locked; keeps it on a file system without locks."""
+    with suppress(OSError):
+        if os.name == "nt":  # where an open file cannot be deleted
+            path.unlink()
+            return
+        file = os.open(path, os.O_RDONLY)
+        try:
+            if _try_lock(file):
+                path.unlink()
+        finally:
+            os.close(file)

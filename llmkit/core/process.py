@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: `catch_signals` for a training loop, `defer_signals` for a long call into a library.
+"""SIGINT, SIGTERM and SIGHUP: `catch_signals` for a training loop, `defer_signals` for a long call into a library.
 
 With both, the work reaches a safe end after the first signal, and the second signal ends the process immediately.
 """
@@ -16,7 +16,17 @@ from types import FrameType
 from llmkit.core import console
 from llmkit.core.errors import SAME_SIGNAL_SECONDS
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, *([signal.SIGHUP] if os.name != "nt" else []), signal.SIGTERM)
+"""Signals that stop a command in an orderly way."""
+
+
+def handled_signals() -> tuple[signal.Signals, ...]:
+    """Return SIGNALS without SIGHUP if the parent process ignores it, as `nohup` does."""
+    return tuple(
+        number
+        for number in SIGNALS
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
+    )
 
 
 class EvaluationAborted(BaseException):
@@ -25,7 +35,7 @@ class EvaluationAborted(BaseException):
 
 @dataclass(slots=True)
 class StopRequest:
-    """The first SIGINT or SIGTERM that was received."""
+    """The first of SIGNALS that was received."""
 
     number: int | None = None
     _received_at: float = 0.0
@@ -52,7 +62,7 @@ class StopRequest:
             raise EvaluationAborted
 
     def as_votes(self) -> list[int]:
-        """Return whether SIGINT and SIGTERM came, as numbers that are summed over ranks for `combine_votes`."""
+        """Return 1 for the received signal and 0 for the others of SIGNALS, for `combine_votes`."""
         return [int(self.number == number) for number in SIGNALS]
 
     def is_same(self) -> bool:
@@ -62,8 +72,8 @@ class StopRequest:
 
 def combine_votes(votes: list[int]) -> int | None:
     """Return the signal that any rank received. Ranks receive it at different times and must stop at the same step."""
-    n_interrupts, n_terminations = votes
-    return signal.SIGTERM if n_terminations else signal.SIGINT if n_interrupts else None
+    by_signal = dict(zip(SIGNALS, votes, strict=True))
+    return next((number for number in reversed(SIGNALS) if by_signal[number]), None)
 
 
 def ignore_signals(worker_id: int) -> None:
@@ -74,12 +84,12 @@ def ignore_signals(worker_id: int) -> None:
 
 @contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Record the first SIGINT or SIGTERM within the block; the second one goes to the previous handlers."""
+    """Record the first of SIGNALS within the block; the second one goes to the previous handlers."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # Python allows handlers in the main thread only
         return
-    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: signal.getsignal(number) for number in handled_signals()}
 
     def handle(number: int, frame: FrameType | None) -> None:
         if request.number is None:
@@ -94,7 +104,7 @@ def catch_signals() -> Iterator[StopRequest]:
                 signal.signal(each, handler)
             os.kill(os.getpid(), number)
 
-    for number in SIGNALS:
+    for number in previous:
         signal.signal(number, handle)
     try:
         yield request

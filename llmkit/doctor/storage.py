@@ -14,7 +14,7 @@ from shutil import disk_usage
 from llmkit.core.console import redact
 from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import check_writable, show_size
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 MIN_FREE_BYTES, LOW_FREE_BYTES = 200e6, 5e9
@@ -78,9 +78,9 @@ def check_disk_speed(folder: Path) -> Finding:
 def check_locks(folder: Path) -> Finding:
     """Check that a second run in the same folder is detected; some network file systems have no locks."""
     probe = folder / f".llmkit-doctor-{os.getpid()}"
-    with lock_folder(probe):
+    with lock_output(probe):
         try:
-            with lock_folder(probe):
+            with lock_output(probe):
                 pass
         except EnvironmentFault:
             return ok("file locks", "a second run in the same folder is detected", work=True)

@@ -49,6 +49,8 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
         raise UsageError(f"{task.model_is} is not evaluated on rows", where="--show-samples", hint=hint)
     run = RunFolder(Path(model))
     is_run = run.manifest.is_file()
+    if is_run:
+        run.check_files()
     request = EvaluationRequest(model, path, data, run if is_run else None, show_samples)
     metrics = {"task": task.name} | task.evaluate(recipe, request)
     if wrong := [name for name, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import UsageError
-from llmkit.core.files import check_writable, expand_home, new_file
+from llmkit.core.files import check_writable, expand_home, new_file, refuse_special
+from llmkit.core.lock import lock_output
 from llmkit.tables.rows import Data, without_surrogates
 from llmkit.tasks.base import Emit, PredictionRequest
 from llmkit.tasks.table import task_of_model
@@ -53,7 +54,7 @@ def predict(
 
     if out is None:
         return run(write)
-    with new_file(out) as file:
+    with lock_output(out), new_file(out) as file:
         return run(file.write)
 
 
@@ -103,14 +104,13 @@ def check_out(out: Path | None, data: Data, file_format: Format | None, *, overw
     """Check the file that predictions are written to, before slow imports; returns its format.
 
     Raises:
-        UsageError: the suffix is unknown, or `out` exists, or is a folder or the input.
+        UsageError: the suffix is unknown, or `out` exists, or is a folder, a device or the input.
         EnvironmentFault: it is not writable.
     """
     chosen = file_format or _format_of(out)
     if out is None:
         return chosen
-    if out.is_dir():
-        raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file")
+    refuse_special(out)
     given = expand_home(data) if isinstance(data, str) else None
     if out.exists() and given is not None and given.exists() and out.samefile(given):
         raise UsageError(f"{str(out)!r} is the input, --data", where="--out", hint="give another name")

@@ -16,8 +16,13 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import EncoderHeads, NetworkShape
 from llmkit.config.model import Model
+from llmkit.core.errors import UsageError
+from llmkit.core.files import show_size
+from llmkit.core.machine import total_memory
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 
+NUMBERS_PER_WIDTH = 12
+"""Numbers of a layer per square of its width: four matrices in attention, eight in the MLP."""
 LARGE_VOCABULARY = 4096
 """Vocabulary size in tokens. Below it, logits take little memory compared with the layers' activations."""
 
@@ -50,11 +55,36 @@ def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: 
 def build_causal(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: int, seed: int) -> PreTrainedModel:
     """Return a new causal language model; its weights depend only on the section, the vocabulary size and `seed`."""
     config = make_config(section, tokenizer, block_size)
-    torch.manual_seed(seed)
     network_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    require_memory(network_class, config, section)
+    torch.manual_seed(seed)
     model: PreTrainedModel = network_class(config)
     _init_weights(model, section, seed)
     return model
+
+
+def require_memory(network_class: Any, config: PreTrainedConfig, section: Model) -> None:
+    """Check that this machine has memory for a new network, before it is allocated; does nothing on the meta device.
+
+    Raises:
+        UsageError: the weights and buffers need more; gives both sizes.
+    """
+    total, shape = total_memory(), section.shape
+    n_positions = int(getattr(config, "max_position_embeddings", 0))
+    rows = NUMBERS_PER_WIDTH * shape["n_layer"] * shape["n_embd"] + int(config.vocab_size) + n_positions
+    n_bytes = 4 * rows * shape["n_embd"] + n_positions**2  # approximate; it includes a causal mask
+    if total is None or n_bytes < total / 2 or torch.get_default_device().type == "meta":
+        return
+    with torch.device("meta"):
+        network = network_class(config)
+    weights = sum(weight.numel() for weight in network.parameters())
+    n_bytes = 4 * weights + sum(buffer.nbytes for buffer in network.buffers())
+    if n_bytes > total:
+        what = (
+            f"the model has {weights:,} parameters and needs {show_size(n_bytes)}; this machine has {show_size(total)}"
+        )
+        hint = "lower them; `llmkit plan --gpu` shows what other machines need for a model"
+        raise UsageError(what, where="model.n_layer, model.n_embd, model.n_positions", hint=hint)
 
 
 def family_of(config: PreTrainedConfig) -> str:

@@ -20,7 +20,7 @@ from llmkit.architectures.base import ENCODER, PAIR_HEAD, EncoderHeads
 from llmkit.config.model import Model
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.datasets.pairs import SentenceObjective
-from llmkit.models.families import encoder_heads, make_config
+from llmkit.models.families import encoder_heads, make_config, require_memory
 from llmkit.models.loading import load_pretrained, read_config
 
 
@@ -33,11 +33,13 @@ def build_masked(
     sentence_objective: SentenceObjective,
 ) -> PreTrainedModel:
     """Return a new model with weights from `seed`; it has a head for pairs unless the objective is none."""
-    torch.manual_seed(seed)
     config = make_config(section, tokenizer, block_size)
     if ARCHITECTURES[section.family].reads_pairs:
         config.sentence_objective = sentence_objective
-    return _class_of(config, sentence_objective != "none")(config)
+    network_class = _class_of(config, sentence_objective != "none")
+    require_memory(network_class, config, section)
+    torch.manual_seed(seed)
+    return network_class(config)
 
 
 def load_masked(name: str) -> PreTrainedModel:

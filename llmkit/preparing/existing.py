@@ -17,6 +17,7 @@ from llmkit.core import console
 from llmkit.core.errors import UsageError
 from llmkit.core.files import (
     PARTIAL,
+    PROCESS,
     IsOurs,
     delete_ours,
     expand_home,
@@ -150,7 +151,7 @@ def _is_ours(folder: Path) -> IsOurs:
     known = {MANIFEST, *(files if isinstance(files, dict) else ())} if manifest else set()
     known |= {(Path(name).parent / f".{Path(name).name}{PARTIAL}").as_posix() for name in (MANIFEST, *known)}
     known |= {f"{parent.as_posix()}/" for name in list(known) for parent in Path(name).parents}
-    return lambda name: name in known or _PROBE.fullmatch(name) is not None
+    return lambda name: PROCESS.sub("", name) in known or _PROBE.fullmatch(name) is not None
 
 
 # ---- request ----

@@ -10,7 +10,7 @@ from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
 from llmkit.core.files import check_writable, hash_file, hash_small_file, restore_folder, write_json
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.core.machine import describe_versions
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
@@ -65,7 +65,7 @@ def prepare(
     check_executor(engine, [name for name in (*inputs, validation, test) if name])
     out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
     check_writable(out)
-    with lock_folder(out):
+    with lock_output(out):
         restore_folder(out, clear_old)
         user_splits = {name: file for name, file in (("validation", validation), ("test", test)) if file}
         if user_splits:

@@ -14,7 +14,7 @@ from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.reporting.learning_curve import write_learning_curve
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
@@ -74,7 +74,7 @@ def finetune_repeatedly(
             "train.max_rows and --learning-curve cannot be used together", where="train.max_rows", hint=hint
         )
     check_writable(out)
-    with lock_folder(out):
+    with lock_output(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
         check_run(out, resume=is_resumed, overwrite=overwrite, inputs=[*files.values(), model])
         series = Series(folds, seeds, tuple(sizes))

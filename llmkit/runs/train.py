@@ -23,11 +23,10 @@ from llmkit.core.files import (
     explain_full_disk,
     measure_folder,
     new_folder,
-    read_json,
     require_space,
     write_text,
 )
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.core.progress import TrainingProgress
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
@@ -44,7 +43,7 @@ from llmkit.training.callbacks import open_trackers
 from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
-from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, resolve_resume
+from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, load_origin, resolve_resume
 from llmkit.training.inputs import record_inputs
 from llmkit.training.loop import TrainingLoop
 from llmkit.training.losses import describe_trend
@@ -112,23 +111,28 @@ def train(
     with ExitStack() as stack:
         stack.callback(set_threads, torch.get_num_threads())  # a plan may use fewer
 
-        def check_folder() -> tuple[bool, bool, dict[str, Any] | None]:
-            """Lock the run folder; returns resume and overwrite with `auto` resolved, and the metrics of a run that has
-            ended.
+        def check_folder() -> tuple[bool, bool, Mapping[str, str], str | None, dict[str, Any] | None]:
+            """Lock the run folder; returns whether the run is resumed and overwritten, its files and model, and the
+            metrics of a run that has ended.
             """
             check_writable(out, dry_run=dry_run)
             if not dry_run:
-                stack.enter_context(lock_folder(out))
+                stack.enter_context(lock_output(out))
             if resume == "auto" and is_finished(out) and not allow:
                 console.info(f"{out} is already complete: nothing to do")
-                return False, False, read_figures(out)
+                return False, False, files, model, read_figures(out)
             is_resumed, is_overwritten = resolve_resume(out, resume, overwrite)
-            check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*files.values(), model])
+            start, own_files = model, files
+            if resume is True and is_overwritten:
+                console.info(f"{out} has no checkpoint yet: the run starts again at step 0")
+                start, own_files = load_origin(RunFolder(out), model, files)
+            check_run(out, resume=is_resumed, overwrite=is_overwritten, inputs=[*own_files.values(), start])
             if is_resumed:
+                RunFolder(out).check_files()
                 check_recipe(RunFolder(out), recipe, allow)
-            return is_resumed, is_overwritten, None
+            return is_resumed, is_overwritten, own_files, start, None
 
-        is_resumed, is_overwritten, metrics = distributed.broadcast_from_main(check_folder)
+        is_resumed, is_overwritten, files, model, metrics = distributed.broadcast_from_main(check_folder)
         if metrics is not None:
             return metrics
         request = TrainingRequest(files, out, model, is_resumed, dry_run, show_samples, fold, quiet)
@@ -189,7 +193,7 @@ def train_run(
         with explain_full_disk(run.path, "the model", 4 * count_parameters(network.parameters())):
             _score(run, trained, task, _export(run, trained, task, network), recipe)
             seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
-            run.add_metrics("training", read_json(run.metrics)["training"] | {"seconds_spent": asdict(seconds)})
+            run.add_metrics("training", run.read_metrics()["training"] | {"seconds_spent": asdict(seconds)})
             if recipe.train.max_minutes is not None and trained.step > trained.first_step:
                 _warn(run, trained.step, seconds.describe_overrun(recipe.train.max_minutes))
             from llmkit.reporting.report import write_report  # training does not need this import
@@ -198,7 +202,7 @@ def train_run(
     if recipe.train.max_minutes is not None:
         seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
         console.info(f"budget {recipe.train.max_minutes:g} min; {seconds.describe()}")
-    return dict(read_json(run.metrics))
+    return run.read_metrics()
 
 
 def _create_run(

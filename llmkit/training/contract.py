@@ -78,8 +78,14 @@ def read_plan(saved: dict[str, Any]) -> Plan:
     """Read a plan from a checkpoint or a run's manifest, of this version or of 0.1.0."""
     names = {"facts": "resume_fingerprint", "max_eval_blocks": "max_eval_samples"}
     values = {names.get(name, name): value for name, value in saved.items()}
-    fingerprint = rename_fields(values.get("resume_fingerprint", {}))
-    return Plan(**values | {"batches": BatchPlan(**values["batches"]), "resume_fingerprint": fingerprint})
+    fingerprint = {"resume_fingerprint": read_fingerprint({"plan": saved})}
+    return Plan(**values | {"batches": BatchPlan(**values["batches"])} | fingerprint)
+
+
+def read_fingerprint(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint of a run's data and recipe from its manifest, of this version or of 0.1.0."""
+    plan = manifest.get("plan", {})
+    return rename_fields(plan.get("resume_fingerprint", plan.get("facts", {})))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,12 +18,12 @@ from llmkit.core.files import (
     PARTIAL,
     check_writable,
     expand_home,
-    read_json,
     refuse_inputs_inside,
     write_json,
     write_text,
 )
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
+from llmkit.training import run_state
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 
 
@@ -45,21 +45,24 @@ class RunFolder:
         return Path(os.path.normpath(self.path / self.read_manifest()["data_path"]))
 
     def read_manifest(self) -> dict[str, Any]:
-        """Read manifest.json.
+        """Read manifest.json. Raises ModelError if it is damaged."""
+        return run_state.read_manifest(self.manifest)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read metrics.json; empty if there is none. Raises ModelError if it is damaged."""
+        return run_state.read_metrics(self.metrics)
+
+    def check_files(self) -> None:
+        """Read all files that a later step needs, so that damage is reported before long work.
 
         Raises:
-            ModelError: the file is damaged.
+            ModelError: names the file and how to continue.
         """
-        try:
-            manifest = read_json(self.manifest)
-        except ValueError as error:
-            manifest, problem = None, str(error)
-        else:
-            problem = "it is not an object"
-        if not isinstance(manifest, dict):
-            hint = "restore the file from a backup, or start a new run from this one's weights with --model"
-            raise ModelError(f"the run's manifest is damaged: {problem}", where=str(self.manifest), hint=hint)
-        return manifest
+        if self.manifest.exists():
+            self.read_manifest()
+        self.read_metrics()
+        for _ in run_state.read_log(self.log):
+            pass
 
     def append_log(self, record: dict[str, Any]) -> None:
         """Append a line to log.jsonl. A number that is not finite becomes null, as JSON has no NaN."""
@@ -68,50 +71,46 @@ class RunFolder:
             file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_log(self, kind: str) -> list[dict[str, Any]]:
-        """Return the records of one kind in log.jsonl."""
-        lines = self.log.read_text(encoding="utf-8").split("\n")  # a sample may hold other line ends
-        records: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
-        return [record for record in records if record["kind"] == kind]
+        """Return the records of one kind in log.jsonl. Raises ModelError if it is damaged."""
+        return [record for _, record in run_state.read_log(self.log) if record["kind"] == kind]
 
     def truncate_log(self, last_step: int) -> None:
         """Delete records after `last_step`, so a resumed run logs each step once.
 
         Also deletes the last line of a killed run if it is incomplete.
         """
-        kept = []
-        for line in self.log.read_text(encoding="utf-8").split("\n") if self.log.exists() else ():
-            with suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict) and record.get("step", 0) <= last_step:
-                    kept.append(line)
         if self.log.exists():
+            kept = [line for line, record in run_state.read_log(self.log) if record["step"] <= last_step]
             write_text(self.log, "".join(line + "\n" for line in kept))
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
         """Set one entry of metrics.json, such as `validation` or `training`."""
-        known = read_json(self.metrics) if self.metrics.exists() else {}
-        write_json(self.metrics, known | {name: values})
+        write_json(self.metrics, self.read_metrics() | {name: values})
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
-    """Return (resume, overwrite) with `auto` resolved; `auto` is for schedulers that repeat a command.
+    """Return whether a run is resumed, and whether its files are overwritten, by what is in `path`.
 
-    Resume if there is a checkpoint; otherwise start, and overwrite the files of a run that was killed before its first
-    checkpoint.
+    A run that was killed before its first checkpoint starts again at step 0. `auto` is for schedulers that repeat a
+    command: it also starts where there is no run.
+
+    Raises:
+        UsageError: both `resume` and `overwrite` are set.
     """
-    if resume != "auto":
-        return resume, overwrite
+    if not resume:
+        return False, overwrite
     if overwrite:
-        hint = "keep one of them"
-        raise UsageError("--resume auto and --overwrite cannot be used together", where="--overwrite", hint=hint)
-    run = RunFolder(path)
+        option = "--resume auto" if resume == "auto" else "--resume"
+        raise UsageError(f"{option} and --overwrite cannot be used together", where="--overwrite", hint="remove one")
+    run, is_auto = RunFolder(path), resume == "auto"
     if any(run.checkpoints.glob("step-*")):
         return True, False
     if not is_run(path):
-        return False, False
+        return not is_auto, False
     known = ("recipe.yaml", "manifest.json", "log.jsonl", "checkpoints", "tensorboard", "wandb", "swanlab")
     others = [each for each in run.path.iterdir() if each.name not in known and not each.name.endswith(PARTIAL)]
-    return False, not others and not run.checkpoints.is_symlink() and not read_series(run.path).has_several_runs
+    starts_again = not others and not run.checkpoints.is_symlink() and not read_series(run.path).has_several_runs
+    return not (is_auto or starts_again), starts_again
 
 
 def is_finished(path: Path) -> bool:
@@ -157,10 +156,10 @@ def check_out(
     """Check, before slow imports, whether a command may write the run `path`. Training checks again and keeps the lock.
 
     Raises:
-        UsageError, EnvironmentFault: see `check_writable`, `lock_folder` and `check_run`.
+        UsageError, EnvironmentFault: see `check_writable`, `lock_output` and `check_run`.
     """
     check_writable(path, dry_run=dry_run)
-    with nullcontext() if dry_run else lock_folder(path):
+    with nullcontext() if dry_run else lock_output(path):
         check_run(path, resume=resume, overwrite=overwrite, inputs=inputs)
 
 

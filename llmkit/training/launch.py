@@ -19,11 +19,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from llmkit.core import console
 from llmkit.core.console import first_line
-from llmkit.core.distributed import RUN_ID
+from llmkit.core.distributed import LAUNCHER, RUN_ID
 from llmkit.core.errors import EnvironmentFault, TrainingFailed, UsageError
 from llmkit.core.machine import count_cores, thread_count
+from llmkit.core.process import SIGNALS, handled_signals
 
-REPORTED_EXIT_CODES = (1, 2, 3, 4, 5, 6, 130, 143)
+REPORTED_EXIT_CODES = (1, 2, 3, 4, 5, 6, *(128 + number for number in SIGNALS))
 """Exit codes of a process that has reported its error itself."""
 SAVE_SECONDS = 120
 """Time for ranks to save after a signal; torch's own environment variable for it has priority."""
@@ -42,6 +43,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
     _divide_cores(n_processes)
     logging.disable()  # hides messages of torch's launcher: errors are reported by the ranks or here
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
+    os.environ[LAUNCHER] = str(os.getpid())
     own, host = _find_addresses(rdzv_endpoint) if rdzv_endpoint else ("127.0.0.1", "127.0.0.1")
     config = LaunchConfig(
         min_nodes=nnodes,
@@ -53,6 +55,7 @@ def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_en
         rdzv_configs={} if own is None else {"is_host": own == host},
         local_addr=own,
         max_restarts=0,
+        signals_to_handle=",".join(number.name for number in (*handled_signals(), signal.SIGQUIT)),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "llmkit", *arguments)

@@ -32,7 +32,7 @@ from llmkit.core import console, distributed
 from llmkit.core.devices import align_weights, pick_device
 from llmkit.core.files import read_json, write_json
 from llmkit.core.machine import describe_versions
-from llmkit.core.process import EvaluationAborted, StopRequest, catch_signals, combine_votes, ignore_signals
+from llmkit.core.process import SIGNALS, EvaluationAborted, StopRequest, catch_signals, combine_votes, ignore_signals
 from llmkit.training.batches import StepSampler
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import (
@@ -111,7 +111,7 @@ class TrainingLoop:
         return self.callbacks.progress
 
     def fit(self, checkpoint: Path | None = None, start_seconds: float = 0.0) -> Progress:
-        """Train from the start or from `checkpoint`; SIGINT and SIGTERM save at the end of a step.
+        """Train from the start or from `checkpoint`; SIGINT, SIGTERM and SIGHUP save at the end of a step.
 
         `start_seconds` have passed since the command started.
 
@@ -192,8 +192,8 @@ class TrainingLoop:
         if distributed.world_size() > 1:
             total = torch.tensor([*self._stop.as_votes(), n_tokens, *labels.values()], device=self.device)
             torch.distributed.all_reduce(total)
-            *votes, n_tokens = total[:3].tolist()
-            labels = dict(zip(labels, total[3:].tolist(), strict=True))
+            votes, (n_tokens, *sums) = total[: len(SIGNALS)].tolist(), total[len(SIGNALS) :].tolist()
+            labels = dict(zip(labels, sums, strict=True))
             self._agreed_signal = combine_votes(votes)
         return StepCounts(labels, n_tokens, waited)
 

@@ -16,7 +16,7 @@ MANIFEST = "MANIFEST.json"
 """The manifest of a checkpoint."""
 _TOP = re.compile(
     r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
-    r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)\.partial"
+    r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)(\.[0-9a-f-]+)?\.partial"
     r"|refused-step-[0-9]+(-rank-[0-9]+)?\.json|\.llmkit-probe-[0-9]+"
     r"|(checkpoints|model)/|(tensorboard|wandb|swanlab|\.model\.(partial|old))/.*)",
     re.DOTALL,
@@ -46,7 +46,7 @@ def is_run(path: Path) -> bool:
     if not (path / "recipe.yaml").is_file():
         return False
     if not (path / "manifest.json").is_file():
-        return (path / ".manifest.json.partial").is_file()  # killed while it was written
+        return any(path.glob(".manifest.json*.partial"))  # killed while it was written
     try:
         manifest = read_json(path / "manifest.json")
     except (OSError, ValueError):  # damaged; the names of both files still identify a run

@@ -128,7 +128,7 @@ def test_reader_that_has_enough_ends_the_command_quietly() -> None:
     script += "from llmkit.cli import app as module\nmodule.app = app\nsys.argv = ['llmkit']\nmodule.main()"
     command = f"{sys.executable} -c {shlex.quote(script)} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.parametrize(
     ("closed", "typed", "code", "out", "err"),
     [
-        (">&-", "schema", 4, "", "error: Bad file descriptor\n"),
+        (">&-", "schema", 4, "", "error: stdout is closed\nwhere: stdout\n"),
         ("2>&-", "prepare gone.txt --out o", 3, "", ""),
         (">&- 2>&-", "schema", 4, "", ""),
         ("<&-", "prepare - --out o", 3, "", "skipped: - (empty file)\nerror: no usable document"),
@@ -202,3 +202,11 @@ def test_closed_streams_are_no_traceback(
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (code, out)
     assert ended.stderr.startswith(err) and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("variables", ["PYTHONIOENCODING=latin-1", "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"])
+def test_results_are_utf8_in_every_locale(variables: str) -> None:
+    script = "from llmkit.cli import app, output; app.app = lambda **_: output.echo('\\u732b \\U0001f600'); app.main()"
+    command = f"{variables} {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (ended.stdout.decode(), ended.stderr) == ("\u732b \U0001f600\n", b"")

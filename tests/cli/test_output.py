@@ -32,7 +32,7 @@ def test_only_the_first_rank_writes(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr().out == "from 0\n"
 
 
-def test_reader_that_has_enough_ends_the_command_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reader_that_has_enough_ends_the_command_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed:
         def write(self, text: str) -> None:
             raise BrokenPipeError
@@ -44,7 +44,7 @@ def test_reader_that_has_enough_ends_the_command_in_peace(monkeypatch: pytest.Mo
     monkeypatch.setattr("llmkit.cli.output.os.dup2", lambda *_: None)
     with pytest.raises(typer.Exit) as ended:
         write_out("text")
-    assert ended.value.exit_code == 0
+    assert ended.value.exit_code == 141
 
 
 def test_json_of_hostile_texts_is_read_back_and_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

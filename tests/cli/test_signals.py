@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM outside of training: the exit code, one line, and no half of a file."""
+"""SIGINT, SIGTERM and SIGHUP outside of training: the exit code, one line, and no half of a file."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from llmkit.config.loading import load_recipe
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import finetune, pretrain
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 # Importing torch takes seconds, so one process imports it and every case is a fork of it.
 FORKING = """
@@ -88,7 +88,7 @@ for case in json.load(sys.stdin):
 CASES: dict[str, dict[str, Any]] = {
     "eval clm": {"words": ["eval", "gpt2", "--data", "text.txt", "--json"], "at": 5, "signal": "SIGTERM"},
     "eval mlm": {"words": ["eval", "bert", "--data", "text.txt"], "at": 8, "signal": "SIGINT"},
-    "eval cls": {"words": ["eval", "cls", "--data", "rows.csv", "--json"], "at": 5, "signal": "SIGTERM"},
+    "eval cls": {"words": ["eval", "cls", "--data", "rows.csv", "--json"], "at": 5, "signal": "SIGHUP"},
     "eval own": {"words": ["eval", "one"], "at": 3, "signal": "SIGTERM"},
     "generate": {"words": ["generate", "gpt2", "--json"], "at": 9, "signal": "SIGINT"},
     "generate live": {"words": ["generate", "gpt2", "--prompt", "win"], "at": 9, "signal": "SIGTERM"},

@@ -61,6 +61,67 @@ def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> No
     assert "RANK" not in environ
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("RANK=1", "ignoring RANK=1 of the environment, as WORLD_SIZE is not set: one process"),
+        ("WORLD_SIZE=abc LOCAL_RANK=0", "WORLD_SIZE=abc, LOCAL_RANK=0 of the environment, as RANK is not set"),
+    ],
+)
+def test_half_of_the_variables_of_a_rank_is_ignored_and_named(
+    given: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = dict(word.split("=") for word in given.split())
+    monkeypatch.setattr(distributed.os, "environ", environ)
+    distributed.init_from_env()
+    assert said in capsys.readouterr().err and environ == {}
+
+
+def test_launcher_does_not_take_the_rank_of_another_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(distributed.os, "environ", environ := {"RANK": "1", "WORLD_SIZE": "4"})
+    monkeypatch.setattr(distributed.sys, "argv", ["llmkit", "pretrain", "--nproc", "2"])
+    distributed.init_from_env()
+    assert "ignoring RANK=1, WORLD_SIZE=4 of the environment" in capsys.readouterr().err and environ == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "where"),
+    [
+        ("RANK=0 WORLD_SIZE=2", "MASTER_ADDR is not", "MASTER_ADDR"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=h", "MASTER_PORT is not", "MASTER_PORT"),
+        ("RANK=x WORLD_SIZE=2 MASTER_ADDR=h MASTER_PORT=1", "RANK is 'x'", "RANK"),
+        ("RANK=0 WORLD_SIZE=-2 MASTER_ADDR=h MASTER_PORT=1", "WORLD_SIZE is '-2'", "WORLD_SIZE"),
+        ("RANK=2 WORLD_SIZE=2 MASTER_ADDR=h MASTER_PORT=1", "ranks are numbered from 0", "RANK"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=h MASTER_PORT=70000", "MASTER_PORT is '70000'", "MASTER_PORT"),
+        ("RANK=0 WORLD_SIZE=2 LOCAL_RANK=1e9 MASTER_ADDR=h MASTER_PORT=1", "LOCAL_RANK is '1e9'", "LOCAL_RANK"),
+        ("SLURM_STEP_NUM_TASKS=4", "SLURM_PROCID is not", "SLURM_PROCID"),
+        ("SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0", "SLURM_LOCALID is not", "SLURM_LOCALID"),
+        ("SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=5 SLURM_LOCALID=0", "numbered from 0", "SLURM_PROCID"),
+        ("SLURM_STEP_NUM_TASKS=four SLURM_PROCID=5 SLURM_LOCALID=0", "is 'four'", "SLURM_STEP_NUM_TASKS"),
+    ],
+)
+def test_variables_of_a_rank_that_cannot_be_are_refused_by_name(
+    given: str, what: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed.os, "environ", dict(word.split("=") for word in given.split()))
+    with pytest.raises(UsageError, match=what) as caught:
+        distributed.init_from_env()
+    assert caught.value.problems[0].where == where
+
+
+def test_two_jobs_of_slurm_on_one_machine_have_their_own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = []
+    for job in ("7", "7", "8"):
+        environ = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "MASTER_ADDR": "h"}
+        environ |= {"SLURM_JOB_ID": job, "SLURM_STEP_ID": "0"}
+        monkeypatch.setattr(distributed.os, "environ", environ)
+        distributed.init_from_env()
+        ports.append(environ["MASTER_PORT"])
+    assert ports[0] == ports[1] != ports[2]
+
+
 @pytest.mark.parametrize("n_items", [0, 1, 5, 8])
 def test_each_item_counts_once_and_all_ranks_get_equally_many(n_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 4)

@@ -6,13 +6,14 @@ Space on the disk, before a run and when it has run out.
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmkit.core import files
-from llmkit.core.errors import EnvironmentFault
+from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.core.files import (
     check_writable,
     describe_files,
@@ -228,3 +229,40 @@ def test_home_of_nobody_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert expand_home("~/a") == Path("/home/me/a")
     assert expand_home(Path("~nobody-of-this-name/a")) == Path("~nobody-of-this-name/a")
+
+
+def test_writers_of_one_file_do_not_disturb_each_other_and_what_a_killed_one_left_is_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    (tmp_path / ".out.csv.1-abcdef.partial").write_text("of a killed process")
+    (tmp_path / ".out.csv.mine.partial").write_text("of the user")
+    with new_file(path) as first:
+        first.write("first")
+        with new_file(path) as second:
+            second.write("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".out.csv.mine.partial", "out.csv"]
+
+
+def test_long_name_has_a_temporary_one_too(tmp_path: Path) -> None:
+    write_text(tmp_path / ("猫" * 84), "whole")
+    assert (tmp_path / ("猫" * 84)).read_text() == "whole"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_private_files_of_libraries_get_the_permissions_of_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with new_folder(tmp_path / "model") as folder:
+            (folder / "model.safetensors").touch(0o600)
+            (folder / "config.json").touch()
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o666 & ~umask}
+
+
+def test_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="device, pipe or socket"), new_file(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()

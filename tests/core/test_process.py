@@ -13,7 +13,15 @@ from collections.abc import Iterator
 import pytest
 
 from llmkit.core import process
-from llmkit.core.process import EvaluationAborted, StopRequest, catch_signals, combine_votes, defer_signals
+from llmkit.core.process import (
+    SIGNALS,
+    EvaluationAborted,
+    StopRequest,
+    catch_signals,
+    combine_votes,
+    defer_signals,
+    handled_signals,
+)
 
 
 @pytest.fixture
@@ -83,12 +91,23 @@ def test_only_abortable_work_is_left_at_once(outer: list[int]) -> None:
 
 
 def test_all_ranks_stop_for_the_signal_of_any_rank() -> None:
-    votes = {None: [0, 0], signal.SIGINT: [1, 0], signal.SIGTERM: [0, 1]}
+    votes = {None: [0, 0, 0], signal.SIGINT: [1, 0, 0], signal.SIGHUP: [0, 1, 0], signal.SIGTERM: [0, 0, 1]}
     assert {number: StopRequest(number).as_votes() for number in votes} == votes
-    assert combine_votes([0, 0]) is None
-    assert combine_votes([3, 0]) == signal.SIGINT
-    assert combine_votes([0, 1]) == signal.SIGTERM
-    assert combine_votes([2, 1]) == signal.SIGTERM, "the scheduler's word beats the user's"
+    assert combine_votes([0, 0, 0]) is None
+    assert combine_votes([3, 0, 0]) == signal.SIGINT
+    assert combine_votes([1, 2, 0]) == signal.SIGHUP
+    assert combine_votes([2, 1, 1]) == signal.SIGTERM, "the scheduler decides, not the user"
+
+
+def test_hangup_that_the_parent_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert handled_signals() == SIGNALS
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catch_signals() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.SIGHUP not in handled_signals() and request.number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_thread_without_handlers_gets_an_empty_request() -> None:

@@ -95,7 +95,7 @@ def test_file_system_without_locks_is_a_warning(tmp_path: Path, monkeypatch: pyt
         yield
 
     assert check_locks(tmp_path).status == "ok"
-    monkeypatch.setattr(doctor_storage, "lock_folder", hold)
+    monkeypatch.setattr(doctor_storage, "lock_output", hold)
     found = check_locks(tmp_path)
     assert (found.status, found.figures) == ("warn", {"work": False})
 

@@ -5,6 +5,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from tasks.cls.test_prediction import folder, label_rows, read_lines, recipe, ru
 from tiny import make_messages, write_table
 
 from llmkit.cli import app
-from llmkit.core.errors import DataError, UsageError
+from llmkit.core.errors import DataError, EnvironmentFault, UsageError
+from llmkit.core.lock import lock_output
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.evaluating.predict import Format, predict
 from llmkit.tasks.cls import prediction, row_format
@@ -95,7 +97,11 @@ def test_input_and_folders_are_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to(data)
     (tmp_path / "folder.csv").mkdir()
     before = Path(data).read_bytes()
-    for name, what in (("new.csv", "is the input"), ("link.csv", "is the input"), ("folder.csv", "is a folder")):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "null.csv").symlink_to(os.devnull)
+    device = "is not a regular file but a device"
+    wrong = {"new.csv": "is the input", "link.csv": "is the input", "folder.csv": "is a folder"}
+    for name, what in (wrong | {"pipe.csv": device, "null.csv": device}).items():
         with pytest.raises(UsageError, match=what):
             predict(recipe(), model="none", data=data, out=tmp_path / name, write=print, overwrite=True)
     assert Path(data).read_bytes() == before
@@ -112,3 +118,19 @@ def test_existing_result_is_kept_unless_it_may_be_overwritten(run: str, tmp_path
     assert out.read_text() == "mine"
     predict(recipe(), model=run, data=data, out=out, write=print, overwrite=True)
     assert len(out.read_text().splitlines()) == 5
+
+
+def test_second_command_on_one_result_is_refused_and_the_first_one_writes_it(run: str, tmp_path: Path) -> None:
+    data, out = write_table(tmp_path / "new.csv", make_messages(4)), tmp_path / "out.csv"
+    with lock_output(out), pytest.raises(EnvironmentFault, match="is in use by process"):
+        predict(recipe(), model=run, data=data, out=out, write=print)
+    predict(recipe(), model=run, data=data, out=out, write=print)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv"]
+
+
+def test_link_keeps_its_place_and_its_target_gets_the_result(run: str, tmp_path: Path) -> None:
+    data, link = write_table(tmp_path / "new.csv", make_messages(4)), tmp_path / "link.csv"
+    (tmp_path / "results").mkdir()
+    link.symlink_to("results/out.csv")
+    predict(recipe(), model=run, data=data, out=link, write=print)
+    assert link.is_symlink() and len((tmp_path / "results/out.csv").read_text().splitlines()) == 5

@@ -17,7 +17,7 @@ from several import Fault, run_command
 from llmkit.cli.app import app
 from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
 from llmkit.core.files import read_json
-from llmkit.core.lock import lock_folder
+from llmkit.core.lock import lock_output
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import list_checkpoints
 from llmkit.training.loop import TrainingLoop
@@ -348,6 +348,6 @@ def test_second_signal_leaves_at_once_unless_it_is_the_first_one_sent_twice(
 
 
 def test_second_process_in_the_same_run_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
-    with lock_folder(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
+    with lock_output(tmp_path / "run"), pytest.raises(EnvironmentFault, match=rf"in use by process {os.getpid()}"):
         llmkit(*commands["clm"], "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -15,6 +15,7 @@ from typing import Any
 
 from llmkit.core.console import first_line
 from llmkit.core.errors import EnvironmentFault
+from llmkit.core.process import SIGNALS
 from llmkit.preparing.staging_dir import WorkersLost
 
 MAX_TRIES = 4
@@ -40,7 +41,7 @@ def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[An
     os.environ |= {"RAY_task_oom_retries": str(MAX_TRIES - 1)}
     import ray
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with redirect_stdout(sys.stderr):  # Ray reports dead workers on stdout, which is for results
         try:
             _connect(ray)

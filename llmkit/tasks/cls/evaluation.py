@@ -26,7 +26,7 @@ from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.evaluation import note_unused_split
-from llmkit.training.contract import read_plan
+from llmkit.training.contract import read_fingerprint
 from llmkit.training.folder import RunFolder, origin_files
 
 MAX_ERRORS = 20
@@ -184,7 +184,7 @@ class RowEvaluation:
             run_recipe.cls, run_recipe.prepare.read, files, scorer.tokenizer, scorer.format.block_size,
             fold=tuple(fold) if fold else None, sample=sample_of(run_recipe.train), known=known, quiet=True,
         )  # fmt: skip
-        if labelled.fingerprint() != read_plan(manifest["plan"]).resume_fingerprint["data"]:
+        if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
             hint = "give rows that it was not trained on with --data"
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)

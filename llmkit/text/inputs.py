@@ -144,12 +144,7 @@ def is_hidden(name: str) -> bool:
 
 def is_stream(name: str) -> bool:
     """Whether the bytes can be read only once: standard input, or a pipe."""
-    if name == "-":
-        return True
-    try:
-        return not stat.S_ISREG(os.stat(name).st_mode)  # noqa: PTH116
-    except (OSError, ValueError):
-        return False
+    return name == "-" or (file_size(name) is None and os.path.exists(name))  # noqa: PTH110
 
 
 def _expand_home(name: str) -> Path:

@@ -11,12 +11,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError
-from llmkit.models.classifier import reset_pooler
+from llmkit.models.classifier import REGRESSION, problem_type_of, reset_pooler
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
 MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
-NARROW_WIDTH, NARROW_MIN_STEPS = 256, 2000
-"""Width up to which a model is assumed to be a small one of the user's own, and its minimum number of steps."""
+NARROW_WIDTH, NARROW_STEPS_PER_LABEL, NARROW_STEPS = 256, 200, 2000
+"""Width up to which a model is taken for a small one of the user's own; its steps per label, up to this number."""
 LORA_FACTOR = 10.0
 
 
@@ -28,7 +28,8 @@ def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -
     """
     wanted = recipe.cls.pooler
     narrow = cast(Any, network.config).hidden_size <= NARROW_WIDTH
-    if wanted == "keep" or (wanted == "auto" and not (is_new and narrow)):
+    measured = problem_type_of(network.config) != REGRESSION  # docs/decisions/0010
+    if wanted == "keep" or (wanted == "auto" and not (is_new and narrow and measured)):
         return []
     if is_new and reset_pooler(network):
         return ["the pooler starts as the identity (cls.pooler=keep keeps its weights)"]
@@ -43,13 +44,13 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, n_rows: int, n_labels: 
 
     The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
     data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
-    2021). Models of width 256 or less get at least 2,000 steps (docs/log.md).
+    2021). Models of width 256 or less get 200 steps per label, up to 2,000: with few labels, more steps overfit
+    (docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     chosen: dict[str, Any] = {}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:
-        n_steps = max(_min_steps(config), STEPS_PER_LABEL * n_labels)
-        epochs = math.ceil(n_steps * train.global_batch_size / n_rows)
+        epochs = math.ceil(_min_steps(config, n_labels) * train.global_batch_size / n_rows)
         chosen["epochs"] = float(min(MAX_EPOCHS, max(MIN_EPOCHS, epochs)))
     if train.eval_steps is None and train.max_minutes is None:
         steps_per_epoch = -(-n_rows // train.global_batch_size)
@@ -60,15 +61,18 @@ def resolve(recipe: ClsRecipe, config: PreTrainedConfig, n_rows: int, n_labels: 
     return recipe.with_updates(train=train.with_updates(**chosen), optim=optim)
 
 
-def _min_steps(config: PreTrainedConfig) -> int:
-    return NARROW_MIN_STEPS if config.hidden_size <= NARROW_WIDTH else MIN_STEPS
+def _min_steps(config: PreTrainedConfig, n_labels: int) -> int:
+    n_steps = max(MIN_STEPS, STEPS_PER_LABEL * n_labels)
+    if config.hidden_size > NARROW_WIDTH:
+        return n_steps
+    return max(n_steps, min(NARROW_STEPS, NARROW_STEPS_PER_LABEL * n_labels))
 
 
-def describe_chosen(given: ClsRecipe, recipe: ClsRecipe, config: PreTrainedConfig) -> list[str]:
+def describe_chosen(given: ClsRecipe, recipe: ClsRecipe, config: PreTrainedConfig, n_labels: int) -> list[str]:
     """Return a note on the length and learning rate that `resolve` chose, if any."""
     chosen = []
     if given.train.epochs is None and recipe.train.epochs is not None:
-        why = f"{MIN_EPOCHS}, or as many as make {_min_steps(config):,} steps or {STEPS_PER_LABEL} per label"
+        why = f"{MIN_EPOCHS}, or as many as make {_min_steps(config, n_labels):,} steps"
         chosen.append(f"train.epochs {recipe.train.epochs:g} ({why}, at most {MAX_EPOCHS})")
     if given.optim.learning_rate is None:
         chosen.append(f"optim.learning_rate {recipe.optim.learning_rate:g} (for width {config.hidden_size})")

@@ -305,9 +305,10 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         lambda: read(section, recipe.prepare.read, files, tokenizer, recipe.block_size)
     )
     check_training(recipe, has_validation="validation" in labelled.splits, split_key="cls.validation")
-    given, recipe = recipe, resolve(recipe, config, len(labelled.splits["train"]), len(labelled.label2id))
+    n_labels = len(labelled.label2id)
+    given, recipe = recipe, resolve(recipe, config, len(labelled.splits["train"]), n_labels)
     if not request.quiet:
-        for note in describe_chosen(given, recipe, config):
+        for note in describe_chosen(given, recipe, config, n_labels):
             console.info(note)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
     task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)

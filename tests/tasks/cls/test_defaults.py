@@ -42,10 +42,15 @@ def test_small_data_gets_more_epochs_but_at_most_twenty(n_rows: int, n_labels: i
     assert train.eval_steps == max(1, -(-n_rows // 10)), "once an epoch"
 
 
-@pytest.mark.parametrize(("n_rows", "epochs"), [(500, 20), (2000, 10), (5000, 4), (10**6, 3)])
+@pytest.mark.parametrize(
+    ("n_rows", "n_labels", "epochs"),
+    [(2000, 10, 10), (2000, 77, 10), (2000, 2, 3), (2000, 5, 5), (500, 10, 20), (10**6, 10, 3), (2000, 200, 20)],
+)
 @pytest.mark.parametrize("width", [32, 256])
-def test_narrow_models_get_at_least_two_thousand_steps(width: int, n_rows: int, epochs: float) -> None:
-    assert resolved(n_rows=n_rows, width=width).train.epochs == epochs
+def test_narrow_models_get_two_hundred_steps_per_label_up_to_two_thousand(
+    width: int, n_rows: int, n_labels: int, epochs: float
+) -> None:
+    assert resolved(n_rows=n_rows, n_labels=n_labels, width=width).train.epochs == epochs
 
 
 @pytest.mark.parametrize("override", ["train.max_steps=7", "train.epochs=2", "train.max_minutes=1"])
@@ -70,7 +75,7 @@ def test_default_learning_rate_depends_on_width_and_lora() -> None:
 
 def test_chosen_length_and_rate_are_said_with_their_reason() -> None:
     given, config = load(), config_of(128)
-    (note,) = describe_chosen(given, resolve(given, config, 2000, 2), config)
+    (note,) = describe_chosen(given, resolve(given, config, 2000, 10), config, 10)
     assert "train.epochs 10 (" in note
     assert "2,000 steps" in note
     assert "for width 128" in note
@@ -78,7 +83,7 @@ def test_chosen_length_and_rate_are_said_with_their_reason() -> None:
 
 def test_given_length_and_rate_are_not_said() -> None:
     given, config = load("train.epochs=2", "optim.learning_rate=0.1"), config_of(128)
-    assert describe_chosen(given, resolve(given, config, 2000, 2), config) == []
+    assert describe_chosen(given, resolve(given, config, 2000, 10), config, 10) == []
 
 
 def make_classifier(width: int) -> BertForSequenceClassification:
@@ -113,6 +118,13 @@ def test_pooler_below_a_new_head_of_a_narrow_model_starts_as_the_identity(
     assert has_identity_pooler(model) is resets
     assert torch.equal(model.bert.pooler.dense.weight, before) is not resets
     assert ["identity" in note for note in notes] == [True] * resets
+
+
+def test_regression_keeps_the_pooler() -> None:
+    model = make_classifier(32)
+    model.config.num_labels = 1
+    assert start_pooler(model, load(), is_new=True) == []
+    assert not has_identity_pooler(model)
 
 
 @pytest.mark.parametrize("setting", ["auto", "keep"])

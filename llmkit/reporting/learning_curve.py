@@ -55,20 +55,21 @@ def make_tables(metrics: Record, task: Task) -> list[Table]:
 def make_table(metric: Metric, entries: Sequence[Record], split: str) -> Table:
     """Return a table of one metric by number of train rows.
 
-    The interval is the 95 % interval of a single run, or minimum and maximum of several runs.
+    Beside each value stands its 95 % interval, or minimum and maximum of several runs if they have no interval.
     """
     several = any((get_number(entry, "n_runs") or 1) > 1 for entry in entries)
+    ranges = several and not any("interval" in _find(entry, split, metric.key) for entry in entries)
     keys = [key for key in (metric.key, BASELINE + metric.key) if any(_find(each, split, key) for each in entries)]
     rows: list[list[object]] = []
     for entry in entries:
         cells: list[object] = [_name_size(entry)]
         for key in keys:
             found = _find(entry, split, key)
-            mean, bounds = get_number(found, "mean"), _bounds(found, several=several)
+            mean, bounds = get_number(found, "mean"), _bounds(found, ranges=ranges)
             cells.append("" if mean is None else metric.format.format(mean))
             cells.append(" to ".join(metric.format.format(bound) for bound in bounds))
         rows.append(cells)
-    range_name = "min to max" if several else "95% interval"
+    range_name = "min to max" if ranges else "95% interval"
     header = ["train rows", metric.name, range_name, "n-gram baseline", range_name][: 1 + 2 * len(keys)]
     runs = ", mean of runs" if several else ""
     numeric = [name for name in header if name != range_name]
@@ -108,8 +109,8 @@ def _find(entry: Record, split: str, key: str) -> Record:
     return get_section(get_section(entry, split), key)
 
 
-def _bounds(found: Record, *, several: bool) -> list[float]:
-    bounds: Any = [found.get("min"), found.get("max")] if several else found.get("interval")
+def _bounds(found: Record, *, ranges: bool) -> list[float]:
+    bounds: Any = [found.get("min"), found.get("max")] if ranges else found.get("interval")
     is_whole = isinstance(bounds, list) and all(isinstance(bound, int | float) for bound in bounds)
     return bounds if is_whole else []
 

@@ -133,6 +133,8 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequenc
     elif nested:
         setting = shlex.quote(f"prepare.read.field={nested[0]}")
         hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, nested)}"
+    elif len(rows) == 1 and len(textual) > 1:
+        hint += "; if each of them is a document, write one per line to a .jsonl file"
     return DataError(what, where=where, hint=hint)
 
 

@@ -116,6 +116,9 @@ def _choose_field(rows: RowStream) -> Field:
         report_notes([rows.source])  # the table may have been read wrongly, so its columns are wrong
         raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
+    for name, n in Counter(rows.columns).items():
+        if n > 1:
+            rows.note(f"{n} columns are called {name!r}: give them different names to read them", "left out")
     if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:
         first = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
         what = f"the text is {field.name!r}, the only column with texts (prepare.read.field)"
@@ -135,7 +138,7 @@ class _UnreadTexts:
     def __init__(self, rows: RowStream, field: Field) -> None:
         self._field = field
         sample = [row.cells for row in rows.sample[:100]]
-        others = [column for column in rows.columns if not field.covers(column)]
+        others = [name for name, n in Counter(rows.columns).items() if n == 1 and not field.covers(name)]
         self._columns = [c for c in others if 2 * sum(is_prose(row.get(c)) for row in sample) > len(sample)]
         self._n_chars: Counter[str] = Counter()
 

@@ -15,7 +15,9 @@ from llmkit.text.documents import Document, StepCounts, combines_with_previous, 
 from llmkit.text.scan import scan_text
 
 LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
-_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
+_CONTROL = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]"
+)
 
 # Mojibake: a UTF-8 lead byte and a continuation byte decoded as Latin-1 or Windows-1252, or UTF-8 punctuation decoded
 # as Windows-1251, MacRoman or code page 437.
@@ -47,7 +49,10 @@ def _has_controls(text: str) -> bool:
     return bool(_CONTROL.search("".join(scan_text(text).others)))
 
 
-def _name_control(char: str) -> str:
+def _name_control(found: str) -> str:
+    char = found[0]
+    if len(found) > 1:
+        return "terminal escape"
     if char == "\0":
         return "NUL"
     if char == "\ufeff":
@@ -63,7 +68,7 @@ def refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
     for text in texts:
         if _has_controls(text) and (found := _CONTROL.search(text)):
             raise DataError(
-                f"{_name_control(found[0])} U+{ord(found[0]):04X} in the text",
+                f"{_name_control(found[0])} U+{ord(found[0][0]):04X} in the text",
                 where=f"{first.source}, document {first.index}, character {n_before + found.start()}",
                 hint="remove it, or have such characters removed and counted: -s prepare.read.strict=false",
             )

@@ -356,3 +356,25 @@ def test_columns_of_one_name_that_are_not_the_text_are_named(tmp_path: Path) -> 
 def test_two_values_of_one_key_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="'text' occurs twice"):
         read_rows(tmp_path / name, '{"text": "One.", "text": "Two."}\n')
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"[{""role"": ""user"", ""content"": ""Where is it?""}]"',
+        "\"[{'role': 'user', 'content': 'It isn\\'t here.'}]\"",
+    ],
+)
+def test_chats_written_as_text_stay_text_and_it_is_said(tmp_path: Path, cell: str) -> None:
+    texts, source = read_rows(tmp_path / "a.csv", f"id,messages\n1,{cell}\n2,{cell}\n")
+    assert len(texts) == 2
+    assert any("are written lists or objects" in note for note in source.notes)
+    _, plain = read_rows(tmp_path / "b.csv", "id,messages\n1,[laughs] Where is it?\n2,{x} It is here.\n")
+    assert not any("are written lists" in note for note in plain.notes)
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph", "separator"])
+def test_a_unit_of_documents_that_rows_do_not_have_is_said(tmp_path: Path, unit: str) -> None:
+    texts, source = read_rows(tmp_path / "a.csv", 'text\n"One.\n\nTwo."\nThree.\n', documents=unit)
+    assert len(texts) == 2
+    assert f"prepare.read.documents={unit} does not apply to texts of rows: each is one document" in source.notes

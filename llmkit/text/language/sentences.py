@@ -41,7 +41,7 @@ _LETTER = re.compile(r"[^\W_]")
 _CJK_STOP = re.compile(r"(?<=[\u3040-\u9fff])(?<![一二三四五六七八九十百千零〇两])\.(?=[“「《]?[\u3040-\u9fff])")
 _CJK_MARK = re.compile("[。！？]")
 _PARAGRAPHS = re.compile(r"(\n[^\S\n]*+\n)")
-_INSIDE_SENTENCE = re.compile(r"[^\W_]（[^（）\n]*）\Z")
+_INSIDE_SENTENCE = re.compile(r"[^\W_]（[^（）\n]*[！？]）\Z")  # but （兵车也。）二，衣服 are two
 _BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+")
 
 _LAST_WORD = re.compile(r"[^\W_\u2e80-\ud7af](?=((?:[^\W_\u2e80-\ud7af]|[.'’])*))\1\Z")

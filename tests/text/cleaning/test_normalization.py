@@ -80,7 +80,7 @@ def test_traditional_characters_become_simplified() -> None:
 
 def test_without_opencc_only_chinese_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opencc", None)
-    characters._simplifier.cache_clear()
+    characters._load_converter.cache_clear()
     normalization = read(Clean(simplify_chinese=True))
     assert normalize_text("plain café", normalization) == "plain café"
     with pytest.raises(EnvironmentFault, match="simplified Chinese") as caught:

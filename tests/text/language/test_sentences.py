@@ -115,6 +115,7 @@ def test_english_is_cut_after_its_sentences_and_nowhere_else(marked: str) -> Non
         "昨天约翰.史密斯和乔治.布什来了。",
         "十二.附则",
         "彼は（もちろん！）行った。|私は行かない。|（完。）|次",
+        "一，车马（戎辂，兵车也。）|二，衣服（赤舄，朱履也。）",
         "他说Mr. Smith来了。|好",
     ],
 )

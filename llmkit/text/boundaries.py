@@ -21,12 +21,14 @@ _PARAGRAPH = re.compile(f"[\n\u0085\u2028](?:{_BLANK}[\n\u0085\u2028])+|\n*\f\n*
 _MAX_SEPARATOR_CHARS = 1000
 """Maximum length of a separator in a text that arrives in pieces."""
 
+_MIN_LINES = 10
+"""Minimum number of lines of a file without blank lines for a note."""
 MAX_SEPARATOR_SECONDS = 10.0
 """Maximum CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
 
 
 def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
-    """Yield the non-blank documents of a text; adds a note to `source` if the separator does not occur.
+    """Yield the non-blank documents of a text; adds a note to `source` if it has no separator or no blank line.
 
     Raises:
         DataError: a document exceeds MAX_ROW_CHARS, or the separator backtracks for longer than MAX_SEPARATOR_SECONDS.
@@ -34,14 +36,23 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
     pattern = {"line": _LINE, "paragraph": _PARAGRAPH}.get(read.documents) or re.compile(read.separator, re.MULTILINE)
     margin = 0 if read.documents == "line" else _MAX_SEPARATOR_CHARS
     unit = "document" if read.documents == "separator" else read.documents
-    index = n_pieces = 0
+    index = n_pieces = n_lines = 0
     for text in _split(unify_line_ends(stream), pattern, margin, f"{source.path}, {unit}"):
         n_pieces += 1
         if (text := text.strip("\n")) and not text.isspace():
             yield from make_documents([text], source.path, index, read.max_doc_chars)
             index += 1
-    if n_pieces == 1 and read.documents == "separator" and index:
-        source.notes[f"prepare.read.separator {read.separator!r} does not occur: the file is one document"] = ""
+            n_lines += text.count("\n") + 1
+    if n_pieces > 1 or not index:
+        return
+    if read.documents == "separator":
+        line_ends = "; every line end is \\n there" if "\\r" in read.separator else ""
+        source.notes[
+            f"prepare.read.separator {read.separator!r} does not occur: the file is one document{line_ends}"
+        ] = ""
+    if read.documents == "paragraph" and n_lines >= _MIN_LINES:
+        what = "no blank line: the file is one document; prepare.read.documents=line makes each line one"
+        source.notes[what] = f"{n_lines:,} lines"
 
 
 def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: str) -> Iterator[str]:

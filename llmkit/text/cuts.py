@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmkit.text.language.sentences import find_sentence_ends
+from llmkit.text.language.words import UNSPACED
 
 MIN_REACH, MAX_REACH = 200, 5_000
 """Limits of the distance that a cut may move, in characters. The distance is half of the text after the target,
@@ -75,7 +76,7 @@ def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
         found = _nearest([window.ends(boundary) for window in windows], [window.target for window in windows])
         if found:
             return found
-    if n_chars <= MAX_WORD_CHARS and not any(map(_is_unspaced, windows)):
+    if n_chars <= MAX_WORD_CHARS and not any(UNSPACED.search(window.text) for window in windows):
         return [n_chars] * len(windows)
     return [_move_off_marks(window) for window in windows]
 
@@ -98,11 +99,6 @@ def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[in
         return []
     best = min(pairs, key=lambda pair: abs(pair[0] - targets[0]) + abs(pair[1] - targets[1]))
     return [*best]
-
-
-def _is_unspaced(window: Window) -> bool:
-    """Whether the script of the text has no spaces."""
-    return re.search("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]", window.text) is not None
 
 
 def _move_off_marks(window: Window) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from llmkit.config.prepare import Dedup
 from llmkit.core.errors import EnvironmentFault
 from llmkit.text.cleaning.quality import TOKEN
-from llmkit.text.documents import Document, StepCounts, emit_document, group_documents, mark_last, replay_texts
+from llmkit.text.documents import Document, StepCounts, emit_document, group_documents, mark_last, measure, replay_texts
 from llmkit.text.scan import casefold_utf8, scan_text
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
@@ -101,13 +101,7 @@ def _exact_key(texts: Iterable[str]) -> bytes:
 
 def _exact_index() -> Callable[[bytes], bool]:
     seen: set[bytes] = set()
-
-    def is_seen(key: bytes) -> bool:
-        n_seen = len(seen)
-        seen.add(key)
-        return len(seen) == n_seen
-
-    return is_seen
+    return lambda key: key in seen or bool(seen.add(key))  # type: ignore[func-returns-value]  # add returns None
 
 
 def _near_key(texts: Iterable[str]) -> bytes | None:
@@ -149,7 +143,7 @@ def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, 
         before = count.removed.total()
         n_out = 0
         sizes = Counter[str]()
-        for document in emit_document(_new_paragraphs(_measure(texts, sizes), seen, count), first):
+        for document in emit_document(_new_paragraphs(measure(texts, sizes, "in"), seen, count), first):
             n_out += document.last
             sizes["out"] += len(document.text)
             yield document
@@ -159,12 +153,6 @@ def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, 
             count.note_removal(sizes["in"], sizes["out"], first)
         if not n_out:
             count.dropped["all paragraphs seen before"] += 1
-
-
-def _measure(texts: Iterable[str], sizes: Counter[str]) -> Iterator[str]:
-    for text in texts:
-        sizes["in"] += len(text)
-        yield text
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:

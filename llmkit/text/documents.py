@@ -162,6 +162,13 @@ def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
         yield held, True
 
 
+def measure(texts: Iterable[str], sizes: Counter[str], key: str) -> Iterator[str]:
+    """Pass the texts through, and add their characters to `sizes[key]`."""
+    for text in texts:
+        sizes[key] += len(text)
+        yield text
+
+
 @contextmanager
 def replay_texts(texts: Iterable[str]) -> Iterator[Callable[[], Iterator[str]]]:
     """Return a function that iterates over a document's texts any number of times; long documents are kept on disk."""

@@ -9,8 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from llmkit.text.records.column_names import KNOWN_NAMES
-from llmkit.text.records.delimited import DELIMITERS
+from llmkit.text.records.delimited import names_columns
 from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16
@@ -125,14 +124,10 @@ def find_table(lines: Sequence[str]) -> str:
         return "JSON Lines (.jsonl)"
     if _JSON_BEGINS.match("\n".join(lines[:5])):
         return "JSON (.json)"
-    first = lines[0] if lines else ""
-    n_tabs = first.count("\t")
+    n_tabs = lines[0].count("\t") if lines else 0
     if len(lines) > 2 and n_tabs and all(line.count("\t") == n_tabs for line in lines):
         return "a table with tabs (.tsv)"
-    cells = (first.split(mark) for mark in DELIMITERS if mark in first)
-    if any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in each) > 1 for each in cells):
-        return "a table (.csv)"
-    return ""
+    return "a table (.csv)" if names_columns(lines) else ""
 
 
 def _is_object(line: str) -> bool:

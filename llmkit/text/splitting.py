@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from heapq import nsmallest
-from itertools import accumulate, tee
+from itertools import tee
 from math import ceil
 from typing import Literal
 
@@ -188,8 +188,7 @@ def split_documents(
     lengths, in characters, of the first document's parts that precede `documents`.
     """
     document_totals = iter(totals)
-    cuts: list[tuple[SplitName, int]] = []
-    position = part = 0  # characters of the document so far; parts so far of the current split
+    place = _Place([])
     is_first_part = True
     for document in documents:
         if is_first_part:
@@ -198,33 +197,38 @@ def split_documents(
                 cuts = [(next(plan.splits_of([total.text_hash])), total.n_chars)]
             else:
                 cuts = plan.cut(total, document.text if document.last and not document.part else None)
-            position, part = _skip_parts(skipped, cuts)
+            place = _Place(cuts)
+            for length in skipped:
+                for _ in place.advance(length):
+                    pass
             skipped = ()
         is_first_part = document.last
-        start = position
-        while position < start + len(document.text):
-            while position >= cuts[0][1]:
-                del cuts[0]
-                part = 0
-            name, end = cuts[0]
-            begin, position = position, min(end, start + len(document.text))
+        start = 0
+        for name, n_chars, part, last in place.advance(len(document.text)):
             if name in wanted:
-                text = document.text[begin - start : position - start]
-                yield name, Document(text, document.source, document.index, part, position == end)
-            part += 1
+                text = document.text[start : start + n_chars]
+                yield name, Document(text, document.source, document.index, part, last)
+            start += n_chars
 
 
-def _skip_parts(lengths: Sequence[int], cuts: list[tuple[SplitName, int]]) -> tuple[int, int]:
-    """Return (position, part number in the current split) after parts of these lengths; drops earlier cuts."""
-    position = part = 0
-    for end in accumulate(lengths):
-        while position < end:
-            while position >= cuts[0][1]:
-                del cuts[0]
-                part = 0
-            position = min(end, cuts[0][1])
-            part += 1
-    return position, part
+class _Place:
+    """A position in a document, and the number of the next part in the split that it is in."""
+
+    def __init__(self, cuts: Sequence[tuple[SplitName, int]]) -> None:
+        self._cuts = list(cuts)
+        self._position = self._part = 0
+
+    def advance(self, n_chars: int) -> Iterator[tuple[SplitName, int, int, bool]]:
+        """Yield (split, characters, part of the split, whether it is the split's last part) for the next characters."""
+        stop = self._position + n_chars
+        while self._position < stop:
+            while self._position >= self._cuts[0][1]:
+                del self._cuts[0]
+                self._part = 0
+            name, end = self._cuts[0]
+            before, self._position = self._position, min(stop, end)
+            yield name, self._position - before, self._part, self._position == end
+            self._part += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` can do (line ends, Unicode forms, width,
-lower case) are also prepended to the tokenizer's own normalizer, so that plain transformers applies them too. They do
-not change text that is already normalized. llmkit applies the whole record before it encodes.
+The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` can do (line ends, soft hyphens, Unicode
+forms, width, lower case) are also prepended to the tokenizer's own normalizer, so that plain transformers applies them
+too. They do not change text that is already normalized. llmkit applies the whole record before it encodes.
 
 Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
 normalizers when they are loaded; with these classes only llmkit normalizes.
@@ -168,8 +168,10 @@ def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
 def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:
     if not _count_normalizers(tokenizer):
         return []
-    form = [] if normalization.unicode == "none" else [normalization.unicode]
-    return form + ["lower case"] * normalization.lowercase
+    own = Clean(
+        unicode=normalization.unicode, lowercase=normalization.lowercase, soft_hyphens=normalization.soft_hyphens
+    )
+    return name_normalization(own)
 
 
 def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[Any]:
@@ -178,6 +180,8 @@ def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean
     if type(tokenizer) is not PreTrainedTokenizerFast:
         return []
     steps: list[Any] = [normalizers.Replace(Regex(LINE_ENDS.pattern), "\n")]
+    if normalization.soft_hyphens:  # at a line end, llmkit also moves the rest of the word to the first line
+        steps.append(normalizers.Replace("\xad", ""))
     form = normalization.unicode
     if form in ("NFC", "width"):
         steps.append(normalizers.NFC())

@@ -100,6 +100,21 @@ def test_plain_transformers_reads_every_unicode_form_width_and_line_end(
         assert plain(text)["input_ids"] == ids(tokenizer, normalize_texts(tokenizer, [text])[0]), repr(text)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_transformers_reads_no_soft_hyphens_and_the_card_says_who_decodes_entities(
+    tmp_path: Path, kind: str
+) -> None:
+    tokenizer = trained(kind)
+    set_normalization(tokenizer, {"unicode": "NFC", "soft_hyphens": True, "html_entities": True})
+    tokenizer.save_pretrained(tmp_path)
+    plain = AutoTokenizer.from_pretrained(tmp_path)
+    assert plain("the is\xadland", add_special_tokens=False)["input_ids"] == ids(trained(kind), "the island")
+    assert normalize_texts(load_tokenizer(str(tmp_path)), ["caf&eacute; is\xadland"]) == ["café island"]
+    card = describe_for_card(plain)
+    assert "does this itself: NFC, no soft hyphens." in card
+    assert "does not do this: HTML entities decoded." in card
+
+
 def test_card_says_which_part_the_tokenizer_does() -> None:
     tokenizer = trained("char")
     set_normalization(tokenizer, LOWER | {"simplify_chinese": True})

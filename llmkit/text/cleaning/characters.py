@@ -7,15 +7,18 @@ cheap test, so it costs almost nothing on a text that does not need it. Knows no
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any
 
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, StepCounts, combines_with_previous, mark_last
 from llmkit.text.scan import scan_text
 
 LINE_ENDS = re.compile("\r\n?|[\v\f\u2028\u2029]")
-_CONTROL = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]")
+_CONTROL = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|[\0-\x08\x0e-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ufdd0-\ufdef\ud800-\udfff]"
+)
 
 # Mojibake: a UTF-8 lead byte and a continuation byte decoded as Latin-1 or Windows-1252, or UTF-8 punctuation decoded
 # as Windows-1251, MacRoman or code page 437.
@@ -26,7 +29,7 @@ _LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
 _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
-def fix_line_ends(text: str, removed: Counter[str]) -> str:
+def fix_line_ends(text: str) -> str:
     """Replace every kind of line ending, and form feeds, with one line feed."""
     scan = scan_text(text)
     marks = {mark for mark in "\r\v\f" if mark.encode() in scan.odd} | scan.others & {"\u2028", "\u2029"}
@@ -47,7 +50,10 @@ def _has_controls(text: str) -> bool:
     return bool(_CONTROL.search("".join(scan_text(text).others)))
 
 
-def _name_control(char: str) -> str:
+def _name_control(found: str) -> str:
+    char = found[0]
+    if len(found) > 1:
+        return "terminal escape"
     if char == "\0":
         return "NUL"
     if char == "\ufeff":
@@ -63,7 +69,7 @@ def refuse_controls(texts: Iterable[str], first: Document) -> Iterator[str]:
     for text in texts:
         if _has_controls(text) and (found := _CONTROL.search(text)):
             raise DataError(
-                f"{_name_control(found[0])} U+{ord(found[0]):04X} in the text",
+                f"{_name_control(found[0])} U+{ord(found[0][0]):04X} in the text",
                 where=f"{first.source}, document {first.index}, character {n_before + found.start()}",
                 hint="remove it, or have such characters removed and counted: -s prepare.read.strict=false",
             )
@@ -94,11 +100,6 @@ ASCII_OF_FULL_WIDTH[0x3000] = 0x20
 _FULL_WIDTH = frozenset(map(chr, ASCII_OF_FULL_WIDTH))
 
 
-def normalize_nfkc(text: str) -> str:
-    """Normalize to NFKC."""
-    return unicodedata.normalize("NFKC", text)
-
-
 def normalize_nfkc_keep_cjk(text: str) -> str:
     """Normalize to NFKC, but keep Chinese punctuation that NFKC would convert to ASCII."""
     return _NO_CJK_MARK.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
@@ -108,14 +109,31 @@ KEPT_CJK_MARKS = "！（），：；？［］｛｝～…‥"
 _NO_CJK_MARK = re.compile(f"[^{KEPT_CJK_MARKS}]+")
 
 
-def lower_case(text: str) -> str:
-    """Convert to lower case."""
-    return text.lower()
+UNICODE_FORMS: Mapping[str, Callable[[str], str]] = {
+    "NFC": normalize_nfc,
+    "width": normalize_width,
+    "NFKC": partial(unicodedata.normalize, "NFKC"),
+    "NFKC_keep_cjk": normalize_nfkc_keep_cjk,
+}
+"""The values of prepare.clean.unicode, except none."""
 
 
 def simplify_chinese(text: str) -> str:
     """Convert traditional Chinese to simplified, phrase by phrase (OpenCC t2s)."""
-    return _simplifier()(text)
+    return _load_converter().convert(text)  # type: ignore[no-any-return]  # OpenCC has no types
+
+
+@cache
+def _load_converter() -> Any:
+    try:
+        import opencc
+    except ImportError:
+        raise EnvironmentFault(
+            "simplify_chinese needs OpenCC",
+            where="prepare.clean.simplify_chinese",
+            hint="pip install 'llmkit[chinese]', or set it to false",
+        ) from None
+    return opencc.OpenCC("t2s")
 
 
 def repair_mojibake(text: str, removed: Counter[str]) -> str:
@@ -129,42 +147,16 @@ def repair_mojibake(text: str, removed: Counter[str]) -> str:
     has_lead = not scan.others.isdisjoint(_LEADS) and _LEAD_BYTES.search(scan.utf8)
     if not has_lead and not any(scan.others.issuperset(pair) and pair in text for pair in _PAIRS):
         return text
-    found = _SUSPICIOUS.search(text)
-    if found is None:
+    if not _SUSPICIOUS.search(text):
         return text
-    pieces: list[str] = []
-    position = 0
-    while found is not None:
-        start = text.rfind("\n", position, found.start()) + 1 or position
-        end = text.find("\n", found.end())
-        end = len(text) if end < 0 else end
-        line = text[start:end]
-        repaired = _ftfy_fixer()(line)
-        removed["broken lines"] += repaired != line
-        pieces += (text[position:start], repaired)
-        position = end
-        found = _SUSPICIOUS.search(text, position)
-    pieces.append(text[position:])
-    return "".join(pieces)
-
-
-@cache
-def _ftfy_fixer() -> Callable[[str], str]:
     import ftfy
 
-    config = ftfy.TextFixerConfig(
-        unescape_html=False,
-        remove_terminal_escapes=False,
-        fix_latin_ligatures=False,
-        fix_character_width=False,
-        uncurl_quotes=False,
-        fix_line_breaks=False,
-        fix_surrogates=False,
-        remove_control_chars=False,
-        normalization=None,
-        explain=False,
-    )
-    return lambda line: ftfy.fix_encoding(line, config)
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if _SUSPICIOUS.search(line):
+            lines[number] = ftfy.fix_encoding(line)
+            removed["broken lines"] += lines[number] != line
+    return "\n".join(lines)
 
 
 def strip_punctuation(texts: Iterable[str], count: StepCounts) -> Iterator[str]:
@@ -202,17 +194,3 @@ def _punctuation() -> tuple[str, re.Pattern[str]]:
     )
     mark = "[" + re.escape(marks) + "]"
     return marks, re.compile(rf"[ \t]*{mark}(?:[ \t]|{mark})*")
-
-
-@cache
-def _simplifier() -> Callable[[str], str]:
-    try:
-        import opencc
-    except ImportError:
-        raise EnvironmentFault(
-            "simplify_chinese needs OpenCC",
-            where="prepare.clean.simplify_chinese",
-            hint="pip install 'llmkit[chinese]', or set it to false",
-        ) from None
-    convert: Callable[[str], str] = opencc.OpenCC("t2s").convert
-    return convert

@@ -6,7 +6,6 @@ costs almost nothing on a text that does not need it.
 
 STEPS has one line per step, in the order in which they run. Mojibake is repaired before control characters are
 removed because mojibake contains some. Entities are decoded first, so that the later steps see their characters.
-TEXT_NORMALIZERS has the steps that only change how text is written, as functions that also apply to a prompt.
 
 A step that removes more than a third of a document's characters is counted in `notes`, with an example. Knows nothing
 of files and formats.
@@ -20,12 +19,8 @@ from typing import Any
 
 from llmkit.config.prepare import Clean, Quality
 from llmkit.text.cleaning.characters import (
+    UNICODE_FORMS,
     fix_line_ends,
-    lower_case,
-    normalize_nfc,
-    normalize_nfkc,
-    normalize_nfkc_keep_cjk,
-    normalize_width,
     refuse_controls,
     remove_controls,
     repair_mojibake,
@@ -46,7 +41,15 @@ from llmkit.text.cleaning.marks import (
 from llmkit.text.cleaning.quality import find_broken_rule
 from llmkit.text.cleaning.whitespace import normalize_whitespace
 from llmkit.text.cleaning.wrapping import complete_paragraphs, join_hyphens, join_lines, join_lines_and_hyphens
-from llmkit.text.documents import LARGE_REMOVAL, Document, StepCounts, emit_document, group_documents, replay_texts
+from llmkit.text.documents import (
+    LARGE_REMOVAL,
+    Document,
+    StepCounts,
+    emit_document,
+    group_documents,
+    measure,
+    replay_texts,
+)
 
 Step = Callable[[Iterable[str], StepCounts], Iterator[str]]
 
@@ -152,18 +155,9 @@ def _documents(n: int) -> str:
 
 def _watch(step: Step, texts: Iterable[str], count: StepCounts, first: Document) -> Iterator[str]:
     """Run the step, and note a document that loses more than a third of its characters."""
-    n_in = n_out = 0
-
-    def measure() -> Iterator[str]:
-        nonlocal n_in
-        for text in texts:
-            n_in += len(text)
-            yield text
-
-    for text in step(measure(), count):
-        n_out += len(text)
-        yield text
-    count.note_removal(n_in, n_out, first)
+    sizes = Counter[str]()
+    yield from measure(step(measure(texts, sizes, "in"), count), sizes, "out")
+    count.note_removal(sizes["in"], sizes["out"], first)
 
 
 def _drop_empty(texts: Iterable[str], first: Document, count: StepCounts) -> Iterator[Document]:
@@ -194,40 +188,31 @@ def _each_part(clean_text: Callable[[str, Counter[str]], str], *, paragraphs: bo
     return step
 
 
-TEXT_NORMALIZERS: tuple[tuple[str, Callable[[Clean], bool], Callable[[str], str]], ...] = (
-    ("unicode NFC", lambda clean: clean.unicode == "NFC", normalize_nfc),
-    ("unicode width", lambda clean: clean.unicode == "width", normalize_width),
-    ("unicode NFKC", lambda clean: clean.unicode == "NFKC", normalize_nfkc),
-    ("unicode NFKC_keep_cjk", lambda clean: clean.unicode == "NFKC_keep_cjk", normalize_nfkc_keep_cjk),
-    ("lowercase", lambda clean: clean.lowercase, lower_case),
-    ("simplified", lambda clean: clean.simplify_chinese, simplify_chinese),
-)
-"""The steps that normalize spelling and keep the content: (name, whether `clean` enables it, function)."""
+def _spelling(normalize: Callable[[str], str]) -> Step:
+    return _each_part(lambda text, removed: normalize(text))
 
 
-def _normalizer(name: str) -> tuple[str, Callable[[Clean], bool], Step]:
-    """Return the entry of STEPS for a text normalizer."""
-    wanted, normalize = next((wanted, normalize) for known, wanted, normalize in TEXT_NORMALIZERS if known == name)
-    return name, wanted, _each_part(lambda text, removed: normalize(text))
+def _unicode_step(form: str) -> tuple[str, Callable[[Clean], bool], Step]:
+    return f"unicode {form}", lambda clean: clean.unicode == form, _spelling(UNICODE_FORMS[form])
 
 
 STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("html entities", lambda clean: clean.html_entities, decode_entities),
-    ("line ends", lambda clean: True, _each_part(fix_line_ends)),
+    ("line ends", lambda clean: True, _spelling(fix_line_ends)),
     ("mojibake", lambda clean: clean.mojibake, _each_part(repair_mojibake)),
     ("controls", lambda clean: True, _each_part(remove_controls)),
     ("front matter", lambda clean: clean.front_matter, strip_front_matter),
     ("soft hyphens", lambda clean: clean.soft_hyphens, _each_part(remove_soft_hyphens, paragraphs=True)),
-    *map(_normalizer, ("unicode NFC", "unicode width", "unicode NFKC", "unicode NFKC_keep_cjk")),
+    *map(_unicode_step, UNICODE_FORMS),
     ("gutenberg", lambda clean: clean.gutenberg, strip_gutenberg),
     ("subtitle times", lambda clean: clean.subtitle_times, _each_part(remove_subtitle_times, paragraphs=True)),
     ("joined lines", lambda clean: clean.join_lines and not clean.join_hyphens, join_lines),
     ("joined lines and hyphens", lambda clean: clean.join_lines and clean.join_hyphens, join_lines_and_hyphens),
     ("joined hyphens", lambda clean: clean.join_hyphens and not clean.join_lines, join_hyphens),
     ("whitespace", lambda clean: clean.whitespace, normalize_whitespace),
-    _normalizer("lowercase"),
+    ("lowercase", lambda clean: clean.lowercase, _spelling(str.lower)),
     ("punctuation", lambda clean: clean.strip_punctuation, strip_punctuation),
-    _normalizer("simplified"),
+    ("simplified", lambda clean: clean.simplify_chinese, _spelling(simplify_chinese)),
 )
 REMOVING_STEPS = frozenset({"controls", "front matter", "soft hyphens", "gutenberg", "subtitle times"})
 """Steps that should remove a small part of a text; the others rewrite it, or remove white space or punctuation."""

@@ -242,12 +242,9 @@ def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
             return (len(text), False) if small_print_at_end else (next_end, True)
         named = mention.end()
     paragraph_end = text.find("\n\n", named)
-    return _with_short_tail(text, len(text) if paragraph_end < 0 else paragraph_end + 2), False
-
-
-def _with_short_tail(text: str, end: int) -> int:
-    """Return the end of the text instead of `end` if only a few words follow the footer."""
-    return len(text) if len(text[end:].strip()) <= _FEW_CHARS // 5 else end
+    end = len(text) if paragraph_end < 0 else paragraph_end + 2
+    has_short_tail = len(text[end:].strip()) <= _FEW_CHARS // 5
+    return len(text) if has_short_tail else end, False
 
 
 def _without_frame(text: str) -> str:

@@ -1,8 +1,8 @@
 """Record the cleaning steps that change spelling, so that every later input of the model is cleaned in the same way.
 
 `prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
-control characters are normalized for every model that has a record. Steps that concern the files of a corpus are not
-recorded: mojibake, Gutenberg's licence, white space, quality, duplicates.
+control characters are normalized for every model that has a record. Steps that repair or select the files of a corpus
+are not recorded; docs/recipes.md says for each step why.
 
 Knows nothing of tokenizers; cleaners.py implements the steps.
 """
@@ -18,11 +18,14 @@ from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.text.cleaning.cleaners import STEPS, clean_documents
 from llmkit.text.documents import Document, StepCounts
 
-TRAVELLING = ("unicode", "lowercase", "strip_punctuation", "simplify_chinese")
+TRAVELLING = ("html_entities", "soft_hyphens", "unicode", "lowercase", "strip_punctuation", "simplify_chinese")
 """Fields of `prepare.clean` that are recorded."""
+_RECORDED_IF_SET = ("html_entities", "soft_hyphens")  # earlier versions of llmkit read records without them
 _OTHERS_OFF = {"mojibake": False, "gutenberg": False, "whitespace": False}
 _CHINESE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _NAMES = {
+    "html_entities": "HTML entities decoded",
+    "soft_hyphens": "no soft hyphens",
     "lowercase": "lower case",
     "strip_punctuation": "no punctuation",
     "simplify_chinese": "simplified Chinese",
@@ -31,7 +34,8 @@ _NAMES = {
 
 def record_normalization(clean: Clean) -> dict[str, Any]:
     """Return the recorded fields of `clean`, for a manifest."""
-    return clean.model_dump(mode="json", include=set(TRAVELLING))
+    fields = clean.model_dump(mode="json", include=set(TRAVELLING))
+    return {name: value for name, value in fields.items() if value or name not in _RECORDED_IF_SET}
 
 
 def read_normalization(record: Mapping[str, Any], where: str) -> Clean:

@@ -42,15 +42,13 @@ def find_broken_rule(texts: Iterable[str], rules: Quality) -> str:
     visible = max(1, n_visible)
     if n_visible < rules.min_chars:
         return "too short"
-    if kinds[_SYMBOL] / visible > rules.max_symbol_share:
-        return "too many symbols"
-    if kinds[_DIGIT] / visible > rules.max_digit_share:
-        return "too many digits"
-    if n_in_repeated_lines / visible > rules.max_repeated_line_share:
-        return "repeated lines"
-    if n_in_repeated_grams / max(1, n_in_grams) > rules.max_repeated_ngram_share:
-        return "repeated 5-grams"
-    return ""
+    shares = (
+        ("too many symbols", kinds[_SYMBOL] / visible, rules.max_symbol_share),
+        ("too many digits", kinds[_DIGIT] / visible, rules.max_digit_share),
+        ("repeated lines", n_in_repeated_lines / visible, rules.max_repeated_line_share),
+        ("repeated 5-grams", n_in_repeated_grams / max(1, n_in_grams), rules.max_repeated_ngram_share),
+    )
+    return next((name for name, share, limit in shares if share > limit), "")
 
 
 def _count_in_seen_lines(text: str, seen: set[int]) -> int:

@@ -3,7 +3,7 @@
 import codecs
 import re
 
-from llmkit.text.decoding.encoding_detection import detect_legacy, sample_words, score_as
+from llmkit.text.decoding.encoding_detection import Guess, detect_legacy, sample_words, score_as
 from llmkit.text.decoding.excerpts import find_high
 from llmkit.text.decoding.unmarked_encodings import WINDOW_BYTES, detect_wide
 
@@ -25,12 +25,13 @@ _NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_u
 
 def detect_encoding(head: bytes, *, complete: bool) -> str:
     """Return the codec name for the first bytes of a file; `complete` says whether these are all of its bytes."""
-    for mark, name in MARKS:
-        if head.startswith(mark):
-            return name
-    if wide := detect_wide(head):
-        return wide
-    return "ascii" if head.isascii() else detect_legacy(head, complete=complete).encodings[0]
+    found = find_mark(head)[0] or detect_wide(head) or ("ascii" if head.isascii() else "")
+    return found or detect_legacy(head, complete=complete).encodings[0]
+
+
+def find_mark(head: bytes) -> tuple[str, int]:
+    """Return the encoding that a byte order mark names, and the length of the mark; ("", 0) if there is none."""
+    return next(((name, len(mark)) for mark, name in MARKS if head.startswith(mark)), ("", 0))
 
 
 def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
@@ -51,11 +52,18 @@ def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
         return text, name
     if HAS_C1.search(text):
         return None
+    guess, _, is_likelier = compare_encoding(data, name)
+    is_sure = guess.rival is None and guess.utf8_word is None and name not in guess.encodings
+    return None if is_sure and is_likelier else (text, name)
+
+
+def compare_encoding(data: bytes, encoding: str) -> tuple[Guess, bytes, bool]:
+    """Return the likeliest encoding near the first non-ASCII byte, the bytes there, and whether it is much likelier
+    than `encoding`.
+    """
     start = max(0, find_high(data) - 1000)
     window = data[start : start + WINDOW_BYTES]
     guess = detect_legacy(window, complete=len(data) <= start + WINDOW_BYTES)
-    if guess.rival is None and guess.utf8_word is None and name not in guess.encodings:
-        sample = sample_words(window)
-        if score_as(sample, guess.encodings[0]) - score_as(sample, name) > MIN_UNLIKELY:
-            return None
-    return text, name
+    sample = sample_words(window)
+    lead = score_as(sample, guess.encodings[0]) - score_as(sample, encoding)
+    return guess, window, lead > MIN_UNLIKELY

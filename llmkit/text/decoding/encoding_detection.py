@@ -74,22 +74,21 @@ _GROUPS = (
     (4.0, "en pt", "cp860"),
     (4.0, "en fr", "cp863"),
     (4.0, "en uk", "cp1125"),
+    (0.0, "zh-hans zh-hant en", "gb18030"),
+    (0.0, "zh-hant en", "cp950"),
+    (1.0, "zh-hant en", "big5hkscs"),
+    (0.0, "ja en", "cp932"),
+    (1.0, "ja en", "euc_jp"),
+    (0.0, "ko en", "cp949"),
+    (4.0, "ko en", "johab"),
 )
-SINGLE_BYTE = {
+_MULTI_BYTE = ("gb18030", "cp950", "big5hkscs", "cp932", "euc_jp", "cp949", "johab")
+CANDIDATES = {
     name: Candidate(rarity, frozenset(languages.split()))
     for rarity, languages, names in _GROUPS
     for name in names.split()
 }
-MULTI_BYTE = {
-    "gb18030": Candidate(0.0, frozenset(["zh-hans", "zh-hant", "en"])),
-    "cp950": Candidate(0.0, frozenset(["zh-hant", "en"])),
-    "big5hkscs": Candidate(1.0, frozenset(["zh-hant", "en"])),
-    "cp932": Candidate(0.0, frozenset(["ja", "en"])),
-    "euc_jp": Candidate(1.0, frozenset(["ja", "en"])),
-    "cp949": Candidate(0.0, frozenset(["ko", "en"])),
-    "johab": Candidate(4.0, frozenset(["ko", "en"])),
-}
-CANDIDATES = SINGLE_BYTE | MULTI_BYTE
+SINGLE_BYTE = {name: candidate for name, candidate in CANDIDATES.items() if name not in _MULTI_BYTE}
 _ALL_LANGUAGES = frozenset().union(*(each.languages for each in CANDIDATES.values()))
 MARGIN = 3.0
 """Minimum lead of the best reading over the second, in nats. Measured with benchmarks/encodings.py."""
@@ -160,7 +159,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     `complete`: the bytes do not end inside a character. If at least 80 % of the non-ASCII bytes are valid UTF-8, the
     bytes are damaged UTF-8.
     """
-    if is_utf8(data, complete=complete):
+    if is_valid(data, "utf-8", complete=complete):
         return Guess(("utf-8",))
     n_high = len(data.translate(None, _ASCII))
     n_valid = sum(map(len, _FIND_UTF8.findall(data)))
@@ -204,21 +203,12 @@ def is_text(reading: Reading) -> bool:
     return found.score >= _MIN_RATE * n_bytes and (n_symbols < 2 or 5 * n_symbols < len(words))
 
 
-def is_valid(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in the encoding; the last character may be truncated."""
+def is_valid(data: bytes, encoding: str, *, complete: bool = False) -> bool:
+    """Whether the bytes are valid in the encoding; unless `complete`, the last character may be truncated."""
     try:
-        codecs.getincrementaldecoder(encoding)().decode(data)
+        codecs.getincrementaldecoder(encoding)().decode(data, complete)
     except UnicodeDecodeError:
         return False
-    return True
-
-
-def is_utf8(data: bytes, *, complete: bool) -> bool:
-    """Whether the bytes are valid UTF-8; unless `complete`, the last character may be cut off."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return not complete and error.reason == "unexpected end of data"
     return True
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.decoding.declared_encodings import HAS_C1, MARKS, MIN_UNLIKELY, UNICODE, decode_declared
+from llmkit.text.decoding.declared_encodings import HAS_C1, UNICODE, compare_encoding, find_mark
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
@@ -28,7 +28,6 @@ from llmkit.text.decoding.encoding_detection import (
     rank_encodings,
     rank_stray_byte,
     sample_words,
-    score_as,
 )
 from llmkit.text.decoding.excerpts import find_difference, find_example, find_high, line_at, shorten
 from llmkit.text.decoding.unmarked_encodings import (
@@ -46,6 +45,7 @@ CHUNK_BYTES = 1 << 20
 
 _ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
 """ASCII bytes that UTF-16 decodes to 32 rare Chinese characters."""
+_ONE_ENCODING = "convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files"
 _EXTENDED_WINDOW = 1 << 22
 """Number of bytes to read before the encoding counts as unclear, if the first window does not decide it."""
 
@@ -84,11 +84,7 @@ class TextStream:
 
     def __iter__(self) -> Iterator[str]:
         head = _read_at_least(self._file, WINDOW_BYTES)
-        marked, head_offset = "", 0
-        for mark, name in MARKS:
-            if head.startswith(mark):
-                marked, head_offset = name, len(mark)
-                break
+        marked, head_offset = find_mark(head)
         wanted = self.encoding
         if wanted == "auto":
             self.encoding = marked or detect_wide(head) or "ascii"
@@ -218,15 +214,13 @@ class TextStream:
         """Add a note if the first non-ASCII chunk is unlikely text in the encoding that the user named."""
         if codecs.lookup(self.encoding).name in UNICODE or not is_valid(chunk, self.encoding):
             return
-        start = max(0, find_high(chunk) - 1000)
-        window = chunk[start : start + WINDOW_BYTES]
-        guess = detect_legacy(window, complete=False).encodings[0]
-        sample = sample_words(window)
-        if score_as(sample, guess) - score_as(sample, self.encoding) < MIN_UNLIKELY:
+        guess, window, is_likelier = compare_encoding(chunk, self.encoding)
+        if not is_likelier:
             return
-        _, line = find_difference(window, self.encoding, guess)
-        texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, guess)]
-        what = f"read as {self.encoding}, as prepare.read.encoding requires, but {guess} is more likely"
+        likelier = guess.encodings[0]
+        _, line = find_difference(window, self.encoding, likelier)
+        texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, likelier)]
+        what = f"read as {self.encoding}, as prepare.read.encoding requires, but {likelier} is more likely"
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
@@ -235,16 +229,21 @@ class TextStream:
         return f"{self._path}, line {line}, byte {offset + position}"
 
     def _unclear_error(self, head: bytes, offset: int, rival: str, *, is_text: bool = True) -> DataError:
-        position, line = find_difference(head[:WINDOW_BYTES], self.encoding, rival)
-        texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
+        position, texts = self._show_both(head[:WINDOW_BYTES], rival)
         hint = f"set the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
         if not is_text:
             hint = "set the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
         return DataError(
-            f"the encoding is {'unclear' if is_text else 'unknown; even the best are unlikely'}: {', '.join(texts)}",
+            f"the encoding is {'unclear' if is_text else 'unknown; even the best are unlikely'}: {texts}",
             where=self._where(head, offset, position),
             hint=hint,
         )
+
+    def _show_both(self, data: bytes, rival: str) -> tuple[int, str]:
+        """Return the position of a line that differs between the encoding and its rival, and the line in both."""
+        position, line = find_difference(data, self.encoding, rival)
+        texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, rival)]
+        return position, ", ".join(texts)
 
     def _mixed_error(self, head: bytes, offset: int, word: bytes) -> DataError:
         position = head.index(word)
@@ -253,17 +252,13 @@ class TextStream:
             f'the file mixes {self.encoding} with UTF-8: a word is "{as_utf8}" in UTF-8 and "{as_legacy}" in '
             f"{self.encoding}; other words are not UTF-8",
             where=self._where(head, offset, position),
-            hint="convert the file to one encoding, or split it into two files; --skip-bad skips such files",
+            hint=_ONE_ENCODING,
         )
 
     def _change_error(self, head: bytes, offset: int, position: int, other: str) -> DataError:
-        _, line = find_difference(head[position : position + WINDOW_BYTES], self.encoding, other)
-        texts = [f'{name} reads "{shorten(line.decode(name, "replace"))}"' for name in (self.encoding, other)]
-        return DataError(
-            f"the encoding changes here: {', '.join(texts)}",
-            where=self._where(head, offset, position),
-            hint="convert the file to one encoding, or split it into two files; --skip-bad skips such files",
-        )
+        _, texts = self._show_both(head[position : position + WINDOW_BYTES], other)
+        where = self._where(head, offset, position)
+        return DataError(f"the encoding changes here: {texts}", where=where, hint=_ONE_ENCODING)
 
     def _wide_error(self, found: re.Match[bytes], offset: int) -> DataError:
         return DataError(
@@ -274,13 +269,11 @@ class TextStream:
 
     def _control_error(self, chunk: bytes, offset: int) -> DataError:
         """Return the error for a byte that is a control character in the guessed legacy encoding."""
-        controls = (
-            n
-            for n, byte in enumerate(chunk)
-            if byte > 127 and HAS_C1.search(bytes([byte]).decode(self.encoding, "ignore"))
-        )
+        is_control = {n for n in range(128, 256) if HAS_C1.search(bytes([n]).decode(self.encoding, "ignore"))}
         # The control characters of gb18030 have four bytes.
-        position = next(controls, min(find_high(chunk), len(chunk) - 1))
+        position = next(
+            (n for n, byte in enumerate(chunk) if byte in is_control), min(find_high(chunk), len(chunk) - 1)
+        )
         line = line_at(chunk, position)
         readings = (each for each in rank_encodings(sample_words(chunk)) if not HAS_C1.search(each.text))
         as_utf8 = detect_legacy(chunk, complete=False).encodings[0] == "utf-8"

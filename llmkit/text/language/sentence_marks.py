@@ -27,18 +27,20 @@ UNCASED = re.compile("[\u0590-\u10ff\u1200-\u137f\u1700-\u1cff\ua800-\uabff]")
 """A letter or vowel sign of a script without capitals, from Hebrew to Khmer; Korean and Chinese have other rules."""
 
 STAND_INS = re.compile(
-    r"(?P<greek>(?<=[\u0370-\u03ff\u1f00-\u1fff]);(?=[»”’\"')]*(?:\s|\Z)))|(?<=[\u0561-\u0587]):(?=\s|\Z)|\u1361\u1361"
+    r"(?P<danda>(?<=[\u0900-\u0dff])\|(?=[\s\"'”’)]|\Z))"
+    r"|(?P<greek>(?<=[\u0370-\u03ff\u1f00-\u1fff]);(?=[»”’\"')]*(?:\s|\Z)))|(?<=[\u0561-\u0587]):(?=\s|\Z)|\u1361\u1361"
 )
-"""Characters used in place of a script's own mark: Greek `;` is a question mark, Armenian `:` a full stop, two
-Ethiopic word separators a full stop."""
-HAS_STAND_IN = re.compile("[\u0370-\u03ff\u0561-\u0587\u1361\u1f00-\u1fff]")
+"""Characters used in place of a script's own mark: a bar after Indian letters is a danda, Greek `;` a question mark,
+Armenian `:` a full stop, two Ethiopic word separators a full stop."""
+HAS_STAND_IN = re.compile("[\u0370-\u03ff\u0561-\u0587\u1361\u1f00-\u1fff]|[\u0900-\u0dff]\\|")
 
 
 def replace_stand_ins(text: str) -> str:
     """Replace STAND_INS with the marks they represent; the length stays the same."""
     if text.isascii() or not HAS_STAND_IN.search(text):
         return text
-    return STAND_INS.sub(lambda found: "?" if found["greek"] else "\u0589" * len(found[0]), text)
+    marks = {"danda": "\u0964", "greek": "?"}
+    return STAND_INS.sub(lambda found: marks.get(found.lastgroup or "") or "\u0589" * len(found[0]), text)
 
 
 EUROPEAN = (  # German, French, Spanish, Portuguese, Italian, Turkish, Polish, Vietnamese

@@ -38,9 +38,13 @@ _NEVER_FIRST = re.compile(
 )
 _CJK = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 _LETTER = re.compile(r"[^\W_]")
+_CJK_STOP = re.compile(r"(?<=[\u3040-\u9fff])(?<![一二三四五六七八九十百千零〇两])\.(?=[“「《]?[\u3040-\u9fff])")
+_CJK_MARK = re.compile("[。！？]")
+_PARAGRAPHS = re.compile(r"(\n[^\S\n]*+\n)")
+_INSIDE_SENTENCE = re.compile(r"[^\W_]（[^（）\n]*[！？]）\Z")  # but （兵车也。）二，衣服 are two
 _BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+")
 
-_LAST_WORD = re.compile(r"[^\W_](?=((?:[^\W_]|[.'’])*))\1\Z")
+_LAST_WORD = re.compile(r"[^\W_\u2e80-\ud7af](?=((?:[^\W_\u2e80-\ud7af]|[.'’])*))\1\Z")
 _LAST_UNCASED_WORD = re.compile(r"""[^\s"'“‘«(\[—–-]+\Z""")
 _LABEL = re.compile(  # "1.", "CHAPTER IV."
     r"""["'“‘(\[_*\s]*+(?:(?i:act|article|book|canto|chapter|lecture|letter|part|psalm|scene|section|volume)\s)?"""
@@ -87,6 +91,8 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
         # Text without capitals, of any length: capitalize every word, so that only the marks decide.
         text = _WORD_START.sub(_capitalize, text)
     text = marks_of.replace_stand_ins(text)
+    if _CJK_STOP.search(text):
+        text = "".join(map(_replace_ascii_stops, _PARAGRAPHS.split(text)))
     ends: list[int] = []
     start = 0
     for stop in _find_paragraph_ends(text):
@@ -98,6 +104,14 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
         return found
     starts = (found - n_chars).tolist()
     return np.array([cut for span in zip(starts, ends, strict=True) for cut in _cut_long(text, *span)], dtype=np.int64)
+
+
+def _replace_ascii_stops(paragraph: str) -> str:
+    """Replace `.` between Chinese characters by `。` in a paragraph that has ASCII marks only; else it is a name, as in
+    乔治.布什.
+    """
+    is_ascii = paragraph.rstrip().endswith((".", "!", "?")) and not _CJK_MARK.search(paragraph)
+    return _CJK_STOP.sub("。", paragraph) if is_ascii else paragraph
 
 
 def _capitalize(match: re.Match[str]) -> str:
@@ -167,6 +181,7 @@ def _can_end(text: str, mark: re.Match[str], cut: int, begin: int) -> bool:
         within = closing and (
             marks_of.JAPANESE_QUOTATIVE.match(text, begin)
             or (closing[-1] in "》〉" and _CJK.match(following) and cut == begin)
+            or (closing[-1] == "）" and cut == begin and _INSIDE_SENTENCE.search(text, max(0, mark.start() - 200), cut))
         )
         return not within and not _NEVER_FIRST.match(following)
     if cut == begin or marks == ";":
@@ -188,7 +203,9 @@ def _abbreviates(text: str, mark: re.Match[str], start: int) -> bool:
     if not found:
         return False
     word = found[0]
-    if _NEVER_LAST.fullmatch(word) or (dot - start < 24 and _LABEL.fullmatch(text, start, dot)):
+    if _NEVER_LAST.fullmatch(word.capitalize() if len(word) > 1 and word.isupper() else word) or (
+        dot - start < 24 and _LABEL.fullmatch(text, start, dot)
+    ):
         return True
     if word.isdigit() and len(word) <= 2 and marks_of.GERMAN_ORDINAL.match(text, mark.end(2)):
         return True

@@ -24,7 +24,7 @@ MAX_UNSPACED_SHARE = 0.1
 """Maximum fraction of characters in scripts without spaces: an English book may quote Chinese."""
 
 # Thai, Lao and Tibetan; Burmese; Khmer; kana; Chinese.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 _SPACES = frozenset("\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000").union(map(chr, range(0x2000, 0x200B)))
@@ -39,8 +39,8 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
     """
     scan = scan_text(text)
     n_words = _count_separated(scan) + scan.utf8.count(b"\n") + ends_document
-    may_be_unspaced = _UNSPACED.search("".join(scan.others))
-    unspaced = sum(map(len, _UNSPACED.findall(text))) if may_be_unspaced else 0
+    may_be_unspaced = UNSPACED.search("".join(scan.others))
+    unspaced = sum(map(len, UNSPACED.findall(text))) if may_be_unspaced else 0
     return {"words": n_words, "unspaced": unspaced}
 
 

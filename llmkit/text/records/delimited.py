@@ -132,7 +132,7 @@ def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "
     if head and (named := _SEP_LINE.fullmatch(head[0].strip("\ufeff \r"))):
         n_skipped, head = 1, head[1:]
         delimiter = named[1] if delimiter == "auto" else delimiter
-    if ending == ".tsv" and delimiter == "auto" and (any("\t" in line for line in head) or not _names_columns(head)):
+    if ending == ".tsv" and delimiter == "auto" and (any("\t" in line for line in head) or not names_columns(head)):
         delimiter = "\t"
     if delimiter != "auto":
         return _decide_quotes(head, Dialect("" if delimiter == "none" else delimiter, n_skipped=n_skipped), ending)
@@ -148,10 +148,10 @@ def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "
     return max(found, key=lambda fit: fit.key).dialect
 
 
-def _names_columns(head: Sequence[str]) -> bool:
-    """Whether splitting the first line at a delimiter other than a tab yields well-known column names."""
-    return any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in head[0].split(mark)) > 1
-               for mark in DELIMITERS) if head else False  # fmt: skip
+def names_columns(head: Sequence[str]) -> bool:
+    """Whether splitting the first line at a delimiter yields two well-known names of columns."""
+    cells = [head[0].split(mark) for mark in DELIMITERS] if head else []
+    return any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in each) > 1 for each in cells)
 
 
 class _Fit:

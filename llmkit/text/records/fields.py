@@ -8,6 +8,8 @@ A list of strings is one text, one line per string. A list of chat messages (`ro
 `value`) is one text with a line `role: content` for each message.
 """
 
+import ast
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ _ROLES = frozenset(
 )
 _MAX_DEPTH = 4
 _MIN_WORDS = 3
+_MAX_PARSED_CHARS = 100_000
 MISSING = object()
 """Value of a field that is missing in a row."""
 
@@ -133,6 +136,8 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequenc
     elif nested:
         setting = shlex.quote(f"prepare.read.field={nested[0]}")
         hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, nested)}"
+    elif len(rows) == 1 and len(textual) > 1 and where.endswith(".json"):
+        hint += "; if each of them is a document, write one per line to a .jsonl file"
     return DataError(what, where=where, hint=hint)
 
 
@@ -203,6 +208,18 @@ def is_prose(value: object) -> bool:
         return len(value.split()) >= _MIN_WORDS or (not value.isascii() and len(value) >= 3 * _MIN_WORDS)
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return any(map(is_prose, inner))
+
+
+def holds_json(value: object) -> bool:
+    """Whether a text is a list or object written as JSON, or as Python does in a CSV file of pandas."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{") or len(value) > _MAX_PARSED_CHARS:
+        return False
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return isinstance(parse(value.strip()), list | dict)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return False
 
 
 def count_chars(value: object) -> int:

@@ -28,9 +28,25 @@ class BadValue:
     """Whether the line may be the beginning of a value that spans several lines."""
 
 
+class _RepeatedKeyError(ValueError):
+    """An object has two values for one key."""
+
+
+def _to_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object; json alone would keep the last of several values of one key."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _RepeatedKeyError(f"the key {key[:60]!r} occurs twice in an object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_to_object)
+
+
 def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
     """Yield (line, value) of each non-blank line; the value is a BadValue if the line is not JSON."""
-    decoder = json.JSONDecoder()
     for number, line in enumerate(lines, start=1):
         if not (text := line.strip()):
             continue
@@ -38,21 +54,18 @@ def parse_lines(lines: Iterable[str]) -> Iterator[tuple[int, object]]:
             yield number, BadValue("bytes that cannot be decoded")
             continue
         try:
-            value = decoder.decode(text)
-            is_deep = text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value)
-            yield number, BadValue("nested too deeply") if is_deep else value
+            value = _DECODER.decode(text)
+            _check_depth(value, text.count("[") + text.count("{"))
+            yield number, value
         except json.JSONDecodeError as error:
             is_open = error.pos >= len(text)
             yield number, BadValue(f"invalid JSON: {error.msg} at column {error.colno}", is_open)
-        except RecursionError:
-            yield number, BadValue("nested too deeply")
-        except ValueError:  # Python's limit is 4,300 digits
-            yield number, BadValue("a number with too many digits")
+        except (RecursionError, ValueError) as error:
+            yield number, BadValue(_describe(error))
 
 
 def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object]]:
     """Yield (line, value) of each element of a list, or of each value of a file without a list."""
-    decoder = json.JSONDecoder()
     pieces = iter(stream)
     buffer, position, line = "", 0, 1
     is_list: bool | None = None
@@ -70,20 +83,16 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
         error: json.JSONDecodeError | None = None
         if position < len(buffer):
             try:
-                value, end = decoder.raw_decode(buffer, position)
-                n_open = buffer.count("[", position, end) + buffer.count("{", position, end)
-                if n_open > MAX_DEPTH and _is_deep(value):
-                    raise RecursionError
+                value, end = _DECODER.raw_decode(buffer, position)
+                _check_depth(value, buffer.count("[", position, end) + buffer.count("{", position, end))
                 yield line, value
                 line += buffer.count("\n", position, end)
                 position = end
                 continue
             except json.JSONDecodeError as caught:
                 error = caught
-            except RecursionError:
-                raise _bad_json("nested too deeply", path, line) from None
-            except ValueError:  # Python's limit is 4,300 digits
-                raise _bad_json("a number with too many digits", path, line) from None
+            except (RecursionError, ValueError) as other:
+                raise _bad_json(_describe(other), path, line) from None
         # The buffer doubles, so that a long value is not parsed again for each small piece.
         more = _take_chars(pieces, max(1, len(buffer) - position))
         if not more:
@@ -96,13 +105,20 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
             raise row_too_long_error(f"{path}:{line}")
 
 
-def _is_deep(value: object) -> bool:
-    """Whether lists and objects are nested deeper than MAX_DEPTH."""
-    level = [value]
+def _check_depth(value: object, n_open: int) -> None:
+    """Raise RecursionError if lists and objects are nested deeper than MAX_DEPTH; `n_open` of them are opened."""
+    level = [value] if n_open > MAX_DEPTH else []
     for _ in range(MAX_DEPTH + 1):
         inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
         level = [value for values in inner for value in values]
-    return bool(level)
+    if level:
+        raise RecursionError
+
+
+def _describe(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(error) if isinstance(error, _RepeatedKeyError) else "a number with too many digits"  # more than 4,300
 
 
 def _take_chars(pieces: Iterator[str], n_chars: int) -> str:

@@ -1,17 +1,22 @@
 """Find the rows in a .json file that is a single object.
 
 Known shapes: a list in a key (`{"data": [{...}, ...]}`, or nested deeper), columns of equal length
-(`{"text": [...], "label": [...]}`), and the output of pandas' `DataFrame.to_json` with orient columns, index, split or
-table. Any other object is a single row.
+(`{"text": [...], "label": [...]}`), the output of pandas' `DataFrame.to_json` with orient columns, index, split or
+table, and ids with a text or an object each (`{"a17": "...", "b18": "..."}`). Any other object is a single row.
+
+Keys are ids if none is a known name of a column and each has a digit or a slash, or if there are 20 or more.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from llmkit.text.records.column_names import KNOWN_NAMES, PARAGRAPH_NAMES, TEXT_NAMES
 from llmkit.text.records.fields import is_chat
 
 _MAX_DEPTH = 3
+_MIN_IDS = 20
+"""Minimum number of keys that count as ids whatever they look like; a row rarely has as many columns of texts."""
 
 Object = Mapping[str, object]
 
@@ -29,7 +34,13 @@ class Rows:
 
 def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
     """Return the rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
-    return _find_split(value) or _find_oriented(value, wanted) or _find_columns(value) or _find_list(value, wanted)
+    return (
+        _find_split(value)
+        or _find_oriented(value, wanted)
+        or _find_texts(value, wanted)
+        or _find_columns(value)
+        or _find_list(value, wanted)
+    )
 
 
 def _find_split(value: Object) -> Rows | None:
@@ -44,9 +55,15 @@ def _find_split(value: Object) -> Rows | None:
 
 def _find_oriented(value: Object, wanted: str | None) -> Rows | None:
     inner = [each for each in value.values() if isinstance(each, dict)]
-    if not inner or len(inner) < len(value) or not all(each.keys() == inner[0].keys() for each in inner):
+    if not inner or len(inner) < len(value):
         return None
     outside, inside = list(value), list(inner[0])
+    are_equal = all(each.keys() == inner[0].keys() for each in inner)
+    may_be_rows = _names_columns(list(chain(*inner)), wanted) or (are_equal and len(inner) > 1)
+    if _are_ids(outside, wanted) and not _holds_index(inside) and may_be_rows:
+        return Rows(list(inner), f"one row for each key, such as {outside[0]!r}")
+    if not are_equal:
+        return None
     if len(value) == 1 and not _holds_index(outside) and not _holds_index(inside):
         return None
     if not _holds_index(outside) and (_holds_index(inside) or _names_columns(outside, wanted)):
@@ -55,6 +72,18 @@ def _find_oriented(value: Object, wanted: str | None) -> Rows | None:
     if _holds_index(outside) or _names_columns(inside, wanted):
         return Rows(list(inner), "a pandas table with orient=index")
     return None
+
+
+def _find_texts(value: Object, wanted: str | None) -> Rows | None:
+    if not all(each is None or isinstance(each, str) for each in value.values()) or not _are_ids(list(value), wanted):
+        return None
+    rows: list[object] = [{"id": key, "text": text} for key, text in value.items()]
+    return Rows(rows, f"one text for each key, such as {next(iter(value))!r}")
+
+
+def _are_ids(keys: list[str], wanted: str | None) -> bool:
+    look_like_ids = all(any(char.isdigit() or char == "/" for char in key) for key in keys)
+    return bool(keys) and (look_like_ids or len(keys) >= _MIN_IDS) and not _names_columns(keys, wanted)
 
 
 def _holds_index(keys: list[str]) -> bool:

@@ -18,6 +18,7 @@ from llmkit.text.records.fields import (
     are_messages,
     choose_field,
     count_chars,
+    holds_json,
     is_chat,
     is_prose,
     missing_column_error,
@@ -116,6 +117,9 @@ def _choose_field(rows: RowStream) -> Field:
         report_notes([rows.source])  # the table may have been read wrongly, so its columns are wrong
         raise
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
+    for name, n in Counter(rows.columns).items():
+        if n > 1:
+            rows.note(f"{n} columns are called {name!r}: give them different names to read them", "left out")
     if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:
         first = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
         what = f"the text is {field.name!r}, the only column with texts (prepare.read.field)"
@@ -126,7 +130,18 @@ def _choose_field(rows: RowStream) -> Field:
     elif example := next((value for value in values if isinstance(value, list) and len(value) > 1), None):
         each = "a document" if rows.read.documents == "line" else "a line of one document (prepare.read.documents=line)"
         rows.note(f"each text of the lists in {field.name!r} is {each}", f"a list of {len(example)}")
+    _note_unread_structure(rows, field, [value for value in values if isinstance(value, str)])
     return field
+
+
+def _note_unread_structure(rows: RowStream, field: Field, texts: list[str]) -> None:
+    """Note texts that are written lists or objects, and a unit of documents that does not apply to rows."""
+    if texts and 2 * sum(map(holds_json, texts)) > len(texts):
+        what = f"the texts of {field.name!r} are written lists or objects, and stay as they are"
+        rows.note(f"{what}; a .jsonl file with the values themselves is read as lists and chats", repr(texts[0][:60]))
+    unit = rows.read.documents
+    if unit == "separator" or (unit != "file" and any("\n" in text for text in texts)):
+        rows.note(f"prepare.read.documents={unit} does not apply to texts of rows: each is one document", "")
 
 
 class _UnreadTexts:
@@ -135,7 +150,7 @@ class _UnreadTexts:
     def __init__(self, rows: RowStream, field: Field) -> None:
         self._field = field
         sample = [row.cells for row in rows.sample[:100]]
-        others = [column for column in rows.columns if not field.covers(column)]
+        others = [name for name, n in Counter(rows.columns).items() if n == 1 and not field.covers(name)]
         self._columns = [c for c in others if 2 * sum(is_prose(row.get(c)) for row in sample) > len(sample)]
         self._n_chars: Counter[str] = Counter()
 

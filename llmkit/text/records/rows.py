@@ -29,7 +29,6 @@ from llmkit.text.sources import Entry, Source
 
 SAMPLE_ROWS = 1000
 _SAMPLE_CHARS = 4_000_000
-_MAX_SHOWN = 60
 
 FASTTEXT = "fasttext"
 _LABELS = re.compile(r"\s*((?:__label__\S+\s+)*)(.*)", re.DOTALL)

@@ -25,6 +25,12 @@ def test_every_control_character_is_found_and_nothing_else() -> None:
         assert remove_controls(f"a{char}b", Counter()) == f"a{expected}b"
 
 
+def test_escape_sequences_of_terminals_are_removed_as_a_whole() -> None:
+    removed: Counter[str] = Counter()
+    assert remove_controls("a\x1b[1;31mred\x1b[0m\x1b[K [31m \x1b", removed) == "ared [31m "
+    assert removed == {"terminal escape": 3, "control character": 1}
+
+
 @pytest.mark.parametrize(
     ("broken", "whole"),
     [

@@ -7,7 +7,7 @@ import pytest
 from llmkit.config.prepare import Clean, Quality
 from llmkit.core.errors import DataError, UsageError
 from llmkit.preparing.shards import as_json
-from llmkit.text.cleaning.cleaners import TEXT_NORMALIZERS, clean_documents, describe_notes
+from llmkit.text.cleaning.cleaners import clean_documents, describe_notes
 from llmkit.text.documents import Document, StepCounts, make_documents
 
 NOTHING = Clean(unicode="none", mojibake=False, gutenberg=False, whitespace=False)
@@ -247,11 +247,3 @@ def test_all_new_steps_are_off_by_default_and_run_in_the_order_of_the_settings()
         "html entities", "line ends", "mojibake", "controls", "front matter", "soft hyphens", "unicode width",
         "gutenberg", "subtitle times", "joined lines and hyphens", "whitespace", "marks kept as text", "empty",
     ]  # fmt: skip
-
-
-def test_text_normalizers_apply_to_a_prompt_as_to_a_document() -> None:
-    settings = with_step(unicode="width", lowercase=True)
-    prompt = "ＡＢ，Ｃ"
-    for _, wanted, normalize in TEXT_NORMALIZERS:
-        prompt = normalize(prompt) if wanted(settings) else prompt
-    assert prompt == clean("ＡＢ，Ｃ", settings)[0] == "ab，c"

@@ -19,11 +19,13 @@ from llmkit.text.cleaning.normalization import (
 from llmkit.text.documents import Document, StepCounts
 
 TEXTS = ["Cafe\u0301 ＡＢ「漢字」, ﬁne!\r\nNEXT\x00 LINE", "ΟΔΟΣ İstanbul", "  two  \n\n\n\n\n　spaces  ", "", "Ａ。"]
+TEXTS += ["Tom &amp; Jerry &amp;lt; &shy; &#8217;", "Unter\xadnehmen baut Unter\xad\nnehmen um"]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"unicode": "NFKC"},
     {"unicode": "none", "lowercase": True},
     {"lowercase": True, "strip_punctuation": True},
+    {"html_entities": True, "soft_hyphens": True},
 ]
 
 
@@ -37,6 +39,13 @@ def test_text_is_what_cleaning_makes_of_it_without_the_steps_for_files(settings:
     for text in filter(str.strip, TEXTS):
         expected = "".join(part.text for part in clean_documents([Document(text, "x")], clean, False, {}))
         assert normalize_text(text, read(Clean(**settings))) == expected
+
+
+def test_entities_and_soft_hyphens_travel_with_the_model() -> None:
+    normalization = read(Clean(html_entities=True, soft_hyphens=True))
+    assert normalize_text("Caf&eacute; &amp;amp; Unter\xadnehmen", normalization) == "Café &amp; Unternehmen"
+    assert name_normalization(normalization) == ["NFC", "HTML entities decoded", "no soft hyphens"]
+    assert normalize_text("a&amp;\xad", read(Clean())) == "a&amp;\xad"
 
 
 def test_white_space_stays_as_it_is_written() -> None:
@@ -71,7 +80,7 @@ def test_traditional_characters_become_simplified() -> None:
 
 def test_without_opencc_only_chinese_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "opencc", None)
-    characters._simplifier.cache_clear()
+    characters._load_converter.cache_clear()
     normalization = read(Clean(simplify_chinese=True))
     assert normalize_text("plain café", normalization) == "plain café"
     with pytest.raises(EnvironmentFault, match="simplified Chinese") as caught:

@@ -24,6 +24,8 @@ def test_every_final_mark_of_unicode_is_known() -> None:
         ("բարեւ: Այո", "բարեւ։ Այո"),
         ("ሰላም፡፡ እሺ", "ሰላም։። እሺ"),
         ("10:30", "10:30"),
+        ("वह गया| माँ", "वह गया। माँ"),
+        ("a| b", "a| b"),
     ],
 )
 def test_stand_ins_become_the_marks_of_their_script(text: str, expected: str) -> None:

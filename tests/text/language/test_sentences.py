@@ -110,6 +110,13 @@ def test_english_is_cut_after_its_sentences_and_nowhere_else(marked: str) -> Non
         "他（真的。|好）走了",
         "他说。“……”|\n\n“！”",
         "一、好。|二、不好。",
+        # ASCII marks without spaces, full-width brackets inside a sentence, Latin abbreviations in Chinese
+        "他去了市场.|妈妈在家.|船在哪里?|不知道!",
+        "昨天约翰.史密斯和乔治.布什来了。",
+        "十二.附则",
+        "彼は（もちろん！）行った。|私は行かない。|（完。）|次",
+        "一，车马（戎辂，兵车也。）|二，衣服（赤舄，朱履也。）",
+        "他说Mr. Smith来了。|好",
     ],
 )
 def test_chinese_and_japanese_are_cut_after_their_sentences_and_nowhere_else(marked: str) -> None:
@@ -303,6 +310,7 @@ def test_lower_cased_text_keeps_its_sentences() -> None:
         "đây là nhà.| ở đâu?| ăn cơm.",
         "ένα.| ύστερα ήρθε.| όχι!| άλλο.",
         "see a.com, i.e. this; e.g. that.| mr. smith left.",
+        "MR. SMITH SAW DR. JONES.| THEY LEFT.| NO.",
     ],
 )
 def test_short_text_without_capitals_is_cut_at_its_marks(marked: str) -> None:
@@ -326,3 +334,9 @@ def test_short_text_without_capitals_is_cut_at_its_marks(marked: str) -> None:
 )
 def test_sentences_of_more_languages(marked: str) -> None:
     assert cut(marked.replace("|", "")) == marked.split("|")
+
+
+@pytest.mark.parametrize("text", ["वह बाज़ार गया| माँ घर पर थी| “नाव कहाँ है|” कोई नहीं जानता।", "সে গেল| মা ছিল| নৌকা| নেই।"])
+def test_a_bar_after_an_indian_word_ends_a_sentence(text: str) -> None:
+    assert len(cut(text)) == 4
+    assert len(cut("| नाम | उम्र |\n| राम | ५ |")) == 1

@@ -67,3 +67,39 @@ def test_lists_of_equal_length_are_columns() -> None:
     found = find_rows({"text": ["a", "b"], "label": [0, 1]})
     assert found is not None
     assert found.rows == [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
+
+
+@pytest.mark.parametrize(
+    "keys", [("1", "2"), ("a17", "b18"), ("doc/x", "doc/y"), tuple(f"page{'x' * n}" for n in range(20))]
+)
+def test_texts_by_id_are_rows_and_the_shape_names_a_key(keys: tuple[str, ...]) -> None:
+    found = find_rows({key: f"Text of {key}." for key in keys})
+    assert found is not None
+    assert found.rows == [{"id": key, "text": f"Text of {key}."} for key in keys]
+    assert repr(keys[0]) in found.shape
+
+
+@pytest.mark.parametrize("inside", [{"text": "A story."}, {"text": "A story.", "lang": "en"}])
+@pytest.mark.parametrize("n", [1, 2])
+def test_objects_by_id_are_rows_even_if_some_lack_a_key(inside: dict[str, object], n: int) -> None:
+    value: dict[str, object] = {"a17": inside, "b18": {"text": "Another."}}
+    found = find_rows(dict(list(value.items())[:n]))
+    assert found is not None
+    assert found.rows == list(value.values())[:n]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"title": "Boats", "abstract": "Short.", "body_text": "Long."},
+        {"sentence1": "One.", "sentence2": "Two."},
+        {"序言": "一。", "第二": "二。"},
+        {"a17": "One.", "b18": 5},
+    ],
+)
+def test_keys_that_may_be_columns_are_no_ids(value: dict[str, object]) -> None:
+    assert find_rows(value) is None
+
+
+def test_a_key_that_the_user_named_is_a_column() -> None:
+    assert find_rows({"part1": "One.", "part2": "Two."}, "part2") is None

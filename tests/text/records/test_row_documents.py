@@ -328,3 +328,53 @@ def test_bytes_in_utf8_are_texts_and_others_are_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": [b"\xff\xd8"]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match="not UTF-8"):
         read_rows(tmp_path / "b.parquet", (tmp_path / "b.parquet").read_bytes())
+
+
+def test_texts_by_id_are_documents_and_it_is_said(tmp_path: Path) -> None:
+    texts, source = read_rows(
+        tmp_path / "a.json", '{"a17": "One ferry.", "b18": "", "c19": null, "d20": "Two ferries."}'
+    )
+    assert texts == ["One ferry.", "Two ferries."]
+    assert source.skipped == {"empty": 2}
+    assert source.notes == {"the file is one object: one text for each key, such as 'a17'": "4 rows"}
+
+
+def test_texts_under_words_are_refused_with_the_way_to_write_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column has a known name") as caught:
+        read_rows(tmp_path / "a.json", '{"Preface": "One ferry left.", "Afterword": "Two boats came."}')
+    assert "write one per line to a .jsonl file" in caught.value.problems[0].hint
+
+
+def test_columns_of_one_name_that_are_not_the_text_are_named(tmp_path: Path) -> None:
+    prose = "a long note on it"
+    texts, source = read_rows(tmp_path / "a.csv", f"text,note,note\nOne.,{prose},{prose}\nTwo.,{prose},{prose}\n")
+    assert texts == ["One.", "Two."]
+    assert list(source.notes) == ["2 columns are called 'note': give them different names to read them"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_two_values_of_one_key_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="'text' occurs twice"):
+        read_rows(tmp_path / name, '{"text": "One.", "text": "Two."}\n')
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"[{""role"": ""user"", ""content"": ""Where is it?""}]"',
+        "\"[{'role': 'user', 'content': 'It isn\\'t here.'}]\"",
+    ],
+)
+def test_chats_written_as_text_stay_text_and_it_is_said(tmp_path: Path, cell: str) -> None:
+    texts, source = read_rows(tmp_path / "a.csv", f"id,messages\n1,{cell}\n2,{cell}\n")
+    assert len(texts) == 2
+    assert any("are written lists or objects" in note for note in source.notes)
+    _, plain = read_rows(tmp_path / "b.csv", "id,messages\n1,[laughs] Where is it?\n2,{x} It is here.\n")
+    assert not any("are written lists" in note for note in plain.notes)
+
+
+@pytest.mark.parametrize("unit", ["line", "paragraph", "separator"])
+def test_a_unit_of_documents_that_rows_do_not_have_is_said(tmp_path: Path, unit: str) -> None:
+    texts, source = read_rows(tmp_path / "a.csv", 'text\n"One.\n\nTwo."\nThree.\n', documents=unit)
+    assert len(texts) == 2
+    assert f"prepare.read.documents={unit} does not apply to texts of rows: each is one document" in source.notes

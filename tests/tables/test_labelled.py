@@ -222,3 +222,11 @@ def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert n_rows == 200_000
     assert peak < 24e6, "the rows as a list would be 50 MB and more"
+
+
+def test_labels_end_at_their_letters_whatever_blank_surrounds_them() -> None:
+    for word in ("pos ", " pos\xa0", "\ufeffpos", "pos\u200b", "\u3000pos\u2060 "):
+        assert parse_label(word) == "pos"
+        assert parse_labels(f"{word}|neg", "|") == ("neg", "pos")
+    assert parse_label("می\u200cخواهم") == "می\u200cخواهم"
+    assert parse_label("\u200b") is None

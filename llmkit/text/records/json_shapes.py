@@ -5,7 +5,7 @@ Known shapes: a list in a key (`{"data": [{...}, ...]}`, also deeper), columns o
 table. Any other object is a single row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llmkit.text.records.column_names import KNOWN_NAMES, PARAGRAPH_NAMES, TEXT_NAMES
@@ -27,9 +27,18 @@ class Rows:
     """The path of the key that holds the list of rows; empty for other shapes."""
 
 
+FindRows = Callable[[Object, str | None], Rows | None]
+
+
 def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
     """Return the rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
     return _find_split(value) or _find_oriented(value, wanted) or _find_columns(value) or _find_list(value, wanted)
+
+
+def find_pandas_rows(value: Object, wanted: str | None = None) -> Rows | None:
+    """Return the rows if the object is an output of pandas; a line of a .jsonl is such an object if it is alone."""
+    found = _find_split(value) or _find_oriented(value, wanted)
+    return found or (_find_list(value, wanted) if value.keys() >= {"schema", "data"} else None)
 
 
 def _find_split(value: Object) -> Rows | None:

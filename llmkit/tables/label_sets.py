@@ -15,6 +15,7 @@ from llmkit.core.errors import DataError
 from llmkit.tables.labelled import Label
 
 _SHOWN = 3
+_MISSING = frozenset(["na", "n/a", "#n/a", "nan", "<na>", "null", "\\n", "none", "nil", "?", "-", "--"])
 _MIN_USUAL_ROWS = 10
 """Minimum median of the rows per label for which a label of one row is noted."""
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
@@ -25,8 +26,10 @@ _MIN_ALL_DIFFERENT = 4
 
 
 def describe_labels(counts: Mapping[str, int]) -> list[str]:
-    """Return notes on labels that differ only in form, that join several other labels, or that have a single row."""
-    return [*_describe_variants(counts), *_describe_joins(counts), *_describe_rare(counts)]
+    """Return notes on labels that differ only in form, that join several other labels, that may be missing, or that
+    have a single row.
+    """
+    return [*_describe_variants(counts), *_describe_joins(counts), *_describe_missing(counts), *_describe_rare(counts)]
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
@@ -82,7 +85,7 @@ def _fold(label: str) -> str:
     """Return a key that is equal for labels that differ in case, width, accents' encoding or invisible characters, such
     as `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
     """
-    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_-")
+    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_")
     folded = " ".join(folded.split())
     try:
         return f"{float(folded):g}"
@@ -115,6 +118,16 @@ def _is_join(parts: set[str], counts: Mapping[str, int], seen: set[str], mark: s
 
 def _style(label: str) -> str:
     return "lower" if label.islower() else "upper" if label.isupper() else "title" if label.istitle() else "other"
+
+
+def _describe_missing(counts: Mapping[str, int]) -> list[str]:
+    """Return a note on labels that other programs write for a missing value; here they are classes like others."""
+    found = [label for label in counts if label.casefold() in _MISSING and not (label == "-" and "+" in counts)]
+    if not found or len(found) == len(counts):
+        return []
+    shown = ", ".join(f"{_show(label)} ({counts[label]:,})" for label in found[:_SHOWN])
+    what = "labels that may stand for a missing one are classes like others"
+    return [f"{what}: {shown}; remove these rows if they have no label"]
 
 
 def _describe_rare(counts: Mapping[str, int]) -> list[str]:

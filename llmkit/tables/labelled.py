@@ -148,8 +148,16 @@ def parse_label(cell: object) -> str | None:
     word = _to_word(cell)
     if word is None:
         is_soft = isinstance(cell, dict) and all(isinstance(each, int | float) for each in cell.values())
-        raise BadCell(f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else ""))
+        raise BadCell(
+            f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else _name_key(cell))
+        )
     return _strip(word) or None
+
+
+def _name_key(cell: object) -> str:
+    """Return a hint for the keys of an object; empty for other values."""
+    key = next((key for key, value in cell.items() if isinstance(value, str)), None) if isinstance(cell, dict) else None
+    return f"; --label COLUMN.{key} reads its key {key!r}" if key else ""
 
 
 def _strip(word: str) -> str:
@@ -183,7 +191,8 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     else:
         parts = [_to_word(cell)]
     if None in parts:
-        raise BadCell("the labels are not words, or not a flat list of words")
+        inner = next((each for each in cell if isinstance(each, dict)), None) if isinstance(cell, list) else cell
+        raise BadCell(f"the labels are not words, or not a flat list of words{_name_key(inner)}")
     return tuple(sorted({word for part in parts if part and (word := _strip(part))}))
 
 

@@ -43,12 +43,20 @@ def test_a_name_with_a_separator_beside_its_beginning_is_no_join(labels: list[st
     assert describe_labels(dict.fromkeys(labels, 5)) == []
 
 
+@pytest.mark.parametrize("word", ["NA", "nan", "NULL", r"\N", "None", "?", "-"])
+def test_labels_that_may_stand_for_a_missing_one_are_said_and_stay(word: str) -> None:
+    [note] = describe_labels({"pos": 5, "neg": 5, word: 4})
+    assert f"classes like others: {word!r} (4); remove these rows" in note
+    assert describe_labels({"+": 5, "-": 5, "0": 5}) == []
+
+
 def test_a_label_of_one_row_among_labels_of_many_is_said() -> None:
     assert describe_labels({"pos": 30, "neg": 20, "40": 1}) == ["1 label of a single row: '40'; is it a class?"]
     assert describe_labels({"pos": 3, "neg": 2, "40": 1}) == []
 
 
 def test_different_labels_give_no_note() -> None:
+    assert describe_labels({"-1": 3, "1": 3, "0": 3, "A": 2, "A-": 2, "A+": 2}) == []
     assert describe_labels({"pos": 3, "neg": 3, "10": 2, "1": 1, "c++": 2, "c": 1, "c#": 1, "R&D": 1, "AC/DC": 1}) == []
 
 

@@ -253,7 +253,8 @@ class _Collected:
     def require_rows(self, path: str) -> None:
         """Raise DataError if there are no rows."""
         if not self.lines:
-            raise DataError("no row can be used", where=path, hint="see above; --text and --label name other columns")
+            why = f": {self.n_empty:,} rows have no text" if self.n_empty else ""
+            raise DataError(f"no row can be used{why}", where=path, hint="--text and --label name other columns")
 
     def keep_text(self, row: LabelledRow) -> None:
         """Keep the beginning of the row's texts, unless the texts of all rows would take too much memory."""

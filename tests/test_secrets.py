@@ -124,7 +124,8 @@ def test_ordinary_words_are_not_redacted(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_lines_for_people_are_clean_and_json_says_the_same_in_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     text = f"a{ESCAPES}b\U000e0041\ud800 却说\u3000c"
     echo(f"x\t{text}\ny")
-    assert capsys.readouterr().out == "x\ta[31m2Jb 却说\u3000c\ny\n"
+    shown = r"\x1b[31m\x9b2J\u202eb\U000e0041\ud800"
+    assert capsys.readouterr().out == f"x\ta{shown} 却说\u3000c\ny\n"
     show_json({text: text})
     out = capsys.readouterr().out
     assert json.loads(out) == {text: text}

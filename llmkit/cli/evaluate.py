@@ -13,6 +13,7 @@ def eval_command(
     label: options.Label = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
     header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
@@ -32,7 +33,8 @@ def eval_command(
 
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad),
-        delimiter=("prepare.read.delimiter", delimiter), header=("prepare.read.header", options.word_of(header)),
+        delimiter=("prepare.read.delimiter", delimiter), sheet=("prepare.read.sheet", sheet),
+        header=("prepare.read.header", options.word_of(header)),
         label_map=("cls.label_map", label_map), split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip

@@ -21,6 +21,7 @@ def finetune_command(
     learning_curve: options.LearningCurve = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
     header: options.HasHeader = None,
     unseen_labels: options.UnseenLabels = None,
     skip_bad: options.SkipBad = False,
@@ -53,6 +54,7 @@ def finetune_command(
         engine=("train.engine", engine),
         skip_bad=("prepare.read.skip_bad", skip_bad),
         delimiter=("prepare.read.delimiter", delimiter),
+        sheet=("prepare.read.sheet", sheet),
         header=("prepare.read.header", options.word_of(header)),
         label_map=("cls.label_map", label_map),
     )

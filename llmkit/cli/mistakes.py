@@ -11,6 +11,9 @@ import typer
 from llmkit.config.other_tools import COMMANDS, normalize
 from llmkit.core.errors import Problem, UsageError, did_you_mean, find_near
 
+_DASHES = "—–－−‐‑―"
+"""Characters that word processors and input methods write for the hyphens of an option."""
+
 
 @runtime_checkable
 class TyperError(Protocol):
@@ -35,8 +38,11 @@ def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
     message = error.format_message()
     if message.startswith("Got unexpected extra argument"):
         extra = message.partition("(s) (")[2].removesuffix(")")
-        settings = [word for word in extra.split() if "=" in word]
+        words = extra.split()
+        settings = [word for word in words if "=" in word]
         hint = f"settings follow -s: -s {settings[0]}" if settings else listed
+        if dashed := next((word for word in words if word[0] in _DASHES), None):
+            hint = f"options begin with ASCII hyphens: --{dashed.lstrip(_DASHES + '-')}"
         return Problem(f"unexpected argument {extra!r}", f"{command} {extra}", hint)
     parameter: Any = getattr(error, "param", None)
     if type(error).__name__ == "MissingParameter" and getattr(parameter, "help", None):

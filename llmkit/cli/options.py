@@ -100,7 +100,7 @@ RdzvEndpoint = Annotated[
 
 # ---- labelled rows ----
 
-Rows = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .jsonl .parquet, hf:NAME.")]
+Rows = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .xlsx .jsonl .parquet, hf:NAME.")]
 ValidationRows = Annotated[
     str | None, typer.Option("--validation", help="Validation rows; without it, a tenth of --data is held out.")
 ]
@@ -125,6 +125,7 @@ LabelMap = Annotated[
     typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file with names."),
 ]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Delimiter of a .csv or .tsv; detected by default.")]
+Sheet = Annotated[str | None, typer.Option("--sheet", help="Sheet of an .xlsx; the first one by default.")]
 HasHeader = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
@@ -157,10 +158,16 @@ Prompts = Annotated[
     Path | None, typer.Option("--prompts", help="File with one prompt per line; lines may be empty; - reads stdin.")
 ]
 PredictData = Annotated[
-    str, typer.Option("--data", help="Texts: .csv .tsv .jsonl .parquet .txt hf:NAME; - reads stdin.")
+    str, typer.Option("--data", help="Texts: .csv .tsv .xlsx .jsonl .parquet .txt hf:NAME; - reads stdin.")
 ]
 PredictOut = Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .tsv or .jsonl; default: stdout.")]
 Probabilities = Annotated[bool, typer.Option("--probabilities", help="Add one column of probabilities per label.")]
+SafeCsv = Annotated[
+    bool, typer.Option("--safe-csv", help="Put an apostrophe before cells that spreadsheets take for formulas.")
+]
+Excel = Annotated[
+    bool, typer.Option("--excel", help="Write a .csv that Excel opens correctly, with all letters and ids.")
+]
 Format = Annotated[
     Literal["csv", "tsv", "jsonl"] | None, typer.Option("--format", help="Output format; csv on stdout.")
 ]

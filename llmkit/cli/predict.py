@@ -14,9 +14,12 @@ def predict_command(
     pair: options.Pair = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
     header: options.HasHeader = None,
     probabilities: options.Probabilities = False,
     format_: options.Format = None,
+    safe_csv: options.SafeCsv = False,
+    excel: options.Excel = False,
     skip_bad: options.SkipBad = False,
     overwrite: options.Overwrite = False,
     recipe: options.RecipeOption = None,
@@ -33,6 +36,7 @@ def predict_command(
 
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad), delimiter=("prepare.read.delimiter", delimiter),
+        sheet=("prepare.read.sheet", sheet),
         header=("prepare.read.header", options.word_of(header)), label_map=("cls.label_map", label_map),
     )  # fmt: skip
     check_overrides("predict", set_ or ())
@@ -50,7 +54,7 @@ def predict_command(
     result = predict(
         config, model=model, data=data, out=out, write=write,
         file_format="jsonl" if json and out is None and format_ is None else format_,
-        all_probabilities=probabilities, overwrite=overwrite,
+        all_probabilities=probabilities, overwrite=overwrite, safe_csv=safe_csv, excel=excel,
     )  # fmt: skip
     if json and out is not None:
         show_json(result)

@@ -11,6 +11,7 @@ def prepare_command(
     test: options.TestText = None,
     encoding: options.Encoding = None,
     delimiter: options.Delimiter = None,
+    sheet: options.Sheet = None,
     header: options.HasHeader = None,
     skip_bad: options.SkipBadFiles = False,
     strict: options.Strict = False,
@@ -32,6 +33,7 @@ def prepare_command(
     overrides = options.overrides_of(
         set_, encoding=("prepare.read.encoding", encoding), skip_bad=("prepare.read.skip_bad", skip_bad),
         strict=("prepare.read.strict", strict), delimiter=("prepare.read.delimiter", delimiter),
+        sheet=("prepare.read.sheet", sheet),
         header=("prepare.read.header", options.word_of(header)),
     )  # fmt: skip
     config = load_recipe(recipe, overrides)

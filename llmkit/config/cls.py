@@ -24,7 +24,8 @@ def _read_label_map(given: object) -> object:
             raise ValueError(f"{given} is not a YAML or JSON file: {error}") from error
     pairs = [part.partition("=") for part in given.split(",")]
     if not all(old.strip() and equals and new.strip() for old, equals, new in pairs):
-        raise ValueError("it must be pairs such as 0=neg,1=pos, or a YAML or JSON file with such pairs")
+        ascii_marks = "; = and , must be ASCII characters" if set(given) & set("＝，：、") else ""
+        raise ValueError(f"it must be pairs such as 0=neg,1=pos, or a YAML or JSON file with such pairs{ascii_marks}")
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 

@@ -17,12 +17,12 @@ from llmkit.config.recipe import RECIPES, ROW_TASK, Recipe, find_task, make_reci
 from llmkit.config.renamed import RENAMED_KEYS, Key, describe_key, rename_sections
 from llmkit.config.train import LENGTHS
 from llmkit.core import console
-from llmkit.core.errors import ModelError, Problem, UsageError, did_you_mean
+from llmkit.core.errors import ModelError, Problem, UsageError, did_you_mean, narrow
 
 MAX_NODES = 10_000
 """Limit of YAML nodes with all aliases expanded: a file of one kilobyte can expand to billions."""
 
-FILE_FIELDS = ("encoding", "delimiter", "header")
+FILE_FIELDS = ("encoding", "delimiter", "header", "sheet")
 """Fields of `prepare.read` that describe one file."""
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
@@ -257,6 +257,10 @@ def _is_setting(text: str) -> bool:
 
 def _malformed(setting: str) -> Problem:
     name, where = setting.partition("=")[0], f"--set {setting}"
+    if (narrowed := narrow(setting)) != setting:
+        key, _, value = narrowed.partition("=" if "=" in narrowed else ":")
+        hint = f"write ASCII characters: -s {key.strip()}={value.strip() or 'VALUE'}"
+        return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
     # `-seed 1` is read as `-s eed`.
     hint = describe_unknown(name, where) or describe_unknown(f"s{name}", where) or "such as -s train.max_steps=100"
     return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)

@@ -31,6 +31,9 @@ class Read(Section):
     delimiter: str = Field(
         default="auto", description="Delimiter of .csv and .tsv files: auto, a character, tab, or none."
     )
+    sheet: str | None = Field(
+        default=None, description="Sheet of an .xlsx workbook; default: the first visible sheet that is not empty."
+    )
     documents: Literal["file", "line", "paragraph", "separator"] = Field(
         default="file",
         description="Unit of text that becomes one document in .txt and .md files; line also splits lists of strings "

@@ -12,7 +12,7 @@ from llmkit.config.other_tools import find_meaning, find_value, normalize
 from llmkit.config.recipe import OWNERS, RECIPES, Recipe
 from llmkit.config.renamed import Key
 from llmkit.config.section import split_message
-from llmkit.core.errors import Problem, did_you_mean, find_near
+from llmkit.core.errors import Problem, did_you_mean, find_near, narrow
 
 _SLIPS = (
     (re.compile(r"^ *\t"), "indent with spaces: YAML does not allow tabs"),
@@ -38,6 +38,8 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
     name = ".".join(location)
     where = _find_source(location, sources) or f"{path or 'recipe'}, {name}"
     if item["type"] == "extra_forbidden":
+        if narrow(name) != name:
+            return Problem(f"unknown key {name!r}", where, f"write ASCII characters: {narrow(name)}")
         if name in OWNERS:
             what = f"task {task} does not read section {name!r}"
             return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
@@ -65,6 +67,8 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
         return Problem(f"{name} is {_show(item['input'])}", where, f"write {number}, without units and commas{about}")
     message = str(item["msg"])
     hint = (field.description if field else None) or message
+    if isinstance(item["input"], str) and (narrowed := narrow(item["input"])) != item["input"]:
+        hint = f"write ASCII characters: {narrowed}"
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
 
 

@@ -30,16 +30,31 @@ _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 """Characters that are not printable for Python but are kept: joiners in words and emoji, French and Chinese spaces."""
 
 
+_INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+"""Characters without width and without effect on the text around them."""
+
+
 def clean_lines(text: str) -> str:
-    """Remove characters that could move the cursor, or colour, hide or reverse text in a terminal."""
-    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c == "\n" or c in _HARMLESS)
+    """Escape characters that could move the cursor, or colour, hide or reverse text in a terminal, as `\\x1b`."""
+    if text.isprintable():
+        return text
+    lines = text.replace("\r\n", "\n")
+    return "".join(c if c == "\n" or c in _HARMLESS else "" if c in _INVISIBLE else _escape(c) for c in lines)
 
 
 def clean_line(text: str) -> str:
-    """Return the text as one line without control characters; keeps joiners, and replaces other invisible characters
-    with spaces.
+    """Return the text as one line: `\u23ce` for newlines, spaces for other white space and invisible characters, and
+    escapes such as `\\x1b` for control characters. Keeps joiners.
     """
-    return "".join(c if c.isprintable() or c in "\u200c\u200d" else "\u23ce" if c == "\n" else " " for c in text)
+    if text.isprintable():
+        return text
+    line = text.replace("\r\n", "\n").replace("\n", "\u23ce")
+    spaced = (c if c in "\u200c\u200d" else " " if c.isspace() or c in _INVISIBLE else _escape(c) for c in line)
+    return "".join(spaced)
+
+
+def _escape(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 _SECRETS = (

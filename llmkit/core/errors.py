@@ -11,6 +11,7 @@ A user's mistake never shows a traceback. It shows three lines per problem: what
 is, and how to fix it. Any other exception is a bug: traceback, exit code 1.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -120,6 +121,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = find_near(word, names)
     return f"did you mean {near!r}?" if near is not None else clean_line(f"known: {', '.join(names)}")
+
+
+_FULL_WIDTH = {ord("。"): ".", ord("、"): ",", ord("【"): "[", ord("】"): "]", ord("—"): "-", ord("–"): "-"}
+
+
+def narrow(text: str) -> str:
+    """Return a text with ASCII for full-width letters, digits and marks, which input methods of Chinese and Japanese
+    write: `ｔｒａｉｎ．ｓｅｅｄ＝１`.
+    """
+    return unicodedata.normalize("NFKC", text.translate(_FULL_WIDTH))
 
 
 def _simplify(word: str) -> str:

@@ -1,22 +1,17 @@
 """Predict labels for the rows of a file, streamed in order, keeping all columns."""
 
-import csv
-import io
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from llmkit.config.recipe import Recipe
+from llmkit.core import console
 from llmkit.core.errors import UsageError
 from llmkit.core.files import check_writable, expand_home, new_file, refuse_special
 from llmkit.core.lock import lock_output
-from llmkit.tables.rows import Data, without_surrogates
-from llmkit.tasks.base import Emit, PredictionRequest
+from llmkit.evaluating.row_writer import Format, RowWriter, Write
+from llmkit.tables.rows import Data
+from llmkit.tasks.base import PredictionRequest
 from llmkit.tasks.table import task_of_model
-
-Format = Literal["csv", "tsv", "jsonl"]
-Write = Callable[[str], object]
 
 
 def predict(
@@ -29,14 +24,16 @@ def predict(
     file_format: Format | None = None,
     all_probabilities: bool = False,
     overwrite: bool = False,
+    safe_csv: bool = False,
+    excel: bool = False,
 ) -> dict[str, Any]:
     """Write each row of `data` (tables/rows.py) with its prediction to `out`, atomically, or to `write`.
 
-    A classifier adds the predicted label and its probability; `all_probabilities` adds one column per label. Returns
-    the number of rows.
+    A classifier adds the predicted label and its probability; `all_probabilities` adds one column per label. `safe_csv`
+    and `excel` are `is_safe` and `for_excel` of RowWriter. Returns the number of rows.
 
     Raises:
-        UsageError: the model is not a classifier, or `out` exists.
+        UsageError: the model is not a classifier, `out` exists, or the format has no such option.
         DataError: the file cannot be read (tables/rows.py), or already has a column that `predict` adds.
         ModelError: the model cannot be used.
     """
@@ -46,49 +43,21 @@ def predict(
     path = resolve_model(model)
     task = task_of_model(path)
 
+    if (safe_csv and chosen == "jsonl") or (excel and chosen != "csv"):
+        what = f"{'--excel' if excel else '--safe-csv'} is not for {chosen}"
+        raise UsageError(what, where="--format", hint="leave it out, or write a .csv")
+
     def run(write: Write) -> dict[str, Any]:
-        request = PredictionRequest(
-            model, path, data, all_probabilities, lambda columns: _make_writer(write, chosen, columns)
-        )
-        return task.predict(recipe, request)
+        writer = RowWriter(write, chosen, is_safe=safe_csv, for_excel=excel)
+        result = task.predict(recipe, PredictionRequest(model, path, data, all_probabilities, writer.begin))
+        for note in writer.describe():
+            console.info(note)
+        return result | ({"n_escaped": writer.n_escaped} if safe_csv else {})
 
     if out is None:
         return run(write)
     with lock_output(out), new_file(out) as file:
         return run(file.write)
-
-
-def _make_writer(write: Write, chosen: Format, columns: list[str]) -> Emit:
-    """Return a function that writes one row; the header is written immediately."""
-    if chosen == "jsonl":
-        return lambda record: _write_line(write, json.dumps(record, ensure_ascii=False, default=str))
-    to_line = _to_tsv if chosen == "tsv" else _to_csv
-    _write_line(write, to_line(columns))
-    return lambda record: _write_line(write, to_line([record.get(name) for name in columns]))
-
-
-def _write_line(write: Write, line: str) -> None:
-    write(without_surrogates(line) + "\n")
-
-
-def _to_csv(cells: Sequence[Any]) -> str:
-    buffer = io.StringIO()
-    # Python before 3.13 quotes a cell with \r or \n only if the character is in lineterminator.
-    csv.writer(buffer, lineterminator="\r\n").writerow(map(_to_text, cells))
-    return buffer.getvalue().removesuffix("\r\n")
-
-
-def _to_tsv(cells: Sequence[Any]) -> str:
-    """Format one row as .tsv, which allows neither quotes nor newlines in cells."""
-    return "\t".join(" ".join(_to_text(cell).split()) for cell in cells)
-
-
-def _to_text(cell: Any) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, list) and all(isinstance(each, str) for each in cell):
-        return "|".join(cell)
-    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
 
 
 def _format_of(out: Path | None) -> Format:

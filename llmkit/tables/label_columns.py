@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from llmkit.core.errors import DataError
 from llmkit.tables.joined_columns import find_flag_columns, split_names
 from llmkit.text.records.column_names import ID_NAMES, LABEL_NAMES, LABELLED_TEXT_NAMES, PAIR_NAMES
-from llmkit.text.records.fields import is_text, list_columns, missing_column_error
+from llmkit.text.records.fields import is_text, list_columns, missing_column_error, nested_names
 from llmkit.text.records.rows import RowStream
 
 _MAX_LABEL_CHARS = 60
 _MIN_PHRASE_CHARS = 4
 _TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
+_SPLIT_NAMES = {"train", "training", "dev", "valid", "validation", "val", "eval", "test", "testing"}
+_DELIMITERS = "，；、،؛;|\t^~¦§:\x01"
+"""Characters that may separate cells though the delimiter was not detected."""
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -85,6 +88,17 @@ def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
         column for name in (columns.text, columns.pair, columns.label) if name for column in (name, *split_names(name))
     }
     return _CellChooser(rows.columns, [row.cells for row in rows.sample], rows.path).find_unused_texts(taken)
+
+
+def describe_split_column(rows: RowStream, columns: Columns) -> list[str]:
+    """Return a note if a column assigns the rows to splits, because all rows of a file are used."""
+    taken = {columns.text, columns.pair, columns.label}
+    for name in rows.columns:
+        found = {str(row.cells.get(name)).strip().casefold() for row in rows.sample} if name not in taken else set()
+        if len(found) > 1 and found <= _SPLIT_NAMES:
+            what = f"column {name!r} assigns rows to splits ({', '.join(sorted(found))}), but all rows are used"
+            return [f"{what}; write a file per split: --data, --validation, --test"]
+    return []
 
 
 def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str | None]) -> list[str]:
@@ -172,6 +186,10 @@ class _CellChooser:
     def _ambiguous(self, what: str) -> DataError:
         hint = f"name the column: --{what} NAME"
         texts = self.find_unused_texts(set())
+        if len(self._columns) == 1:
+            hint = self._explain_single_column()
+        elif nested := nested_names(self._sample):
+            hint += f"; inside of other keys: {', '.join(nested[:5])}"
         if what == "label" and len(flags := find_flag_columns(self._columns, self._sample)) > 1:
             hint += f"; several columns of 0 and 1: --label {shlex.quote(','.join(flags))}"
         elif what == "text" and len(texts) > 1:
@@ -185,6 +203,16 @@ class _CellChooser:
             hint=hint,
         )
 
+    def _explain_single_column(self) -> str:
+        """Return a hint for a table of one column: the delimiter that it may have, or nested keys."""
+        cells = [str(row.get(self._columns[0])) for row in self._sample]
+        if nested := nested_names(self._sample):
+            return f"name the columns inside of other keys, such as --text {nested[0]}: {', '.join(nested[:5])}"
+        for mark in _DELIMITERS:
+            if cells and all(mark in cell for cell in cells):
+                return f"if {mark!r} separates the cells: --delimiter {shlex.quote(mark)}, with the file named .csv"
+        return "a table of one column has no labels; give a .csv with a column for each, such as text,label"
+
 
 def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:
     filled = [cell for cell in cells if not (cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()))]
@@ -193,14 +221,14 @@ def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:
     words = [cell.strip() if isinstance(cell, str) else str(cell) for cell in filled]
     n_distinct = len(set(words))
     mean_length = sum(map(len, words)) / len(words)
-    lists = any(isinstance(cell, list) for cell in filled)
+    lists = [cell for cell in filled if isinstance(cell, list)]
+    has_objects = any(isinstance(each, dict) for cell in [*lists, filled] for each in cell)
     repeats = len(words) < _MIN_ROWS or 2 * n_distinct <= len(words)
     n_phrases = sum(" " in word or (not word.isascii() and len(word) >= _MIN_PHRASE_CHARS) for word in words)
     return _ColumnStats(
         mean_length,
         n_distinct,
         has_text=2 * sum(isinstance(cell, str) and is_text(cell) for cell in filled) > len(filled),
-        may_be_label=lists
-        or (repeats and mean_length <= _MAX_LABEL_CHARS and not any(isinstance(c, dict) for c in filled)),
+        may_be_label=not has_objects and (bool(lists) or (repeats and mean_length <= _MAX_LABEL_CHARS)),
         has_phrases=2 * n_distinct > len(words) and 2 * n_phrases > len(words) and isinstance(filled[0], str),
     )

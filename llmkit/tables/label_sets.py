@@ -3,22 +3,33 @@
 Each finding is one sentence with an example and the setting that changes it. Nothing is changed here.
 """
 
+import json
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from llmkit.core.console import count
 from llmkit.core.errors import DataError
 from llmkit.tables.labelled import Label
 
 _SHOWN = 3
+_MISSING = frozenset(["na", "n/a", "#n/a", "nan", "<na>", "null", "\\n", "none", "nil", "?", "-", "--"])
+_MIN_USUAL_ROWS = 10
+"""Minimum median of the rows per label for which a label of one row is noted."""
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+"""Characters without width, except joiners, which distinguish words and emoji."""
 _MAX_RARE_LABELS = 20
 _MIN_ALL_DIFFERENT = 4
 """Minimum number of rows for which labels that are all different are an error."""
 
 
 def describe_labels(counts: Mapping[str, int]) -> list[str]:
-    """Return notes on labels that differ only in case, width or type, and on labels that join several other labels."""
-    return [*_describe_variants(counts), *_describe_joins(counts)]
+    """Return notes on labels that differ only in form, that join several other labels, that may be missing, or that
+    have a single row.
+    """
+    return [*_describe_variants(counts), *_describe_joins(counts), *_describe_missing(counts), *_describe_rare(counts)]
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
@@ -36,7 +47,9 @@ def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
     raise DataError(what, where=where, hint="; ".join(_describe_joins(counts)) or hint)
 
 
-def describe_contradictions(keys: Sequence[int], labels: Sequence[Label], lines: Sequence[int]) -> list[str]:
+def describe_contradictions(
+    keys: Sequence[int], labels: Sequence[Label], lines: Sequence[int], unit: str = "line"
+) -> list[str]:
     """Return a note on rows with equal texts and different labels; rows with equal texts have equal `keys`."""
     first: dict[int, tuple[Label, int]] = {}
     rows: Counter[int] = Counter(keys)
@@ -44,7 +57,7 @@ def describe_contradictions(keys: Sequence[int], labels: Sequence[Label], lines:
     for key, label, line in zip(keys, labels, lines, strict=True):
         known, at = first.setdefault(key, (label, line))
         if label != known and key not in contrary:
-            contrary[key] = f"{_show(known)} in line {at}, {_show(label)} in line {line}"
+            contrary[key] = f"{_show(known)} in {unit} {at}, {_show(label)} in {unit} {line}"
     if not contrary:
         return []
     n_rows = sum(rows[key] for key in contrary)
@@ -59,16 +72,21 @@ def _describe_variants(counts: Mapping[str, int]) -> list[str]:
     variants = [sorted(group, key=lambda label: -counts[label]) for group in groups.values() if len(group) > 1]
     if not variants:
         return []
-    shown = "; ".join(" and ".join(f"{label} ({counts[label]:,})" for label in group) for group in variants[:_SHOWN])
-    setting = ",".join(f"{label}={group[0]}" for group in variants[:_SHOWN] for label in group[1:])
-    return [
-        f"labels that differ only in case or form are different classes: {shown}; --label-map {setting!r} joins them"
-    ]
+    shown = [" and ".join(f"{_show(each)} ({counts[each]:,})" for each in group) for group in variants[:_SHOWN]]
+    pairs = {label: group[0] for group in variants[:_SHOWN] for label in group[1:]}
+    setting = repr(",".join(f"{old}={new}" for old, new in pairs.items()))
+    if not all(name.isprintable() and not set(name) & set(",=") for name in (*pairs, *pairs.values())):
+        setting = f"FILE, a JSON file with {json.dumps(pairs)},"
+    what = "labels that differ only in case or form are different classes"
+    return [f"{what}: {'; '.join(shown)}; --label-map {setting} joins them"]
 
 
 def _fold(label: str) -> str:
-    """Return a key that is equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`."""
-    folded = label.casefold().strip(" .!\t_-")
+    """Return a key that is equal for labels that differ in case, width, accents' encoding or invisible characters, such
+    as `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
+    """
+    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_")
+    folded = " ".join(folded.split())
     try:
         return f"{float(folded):g}"
     except ValueError:
@@ -78,14 +96,49 @@ def _fold(label: str) -> str:
 def _describe_joins(counts: Mapping[str, int]) -> list[str]:
     notes = []
     for mark in ",|;/&":
-        joined = [
-            label for label in counts if mark in label and any(part.strip() in counts for part in label.split(mark))
-        ]
-        if joined:
+        parts = {label: {part.strip() for part in label.split(mark)} - {""} for label in counts if mark in label}
+        n_joins = Counter(part for each in parts.values() for part in each)
+        seen = {part for part, n in n_joins.items() if part in counts or n > 1}
+        joined = [label for label, each in parts.items() if len(each) > 1 and each & counts.keys()]
+        if any(_is_join(parts[label], counts, seen, mark) for label in joined):
             some = f"{count(len(joined), 'label')} with {mark!r} between others, such as {joined[0]!r}"
             notes.append(f"{some}; for several labels per row: -s 'cls.separator={mark}'")
     return notes
 
 
+def _is_join(parts: set[str], counts: Mapping[str, int], seen: set[str], mark: str) -> bool:
+    """Whether the parts of a label are labels: all are `seen` elsewhere, or the others are written like those that are.
+
+    `joy, love` beside `joy` is a join; `C, Inc.` beside `C` and `R&B` beside `R` are names.
+    """
+    styles = {_style(part) for part in parts & counts.keys()}
+    unseen = parts - seen
+    return not unseen or (mark in ",|;" and all("." not in part and _style(part) in styles for part in unseen))
+
+
+def _style(label: str) -> str:
+    return "lower" if label.islower() else "upper" if label.isupper() else "title" if label.istitle() else "other"
+
+
+def _describe_missing(counts: Mapping[str, int]) -> list[str]:
+    """Return a note on labels that other programs write for a missing value; here they are classes like others."""
+    found = [label for label in counts if label.casefold() in _MISSING and not (label == "-" and "+" in counts)]
+    if not found or len(found) == len(counts):
+        return []
+    shown = ", ".join(f"{_show(label)} ({counts[label]:,})" for label in found[:_SHOWN])
+    what = "labels that may stand for a missing one are classes like others"
+    return [f"{what}: {shown}; remove these rows if they have no label"]
+
+
+def _describe_rare(counts: Mapping[str, int]) -> list[str]:
+    """Return a note on labels of one row among labels of many rows: probably no classes, but a total or a slip."""
+    rare = [label for label, n in counts.items() if n == 1]
+    if not rare or 2 * len(rare) > len(counts) or median(counts.values()) < _MIN_USUAL_ROWS:
+        return []
+    shown = ", ".join(map(_show, rare[:_SHOWN])) + (", ..." if len(rare) > _SHOWN else "")
+    return [f"{count(len(rare), 'label')} of a single row: {shown}; is it a class?"]
+
+
 def _show(label: Label) -> str:
-    return repr(label if isinstance(label, str) else ", ".join(label) if isinstance(label, tuple) else label)
+    """Return the label in quotes; a label with invisible characters has escapes for them."""
+    return repr(label if isinstance(label, str | float) else ", ".join(label))

@@ -11,7 +11,7 @@ import ast
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +23,7 @@ from llmkit.text.records.rows import Row, RowStream
 
 MAX_LINES_SHOWN = 5
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_EDGES = re.compile(r"^[\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+|[\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+$")
 _SOFT = "soft labels, such as a probability per label, are not supported: give one label, or a list of labels"
 
 Label = str | tuple[str, ...] | float
@@ -132,7 +133,7 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
 def _to_word(cell: object) -> str | None:
     """Return a JSON string, boolean or number as text; None for anything else."""
     if isinstance(cell, str):
-        return cell
+        return cell.replace("\r\n", "\n") if "\r" in cell else cell
     if isinstance(cell, bool):
         return "true" if cell else "false"
     return str(cell) if isinstance(cell, int | float) else None
@@ -147,8 +148,21 @@ def parse_label(cell: object) -> str | None:
     word = _to_word(cell)
     if word is None:
         is_soft = isinstance(cell, dict) and all(isinstance(each, int | float) for each in cell.values())
-        raise BadCell(f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else ""))
-    return word.strip() or None
+        raise BadCell(
+            f"the label is {describe_type(cell)}, not a word" + (f"; {_SOFT}" if is_soft else _name_key(cell))
+        )
+    return _strip(word) or None
+
+
+def _name_key(cell: object) -> str:
+    """Return a hint for the keys of an object; empty for other values."""
+    key = next((key for key, value in cell.items() if isinstance(value, str)), None) if isinstance(cell, dict) else None
+    return f"; --label COLUMN.{key} reads its key {key!r}" if key else ""
+
+
+def _strip(word: str) -> str:
+    """Remove white space and characters without width, such as a byte order mark, at both ends."""
+    return word.strip() if word.isascii() else _EDGES.sub("", word)
 
 
 def parse_number(cell: object) -> float | None:
@@ -177,8 +191,9 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     else:
         parts = [_to_word(cell)]
     if None in parts:
-        raise BadCell("the labels are not words, or not a flat list of words")
-    return tuple(sorted({word for part in parts if part and (word := part.strip())}))
+        inner = next((each for each in cell if isinstance(each, dict)), None) if isinstance(cell, list) else cell
+        raise BadCell(f"the labels are not words, or not a flat list of words{_name_key(inner)}")
+    return tuple(sorted({word for part in parts if part and (word := _strip(part))}))
 
 
 def parse_list(cell: str) -> list[str] | None:
@@ -276,11 +291,16 @@ def to_ids(
         names = sorted(unseen_labels.labels)
         more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
-        raise DataError(
-            f"labels that the train rows do not have: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}",
-            where=f"{where}, {unseen_labels.rows.describe(unit)}",
-            hint=f"known labels: {known}; --unseen-labels ignore skips these rows",
-        )
+        what = f"labels that the train rows do not have: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}"
+        hint = f"known labels: {known}; --unseen-labels ignore skips these rows"
+        if has_default_names(label2id):
+            hint = f"the model's labels have no names: --label-map 0={names[0]},... names LABEL_0, LABEL_1, ..."
+        raise DataError(what, where=f"{where}, {unseen_labels.rows.describe(unit)}", hint=hint)
+
+
+def has_default_names(names: Collection[str]) -> bool:
+    """Whether labels have the names that transformers gives to labels without names."""
+    return bool(names) and all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def _by_value(label: str) -> tuple[int, float, str]:

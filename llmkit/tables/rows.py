@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from llmkit.core.errors import DataError
 from llmkit.tables.joined_columns import split_names
 from llmkit.text.corpora import read_dataset_rows
 from llmkit.text.inputs import find_files, is_stream
-from llmkit.text.lines import unify_line_ends
+from llmkit.text.lines import replace_lone_returns
 from llmkit.text.records.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
 from llmkit.text.records.delimited import detect_dialect, parse_records
+from llmkit.text.records.plain_values import to_plain
 from llmkit.text.records.rows import (
     FASTTEXT,
     Header,
@@ -34,7 +35,7 @@ from llmkit.text.records.rows import (
 )
 from llmkit.text.records.table_files import TABLE_ENDINGS, read_entry
 from llmkit.text.shapes import are_fasttext, find_table
-from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries, log
+from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries, log_once
 
 _MAX_SNIFFED_CHARS = 1 << 16
 _MAX_SNIFFED_LINES = 1000
@@ -61,12 +62,13 @@ def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequen
     if isinstance(data, str):
         path = data if data.startswith("hf:") else _find_file(data)
         stream = RowStream(Source(path), read, header=header, wanted=wanted)
+        stream.keeps_line_ends = True
         stream.start(read_dataset_rows(stream) if path.startswith("hf:") else _read_file(stream))
     else:
         path = IN_MEMORY
         stream = RowStream(Source(path), read, header=header, wanted=wanted)
         stream.unit = "row"
-        stream.start(read_values(stream, enumerate(data, start=1)))
+        stream.start(read_values(stream, enumerate(map(to_plain, data), start=1)))
     if not stream.sample:
         skipped = "; ".join(f"{reason}: {n}" for reason, n in stream.source.skipped.items())
         below = " below the header" if stream.has_header else ""
@@ -83,13 +85,7 @@ def open_rows(data: Data, read: Read, *, header: Header = "auto", wanted: Sequen
 def _log_notes(source: Source, *, is_guess: bool) -> None:
     """Log the notes of a source, and its encoding if that is a guess."""
     for note in [*(describe_encodings([source]) if is_guess else []), *describe_notes([source])]:
-        _log_once(note)
-
-
-@lru_cache(maxsize=1000)
-def _log_once(note: str) -> None:
-    """Log a note; a file that is read for each of several folds is described once."""
-    log.warning(note)
+        log_once(note)
 
 
 def _find_file(path: str) -> str:
@@ -123,13 +119,13 @@ def _read_file(stream: RowStream) -> Rows:
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:
     """Return (format, text) of a text without a known suffix, decided by the first lines."""
-    pieces = unify_line_ends(text)
+    pieces = replace_lone_returns(text)
     head = ""
     for piece in pieces:
         head += piece
         if len(head) > _MAX_SNIFFED_CHARS:
             break
-    lines = [line for line in head.split("\n")[:_MAX_SNIFFED_LINES] if line.strip()]
+    lines = [line.removesuffix("\r") for line in head.split("\n")[:_MAX_SNIFFED_LINES] if line.strip()]
     return _choose_format(stream, head, lines or [""]), chain([head], pieces)
 
 
@@ -167,7 +163,7 @@ def _is_json(head: str) -> bool:
         _, end = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):
         return True  # the beginning of a longer value, or invalid JSON that the reader must report
-    rest = head[end:].lstrip(" ,")
+    rest = head[end:].lstrip(" ,\r")
     return not rest or rest[0] in '\n[{"'
 
 

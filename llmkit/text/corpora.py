@@ -25,6 +25,7 @@ from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
 from llmkit.core.files import expand_home
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.records.plain_values import to_plain
 from llmkit.text.records.row_documents import read_texts
 from llmkit.text.records.rows import Row, Rows, RowStream
 from llmkit.text.sources import Source, log
@@ -139,7 +140,7 @@ def read_dataset_rows(stream: RowStream) -> Rows:
     rows = open_dataset(stream.path)
     class_names = find_class_names(rows)
     for number, row in enumerate(rows, start=1):
-        cells = dict(row)
+        cells = {name: to_plain(value) for name, value in row.items()}
         for column, names in class_names.items():
             cells[column] = _to_class_names(cells[column], names)
         yield Row(number, cells)

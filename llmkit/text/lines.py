@@ -1,11 +1,13 @@
 """Split decoded text, which arrives in pieces, into lines."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 
 from llmkit.core.errors import DataError
 
 MAX_ROW_CHARS = 64_000_000
+_LONE_RETURN = re.compile(r"\r(?!\n)")
 
 
 def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
@@ -14,6 +16,18 @@ def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
     for text in stream:
         yield decoder.decode(text)
     yield decoder.decode("", final=True)
+
+
+def replace_lone_returns(stream: Iterable[str]) -> Iterator[str]:
+    r"""Yield the text with carriage returns that no line feed follows replaced by line feeds; `\r\n` is kept."""
+    held = ""
+    for text in stream:
+        text = held + text
+        held = "\r" if text.endswith("\r") else ""
+        text = text.removesuffix("\r")
+        yield _LONE_RETURN.sub("\n", text) if text.count("\r") != text.count("\r\n") else text
+    if held:
+        yield "\n"
 
 
 def split_lines(stream: Iterable[str], path: str) -> Iterator[str]:

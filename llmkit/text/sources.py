@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -56,6 +56,12 @@ from llmkit.text.inputs import (
 )
 
 log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=1000)
+def log_once(message: str) -> None:
+    """Log a warning once: a table is opened for its columns, and again for its rows and folds."""
+    log.warning("%s", message)
 
 
 class AccessDenied(EnvironmentFault):
@@ -254,16 +260,16 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
             return _refuse(entry, "this is compressed twice", "unpack it once")
         if looks_like_html(head) and entry.ending in ("", ".xml", *_NEVER_MARKUP):
             if entry.ending in _NEVER_MARKUP:
-                log.warning("%s is an HTML page despite its suffix, and is read as HTML", entry.path)
+                log_once(f"{entry.path} is an HTML page despite its suffix, and is read as HTML")
             return replace(entry, ending=".html")
         is_page = looks_like_html(head) and entry.ending in (".txt", ".md")
         if is_page or entry.ending == ".xml" or (not entry.ending and entry.path.lower().endswith(_MARKUP)):
-            log.warning("%s is markup, but is read as plain text with its marks because of its name", entry.path)
+            log_once(f"{entry.path} is markup, but is read as plain text with its marks because of its name")
         return replace(entry, ending="") if entry.ending == ".xml" else entry
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")
     if entry.ending not in ("", found.ending) and not (found.ending == ".warc" and entry.ending in (".wet", ".wat")):
-        log.warning("%s is %s despite its suffix, and is read as that format", entry.path, found.name)
+        log_once(f"{entry.path} is {found.name} despite its suffix, and is read as that format")
     return replace(entry, ending=found.ending)
 
 

@@ -34,6 +34,7 @@ def explain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ("--dry_run", "no such option: --dry_run", "--dry_run", "did you mean '--dry-run'?"),
         ("--resum", "no such option: --resum", "--resum", "did you mean '--resume'?"),
         ("--frobnicate", "no such option: --frobnicate", "--frobnicate", "llmkit pretrain-clm --help lists"),
+        ("r.yaml —seeds", "unexpected argument '—seeds'", "—seeds", "options begin with ASCII hyphens: --seeds"),
         ("r.yaml train.seed=1", "unexpected argument 'train.seed=1'", "train.seed=1", "settings follow -s: -s train.s"),
     ],
 )

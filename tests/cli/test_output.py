@@ -59,7 +59,7 @@ def test_json_of_hostile_texts_is_read_back_and_commands_no_terminal(capsys: pyt
 
 def test_line_of_data_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show_line(f"a{HOSTILE}b\nc\n")
-    assert capsys.readouterr().out == "a [31m 2J b⏎c\n"
+    assert capsys.readouterr().out == r"a\x1b[31m\x9b2J\u202eb⏎c" + "\n"
 
 
 def test_figures_are_shown_as_their_task_shows_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,3 +61,22 @@ def test_malformed_setting_is_named_even_if_the_recipe_is_missing_and_others_are
 def test_setting_in_the_place_of_the_recipe_is_told_to_follow_s() -> None:
     _, hint = hint_of(path=Path("train.max_steps=10"))
     assert hint == "settings follow -s: -s train.max_steps=10"
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("train.epochs＝3", "write ASCII characters: -s train.epochs=3"),
+        ("train.epochs：3", "write ASCII characters: -s train.epochs=3"),
+        ("ｔｒａｉｎ．ｅｐｏｃｈｓ＝３", "write ASCII characters: -s train.epochs=3"),
+        ("train。epochs=3", "write ASCII characters: train.epochs"),
+        ("optim.learning_rate=3e－4", "write ASCII characters: 3e-4"),
+    ],
+)
+def test_full_width_characters_are_named_with_the_ascii_ones(override: str, hint: str) -> None:
+    assert hint_of(override)[1] == hint
+
+
+def test_full_width_marks_of_a_label_map_are_named() -> None:
+    with pytest.raises(UsageError, match="= and , must be ASCII characters"):
+        load_recipe(None, ["cls.label_map=0＝neg，1＝pos"])

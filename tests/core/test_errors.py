@@ -22,7 +22,7 @@ def test_exit_codes_are_those_of_the_table_in_the_docstring() -> None:
 def test_each_problem_is_three_lines_whatever_its_texts_hold() -> None:
     error = UsageError.from_problems([Problem("a\nb", "c\x1b[2J", "d"), Problem("e", "f", "g")])
     first, second = str(error).split("\n\n")
-    assert first == "error: a⏎b\nwhere: c [2J\nhint:  d"
+    assert first == "error: a⏎b\nwhere: c\\x1b[2J\nhint:  d"
     assert second == "error: e\nwhere: f\nhint:  g"
 
 

@@ -40,7 +40,7 @@ def test_result_is_read_back_with_all_columns_and_cells(run: str, tmp_path: Path
         found = list(csv.DictReader(io.StringIO(content, newline=""), **dialect))
     assert list(found[0]) == ["id", "text", "other, one", "last", "prediction", "probability"]
     tabular = file_format == "tsv"
-    expected = [" ".join(text.split()) if tabular else text.replace("\r\n", "\n") for text in odd]
+    expected = [" ".join(text.split()) if tabular else text for text in odd]
     assert [row["text"] for row in found] == expected
     assert [(row["id"], row["other, one"], row["last"]) for row in found] == [(str(n), o, x) for n, _, o, x in rows]
     assert {row["prediction"] for row in found} <= {"ham", "spam"}
@@ -55,6 +55,19 @@ def test_objects_of_a_jsonl_keep_their_types(run: str, tmp_path: Path) -> None:
     assert [{key: row[key] for key in given} for row, given in zip(found, rows, strict=True)] == rows
     table = list(csv.DictReader(io.StringIO(label_rows(run, str(tmp_path / "new.jsonl"), "csv"))))
     assert (table[0]["tags"], table[0]["deep"], table[1]["deep"]) == ("a|b", '{"x": null}', "")
+
+
+def test_options_for_spreadsheets_change_the_csv_and_are_refused_elsewhere(run: str, tmp_path: Path) -> None:
+    data = write_table(tmp_path / "new.csv", [("0012", "=1+1 cash"), ("12", "win 好")], ("id", "text"))
+    out = tmp_path / "out.csv"
+    told = predict(recipe(), model=run, data=data, out=out, write=print, safe_csv=True, excel=True)
+    assert told["n_escaped"] == 1
+    assert out.read_bytes().startswith(b"\xef\xbb\xbfid,text,")
+    found = list(csv.reader(io.StringIO(out.read_text("utf-8-sig"))))
+    assert [row[:2] for row in found[1:]] == [['="0012"', "'=1+1 cash"], ["12", "win 好"]]
+    for options, name in (({"excel": True}, "--excel"), ({"safe_csv": True}, "--safe-csv")):
+        with pytest.raises(UsageError, match=f"{name} is not for jsonl"):
+            predict(recipe(), model=run, data=data, out=None, write=print, file_format="jsonl", **options)
 
 
 def test_result_is_whole_or_absent(run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,14 @@
 """Which column is what: by the user's word, by name, by shape, and never by a guess that could be wrong."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 
+from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
-from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
+from llmkit.tables.label_columns import Columns, choose_columns, describe_guess, describe_split_column
+from llmkit.tables.rows import open_rows
 
 
 def choose(
@@ -135,3 +140,39 @@ def test_a_column_chosen_among_several_is_said_with_the_others(
 ) -> None:
     notes = describe_guess(Columns(chosen[0], None, chosen[1]), columns.split(), given)
     assert notes == ([said.format("names another column")] if said else [])
+
+
+def hint_for(rows: list[dict[str, object]]) -> str:
+    with pytest.raises(DataError) as caught:
+        choose(rows)
+    return caught.value.problems[0].hint
+
+
+@pytest.mark.parametrize("mark", ["，", "؛", "、", "^", "\x01"])
+def test_a_table_of_one_column_leads_to_its_delimiter(mark: str) -> None:
+    assert f"--delimiter {shlex.quote(mark)}" in hint_for(table(**{"1": [f"今天{mark}好", f"a lamp{mark}pos"]}))
+
+
+def test_a_table_of_one_column_without_a_delimiter_is_said_to_have_no_labels() -> None:
+    assert "a table of one column has no labels" in hint_for(table(text=["a lamp", "a ferry"]))
+
+
+def test_labels_inside_of_other_keys_are_named_and_never_guessed() -> None:
+    rows: list[dict[str, object]] = [{"data": {"text": "a lamp", "meta": {"label": "pos"}}}] * 3
+    assert "--text data.text: data.text, data.meta.label" in hint_for(rows)
+    rows = [{"text": "a lamp", "annotations": [{"label": "pos"}]}] * 3
+    assert "inside of other keys: annotations.label" in hint_for(rows)
+
+
+def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None:
+    data = [{"text": f"a {n}", "label": "x", "Split": split} for n, split in enumerate(["train", "test", "TRAIN"])]
+    with open_rows(data, Read()) as rows:
+        [note] = describe_split_column(rows, Columns("text", None, "label"))
+        assert describe_split_column(rows, Columns("text", None, "Split")) == []
+    assert note.startswith("column 'Split' assigns rows to splits (test, train), but all rows are used")
+
+
+def test_names_with_a_full_width_comma_lead_to_the_ascii_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(named("title", "description", "label"), text="title，description")
+    assert caught.value.problems[0].hint == "write ASCII characters: title,description"

@@ -13,6 +13,10 @@ from llmkit.tables.label_sets import describe_contradictions, describe_labels, r
         (["0"] * 5 + ["0.0"] * 2 + ["1"] * 2, "'0.0=0'"),
         (["True"] * 4 + ["true"] * 2 + ["1"] + ["0"], "'true=True,1=True'"),
         (["体育。"] * 1 + ["体育"] * 2, None),
+        (["Ａ"] + ["A"] * 2, "'Ａ=A'"),
+        (["café"] * 2 + ["cafe\u0301"], "'cafe\u0301=café'"),
+        (["very  good"] + ["very good"] * 2, "'very  good=very good'"),
+        (["👩\u200d🚀"] * 2 + ["👩🚀"], None),
     ],
 )
 def test_labels_that_differ_only_in_form_are_named_with_the_map_that_joins_them(
@@ -24,7 +28,35 @@ def test_labels_that_differ_only_in_form_are_named_with_the_map_that_joins_them(
     assert not setting or f"--label-map {setting} joins them" in notes[0]
 
 
+def test_labels_with_invisible_characters_are_shown_with_escapes_and_joined_by_a_file() -> None:
+    [note] = describe_labels({"pos": 9, "p\u200bos": 3, "neg": 9, "neg\u202e": 2})
+    assert r"'pos' (9) and 'p\u200bos' (3); 'neg' (9) and 'neg\u202e' (2)" in note
+    assert r'--label-map FILE, a JSON file with {"p\u200bos": "pos", "neg\u202e": "neg"}, joins them' in note
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["C, Inc.", "C", "D"], ["Washington, D.C.", "Washington", "Oregon"], ["R&B", "R"], ["Rock/Pop", "Rock"],
+     ["U.S.; foreign", "foreign"]],
+)  # fmt: skip
+def test_a_name_with_a_separator_beside_its_beginning_is_no_join(labels: list[str]) -> None:
+    assert describe_labels(dict.fromkeys(labels, 5)) == []
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "NULL", r"\N", "None", "?", "-"])
+def test_labels_that_may_stand_for_a_missing_one_are_said_and_stay(word: str) -> None:
+    [note] = describe_labels({"pos": 5, "neg": 5, word: 4})
+    assert f"classes like others: {word!r} (4); remove these rows" in note
+    assert describe_labels({"+": 5, "-": 5, "0": 5}) == []
+
+
+def test_a_label_of_one_row_among_labels_of_many_is_said() -> None:
+    assert describe_labels({"pos": 30, "neg": 20, "40": 1}) == ["1 label of a single row: '40'; is it a class?"]
+    assert describe_labels({"pos": 3, "neg": 2, "40": 1}) == []
+
+
 def test_different_labels_give_no_note() -> None:
+    assert describe_labels({"-1": 3, "1": 3, "0": 3, "A": 2, "A-": 2, "A+": 2}) == []
     assert describe_labels({"pos": 3, "neg": 3, "10": 2, "1": 1, "c++": 2, "c": 1, "c#": 1, "R&D": 1, "AC/DC": 1}) == []
 
 
@@ -54,4 +86,5 @@ def test_equal_texts_with_different_labels_are_counted_with_the_lines_of_one() -
     notes = describe_contradictions(keys, labels, [2, 3, 4, 5, 6])
     assert notes == ["3 rows have a text that occurs with different labels, such as 'pos' in line 2, 'neg' in line 4"]
     assert describe_contradictions([7, 7, 8], ["pos", "pos", "neg"], [2, 3, 4]) == []
+    assert "'a' in row 1" in describe_contradictions([7, 7], ["a", "b"], [1, 2], "row")[0]
     assert "'a, b' in line 1" in describe_contradictions([7, 7], [("a", "b"), ("a",)], [1, 2])[0]

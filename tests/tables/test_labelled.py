@@ -23,6 +23,7 @@ from llmkit.tables.labelled import (
     to_ids,
 )
 from llmkit.tables.rows import open_rows
+from llmkit.text.records.fields import BadCell
 
 
 def parser(kind: str, separator: str | None = None) -> ParseLabel:
@@ -222,3 +223,18 @@ def test_reading_keeps_no_rows_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert n_rows == 200_000
     assert peak < 24e6, "the rows as a list would be 50 MB and more"
+
+
+def test_labels_end_at_their_letters_whatever_blank_surrounds_them() -> None:
+    for word in ("pos ", " pos\xa0", "\ufeffpos", "pos\u200b", "\u3000pos\u2060 "):
+        assert parse_label(word) == "pos"
+        assert parse_labels(f"{word}|neg", "|") == ("neg", "pos")
+    assert parse_label("می\u200cخواهم") == "می\u200cخواهم"
+    assert parse_label("\u200b") is None
+
+
+def test_labels_inside_of_objects_lead_to_their_key() -> None:
+    with pytest.raises(BadCell, match=r"the label is an object, not a word; --label COLUMN.name reads its key 'name'"):
+        parse_label({"id": 1, "name": "pos"})
+    with pytest.raises(BadCell, match=r"not a flat list of words; --label COLUMN.label reads its key 'label'"):
+        parse_labels([{"label": "pos", "score": 0.5}], None)

@@ -7,9 +7,11 @@ import sys
 import tracemalloc
 import zipfile
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -59,7 +61,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
 def test_encodings_marks_and_line_ends_change_no_cell(tmp_path: Path, encoding: str, line_end: str) -> None:
     path = write(tmp_path / "a.csv", CSV.replace("\n", line_end).encode(encoding))
     rows, stream = read(path)
-    assert rows == ROWS
+    assert rows == [{name: cell.replace("\n", line_end) for name, cell in row.items()} for row in ROWS]
     assert (stream.columns, stream.has_header) == (["text", "label"], True)
 
 
@@ -332,3 +334,52 @@ def test_a_first_line_that_looks_like_a_header_is_a_text_and_said(
     with open_rows(write(tmp_path / "a.txt", "Text\ngood\nbad\n"), Read()) as rows:
         assert [row.cells["text"] for row in rows] == ["Text", "good", "bad"]
     assert "it looks like a header: 'Text'" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "noname"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_the_unicode_text_of_excel_is_a_table_with_tabs(tmp_path: Path, name: str, encoding: str) -> None:
+    lines = "text\tlabel\r\n" + "今天, 天气好\tpos\r\na lamp\tneg\r\n" * 4
+    rows, _ = read(write(tmp_path / name, lines.encode(encoding)))
+    assert rows == [{"text": "今天, 天气好", "label": "pos"}, {"text": "a lamp", "label": "neg"}] * 4
+
+
+def test_line_ends_inside_of_quotes_are_those_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'text,"my\r\nlabel"\r\n"a\r\nb","x\ny"\r\nc,"z\r\n"\r\n')
+    rows, stream = read(path)
+    assert stream.columns == ["text", "my\nlabel"]
+    assert rows == [{"text": "a\r\nb", "my\nlabel": "x\ny"}, {"text": "c", "my\nlabel": "z\r\n"}]
+    rows, _ = read(write(tmp_path / "old.csv", "text,label\ra,b\rc,d\r"))
+    assert rows == [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
+    rows, _ = read(write(tmp_path / "lines.txt", "a b\r\nc d\r\n"))
+    assert rows == [{"text": "a b"}, {"text": "c d"}]
+    rows, _ = read(write(tmp_path / "ft.txt", "__label__x a b\r\n__label__y c d\r\n"))
+    assert rows == [{"label": "x", "text": "a b"}, {"label": "y", "text": "c d"}]
+
+
+def test_comments_above_a_table_and_repeated_headers_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = "text,label\na lamp,pos\na ferry,neg\n"
+    rows, _ = read(write(tmp_path / "a.csv", f"# made by me\n# on Monday\n{part}{part}"))
+    assert [row["text"] for row in rows] == ["a lamp", "a ferry"] * 2
+    said = "\n".join(caplog.messages)
+    assert "rows above the table are left out" in said
+    assert "such rows: 2, first '# made by me'" in said
+    assert "rows that repeat the header are left out, as in files that were joined; such rows: 1, first line 6" in said
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
+def test_a_line_of_pandas_named_jsonl_is_a_table(tmp_path: Path, orient: Any) -> None:
+    rows = [{"text": f"a lamp {n}", "label": "pos"} for n in range(12)]
+    pandas.DataFrame(rows).to_json(tmp_path / "a.jsonl", orient=orient)
+    found, stream = read(str(tmp_path / "a.jsonl"))
+    assert [{name: row[name] for name in ("text", "label")} for row in found] == rows
+    assert any("the file is one object" in what for what in stream.source.notes)
+    line = '{"text": ["a", "b"], "label": ["x", "y"]}\n'
+    assert len(read(write(tmp_path / "b.jsonl", line))[0]) == 1
+
+
+def test_values_of_python_in_rows_are_plain(tmp_path: Path) -> None:
+    with open_rows([{"text": "a", "price": Decimal("1.10"), "old": b"caf\xc3\xa9"}], Read()) as rows:
+        assert [row.cells for row in rows] == [{"text": "a", "price": "1.10", "old": "café"}]

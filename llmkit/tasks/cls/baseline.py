@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from llmkit.core.console import count
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
@@ -78,6 +79,31 @@ def measure_baseline(
     metrics = {f"{NGRAM_BASELINE}_{key}": found[key] for key in keys if key in found}
     intervals = {f"{NGRAM_BASELINE}_{key}": found["intervals"][key] for key in keys if key in found["intervals"]}
     return {NGRAM_BASELINE: baseline.method, **metrics}, intervals
+
+
+def fit_and_predict(
+    texts: Mapping[str, Texts], labels: Mapping[str, NDArray[Any]], label_type: LabelType, n_labels: int,
+    class_weights: ClassWeights,
+) -> tuple[dict[str, BaselineOutputs], str]:  # fmt: skip
+    """Fit the baseline to the split `train`; return its outputs for the other splits, and a note.
+
+    There are no outputs if they are not finite.
+    """
+    model = fit_baseline(texts["train"], labels["train"], n_labels, class_weights)
+    outputs = {name: model.predict(rows) for name, rows in texts.items() if name != "train"}
+    if not all(np.isfinite(each).all() for each in outputs.values()):
+        return {}, "no n-gram baseline: its predictions are not finite, as the labels are too large"
+    thresholds = np.full(n_labels, 0.5)
+    if "validation" in outputs:
+        thresholds = label_type.best_thresholds(labels["validation"], outputs["validation"], n_labels)
+    found = {
+        name: BaselineOutputs(each if each.ndim == 1 else each.astype(np.float32), thresholds, model.method)
+        for name, each in outputs.items()
+    }
+    of = f"{model.method['n_train_rows']:,} of {len(texts['train']):,} train rows"
+    n_cut = sum(max(map(len, row)) >= MAX_TEXT_CHARACTERS for rows in texts.values() for row in rows)
+    cut = f"; it reads the first {MAX_TEXT_CHARACTERS:,} characters of {count(n_cut, 'longer row')}" if n_cut else ""
+    return found, f"n-gram baseline: {model.method['model']}, fitted on {of}{cut}"
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from llmkit.core import console
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
-from llmkit.tables.label_columns import describe_guess, find_unused_texts
+from llmkit.tables.label_columns import describe_guess, describe_split_column, find_unused_texts
 from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
-from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_baseline
+from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_and_predict
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.label_types import choose_label_type
 from llmkit.tasks.cls.request import find_train_columns, named_columns
@@ -139,7 +139,8 @@ def load_labelled(
     """
     with open_rows(files["train"], read, header=section.header, wanted=named_columns(section)) as rows:
         row_format = decide_format(section, rows, block_size)
-        notes = [row_format.describe(rows)]
+        unit = rows.unit
+        notes = [row_format.describe(rows), *describe_split_column(rows, row_format.columns)]
         if unused := find_unused_texts(rows, row_format.columns):
             joined = shlex.quote(",".join([row_format.text, *unused]))
             notes.append(f"columns of text that are not used: {list_columns(unused)}; --text {joined} joins them")
@@ -181,7 +182,7 @@ def load_labelled(
         notes += describe_labels(
             Counter(name for label in whole.labels for name in row_format.label_type.names_in(label))
         )
-        notes += describe_contradictions(whole.keys, whole.labels, whole.lines)
+        notes += describe_contradictions(whole.keys, whole.labels, whole.lines, unit)
     splits, more = _add_baseline(splits, label2id, row_format.label_type, section)
     notes += more
     if not quiet:
@@ -219,24 +220,15 @@ def _add_baseline(
     without = {"train": replace(train, texts=None), **others}
     if not section.baseline or not others:
         return without, []
-    if train.texts is None or any(split.texts is None for split in others.values()):
+    texts = {name: split.texts for name, split in splits.items() if split.texts is not None}
+    if len(texts) < len(splits):
         return without, ["no n-gram baseline: the texts are too large to be kept in memory"]
     weights: Any = section.class_weights
     if not isinstance(weights, str):
         weights = {label2id[name]: weight for name, weight in weights.items() if name in label2id}
-    model = fit_baseline(train.texts, train.labels, len(label2id), weights)
-    outputs = {name: model.predict(split.texts or ()) for name, split in others.items()}
-    if not all(np.isfinite(each).all() for each in outputs.values()):
-        return without, ["no n-gram baseline: its predictions are not finite, as the labels are too large"]
-    thresholds = np.full(len(label2id), 0.5)
-    if "validation" in others:
-        labels = others["validation"].labels
-        thresholds = label_type.best_thresholds(labels, outputs["validation"], len(label2id))
-    for name, split in others.items():
-        found = outputs[name] if outputs[name].ndim == 1 else outputs[name].astype(np.float32)
-        without[name] = replace(split, baseline=BaselineOutputs(found, thresholds, model.method))
-    of = f"{model.method['n_train_rows']:,} of {len(train):,} train rows"
-    return without, [f"n-gram baseline: {model.method['model']}, fitted on {of}"]
+    labels = {name: split.labels for name, split in splits.items()}
+    outputs, note = fit_and_predict(texts, labels, label_type, len(label2id), weights)
+    return without | {name: replace(others[name], baseline=found) for name, found in outputs.items()}, [note]
 
 
 def decide_format(section: Cls, rows: RowStream, block_size: int) -> RowFormat:
@@ -267,8 +259,8 @@ class _Collected:
     def require_rows(self, path: str) -> None:
         """Raise DataError if there are no rows."""
         if not self.lines:
-            hint = "see the messages above, or choose other columns with --text and --label"
-            raise DataError("no row can be used", where=path, hint=hint)
+            why = f": {self.n_empty:,} rows have no text" if self.n_empty else ""
+            raise DataError(f"no row can be used{why}", where=path, hint="choose other columns with --text and --label")
 
     def keep_text(self, row: LabelledRow) -> None:
         """Keep the beginning of the row's texts, unless the texts of all rows would take too much memory."""

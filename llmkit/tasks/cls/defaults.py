@@ -11,7 +11,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError
-from llmkit.models.classifier import REGRESSION, problem_type_of, reset_pooler
+from llmkit.models.classifier import reset_pooler
+from llmkit.models.saved_head import REGRESSION, problem_type_of
 
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
 MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20

@@ -25,7 +25,7 @@ from llmkit.models.classifier import load_classifier
 from llmkit.models.loading import max_context_length
 from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, describe_padding
 from llmkit.models.saved_head import labels_of
-from llmkit.tables.labelled import LabelledRow, read_labelled
+from llmkit.tables.labelled import LabelledRow, has_default_names, read_labelled
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
 from llmkit.tasks.cls.label_type import LabelType, name_probabilities
@@ -161,6 +161,11 @@ def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> Ro
     if repeated := next((name for name, n in Counter(scorer.names).items() if n > 1), None):
         hint = "give each label of the model a different name"
         raise UsageError(f"two labels of the model would be called {repeated!r}", where="cls.label_map", hint=hint)
+    if n_labels > 1 and has_default_names(scorer.names):
+        example = ",".join(f"{number}=NAME" for number in range(2))
+        console.info(
+            f"the model's {n_labels} labels have no names; --label-map {example},... names LABEL_0, LABEL_1, ..."
+        )
     if section is None or section.positive_label is None:
         return scorer
     label2id = {name: number for number, name in enumerate(scorer.names)}

@@ -171,6 +171,9 @@ class ClsTraining(TrainingTask):
         mean, std = self.target_scale
         if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
             extra["target_mean"], extra["target_std"] = mean, std
+            kind = network.config.model_type
+            what = f"a {kind} has no bias that could hold the mean of the labels: other tools get standardized scores"
+            console.info(f"{what}; README.md of the model has the formula for the unit of the labels")
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
             split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)

@@ -281,7 +281,7 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     for rival in rivals:
         rival_texts, scores = _score_lines(samples, rival)
         gains = np.where([a != b for a, b in zip(texts, rival_texts, strict=True)], scores - own, 0.0)
-        if rival in MULTI_BYTE and encoding in SINGLE_BYTE:  # it takes the letter after a symbol, as in 20°C
+        if rival in _MULTI_BYTE and encoding in SINGLE_BYTE:  # it takes the letter after a symbol, as in 20°C
             gains = np.where([_TAKES_ASCII.search(sample) is None for sample in samples], gains, 0.0)
         better = np.flatnonzero(gains > _LINE_MARGIN)
         n_high = sum(len(samples[number].translate(None, _ASCII)) for number in better)

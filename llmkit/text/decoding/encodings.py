@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
-from llmkit.text.decoding.declared_encodings import HAS_C1, UNICODE, compare_encoding, find_mark
+from llmkit.text.decoding.declared_encodings import HAS_C1, UNICODE, compare_encoding, decode_declared, find_mark
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
@@ -45,7 +45,7 @@ CHUNK_BYTES = 1 << 20
 
 _ASCII_IN_WIDE = re.compile(rb"[\t\n\r\x20-\x7e]{64}")
 """ASCII bytes that UTF-16 decodes to 32 rare Chinese characters."""
-_ONE_ENCODING = "convert the file to one encoding, or give the two parts as two files; --skip-bad skips such files"
+_ONE_ENCODING = "convert the file to one encoding, or split it into two files; --skip-bad skips such files"
 _EXTENDED_WINDOW = 1 << 22
 """Number of bytes to read before the encoding counts as unclear, if the first window does not decide it."""
 

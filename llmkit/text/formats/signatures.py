@@ -27,7 +27,8 @@ class Format:
 
 
 _TO_TEXT = "convert it to .txt, .docx or .epub"
-_TO_CSV = "save the table as .csv"
+_TO_TABLE = "save the table as .xlsx or .csv"
+_FROM_OFFICE = "save it without a password as .docx, or a table as .xlsx or .csv"
 _UNPACK = "unpack it, or pack it again as .zip or .tar.gz"
 _NO_TEXT = "it holds no text; leave it out"
 
@@ -41,7 +42,7 @@ TAR = Format("a .tar archive", ".tar")
 ZIP = Format("a .zip archive", ".zip")
 
 _TO_EPUB = "convert it to .epub, for example with Calibre"
-_OFFICE = Format("a legacy Office document (.doc, .xls, .ppt, .msg) or one with a password", "", _TO_TEXT)
+_OFFICE = Format("a legacy Office document (.doc, .xls, .ppt, .msg) or one with a password", "", _FROM_OFFICE)
 _PACKED = {
     b"Rar!\x1a\x07": "a .rar archive", b"7z\xbc\xaf\x27\x1c": "a .7z archive", b"MSCF\0": "a .cab archive",
     b"LZIP": "a .lz file", b"\x04\x22\x4d\x18": "an .lz4 file", b"\x1f\x9d": "a .Z file",
@@ -122,17 +123,18 @@ _MARK = b"\xef\xbb\xbf"
 _OF_ZIP: tuple[tuple[str, Format], ...] = (
     ("META-INF/container.xml", Format("an EPUB", ".epub")),
     ("word/document.xml", Format("a Word document", ".docx")),
+    ("xl/workbook.bin", Format("a binary Excel workbook (.xlsb)", "", _TO_TABLE)),
     ("xl/workbook.", Format("an Excel workbook", ".xlsx")),
     ("ppt/presentation.xml", Format("a PowerPoint presentation", "", _TO_TEXT)),
     ("AndroidManifest.xml", Format("an Android program", "", _NO_TEXT)),
     ("META-INF/MANIFEST.MF", Format("a Java archive", "", _NO_TEXT)),
-    ("Index/Document.iwa", Format("a Pages, Numbers or Keynote document", "", _TO_TEXT)),
+    ("Index/Document.iwa", Format("a Pages, Numbers or Keynote document", "", _FROM_OFFICE)),
     ("doc.kml", Format("a map (.kmz)", "", _NO_TEXT)),
 )
 _OPEN_DOCUMENT: dict[bytes, Format] = {
     b"application/vnd.oasis.opendocument.text": Format("an OpenDocument text", ".odt"),
     b"application/vnd.oasis.opendocument.text-template": Format("an OpenDocument text", ".odt"),
-    b"application/vnd.oasis.opendocument.spreadsheet": Format("an OpenDocument table", "", _TO_CSV),
+    b"application/vnd.oasis.opendocument.spreadsheet": Format("an OpenDocument table", "", _TO_TABLE),
     b"application/vnd.oasis.opendocument.presentation": Format("an OpenDocument presentation", "", _TO_TEXT),
     b"application/epub+zip": Format("an EPUB", ".epub"),
 }

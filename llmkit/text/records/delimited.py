@@ -66,7 +66,7 @@ def split_records(lines: Iterator[str], ending: str, delimiter: str) -> tuple[Di
         n_chars += len(line)
         if n_chars > _SAMPLE_CHARS:
             break
-    dialect = detect_dialect(head, ending, delimiter)
+    dialect = detect_dialect([line.removesuffix("\r") for line in head], ending, delimiter)
     return dialect, parse_records(chain(head[dialect.n_skipped :], lines), dialect, dialect.n_skipped + 1)
 
 
@@ -76,7 +76,7 @@ def parse_records(lines: Iterator[str], dialect: Dialect, first_line: int = 1) -
         yield from _parse_quoted(lines, dialect, first_line)
         return
     for number, line in enumerate(lines, first_line):
-        if line:
+        if line := line.removesuffix("\r"):
             yield number, line.split(dialect.delimiter) if dialect.delimiter else [line]
 
 

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmkit.core.errors import DataError, did_you_mean
+from llmkit.core.errors import DataError, did_you_mean, narrow
 from llmkit.text.records.column_names import (
     CHAT_NAMES,
     ID_NAMES,
@@ -174,11 +174,12 @@ def _paths_below(value: object, path: str, depth: int) -> Iterator[str]:
 
 def missing_column_error(wanted: str, columns: Sequence[str], where: str) -> DataError:
     """Return the error for a column that the user named and that does not exist."""
-    return DataError(
-        f"no column {wanted!r}; found: {list_columns(columns)}",
-        where=where,
-        hint=did_you_mean(wanted, map(str, columns)),
-    )
+    names = [str(column) for column in columns]
+    hint = did_you_mean(wanted, names)
+    narrowed = narrow(wanted)
+    if narrowed != wanted and all(part.strip() in names for part in narrowed.split(",")):
+        hint = f"write ASCII characters: {narrowed}"
+    return DataError(f"no column {wanted!r}; found: {list_columns(columns)}", where=where, hint=hint)
 
 
 def list_columns(columns: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ table, and ids with a text or an object each (`{"a17": "...", "b18": "..."}`). A
 Keys are ids if none is a known name of a column and each has a digit or a slash, or if there are 20 or more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -32,6 +32,9 @@ class Rows:
     """The path of the key that holds the list of rows; empty for other shapes."""
 
 
+FindRows = Callable[[Object, str | None], Rows | None]
+
+
 def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
     """Return the rows in an object; None if the object is a single row. `wanted` is the field that the user named."""
     return (
@@ -41,6 +44,12 @@ def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
         or _find_columns(value)
         or _find_list(value, wanted)
     )
+
+
+def find_pandas_rows(value: Object, wanted: str | None = None) -> Rows | None:
+    """Return the rows if the object is an output of pandas; a line of a .jsonl is such an object if it is alone."""
+    found = _find_split(value) or _find_oriented(value, wanted)
+    return found or (_find_list(value, wanted) if value.keys() >= {"schema", "data"} else None)
 
 
 def _find_split(value: Object) -> Rows | None:

@@ -18,13 +18,13 @@ from typing import Literal, NamedTuple
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
-from llmkit.text.lines import split_lines, unify_line_ends
+from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends
 from llmkit.text.records.column_names import KNOWN_NAMES
 from llmkit.text.records.delimited import Dialect, Record, split_records
 from llmkit.text.records.fields import MISSING, BadCell, describe_type, get_value, is_chat, list_columns
 from llmkit.text.records.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
-from llmkit.text.records.json_shapes import find_rows
-from llmkit.text.records.table_header import is_header
+from llmkit.text.records.json_shapes import FindRows, find_pandas_rows, find_rows
+from llmkit.text.records.table_header import count_title_rows, is_header
 from llmkit.text.sources import Entry, Source
 
 SAMPLE_ROWS = 1000
@@ -66,6 +66,8 @@ class RowStream:
         self.sample: list[Row] = []
         self.may_guess_header = True
         """Whether the first row counts as a header if neither its names nor the rows below it decide."""
+        self.keeps_line_ends = False
+        r"""Whether `\r\n` inside the quotes of a .csv stays; otherwise it becomes `\n`."""
         self.container = ""
         """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
@@ -162,15 +164,16 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     """Read rows from decoded text by format: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
     if ending == ".json":
-        yield from _read_json(stream, parse_stream(pieces, stream.path))
+        yield from _read_json(stream, parse_stream(pieces, stream.path), find_rows)
     elif ending == ".jsonl":
-        yield from read_values(stream, parse_lines(split_lines(pieces, stream.path)))
+        yield from _read_json(stream, parse_lines(split_lines(pieces, stream.path)), find_pandas_rows)
     elif ending in (".csv", ".tsv"):
-        lines = split_lines(unify_line_ends(pieces), stream.path)
+        unify = replace_lone_returns if stream.keeps_line_ends else unify_line_ends
+        lines = split_lines(unify(pieces), stream.path)
         dialect, records = split_records(lines, ending, stream.read.delimiter)
         yield from read_records(stream, records, dialect, ending)
     elif ending == FASTTEXT:
-        yield from _read_fasttext(stream, split_lines(pieces, stream.path))
+        yield from _read_fasttext(stream, split_lines(unify_line_ends(pieces), stream.path))
     else:
         yield from _read_plain(stream, split_lines(unify_line_ends(pieces), stream.path))
 
@@ -185,6 +188,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             break
     if not head:
         return
+    head = _skip_titles(stream, head)
     line, first = head[0]
     if isinstance(first, str):
         hint = "the first line must be valid, with every quote closed"
@@ -194,10 +198,11 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     stream.has_header = guess() if stream.header == "auto" else stream.header
     # A column without a name, which spreadsheets may append, is named by its number, like all columns without a header.
     names = first if stream.has_header else [""] * len(first)
-    columns = [name.strip() or str(number) for number, name in enumerate(names, start=1)]
+    columns = [name.strip().replace("\r\n", "\n") or str(number) for number, name in enumerate(names, start=1)]
     stream.columns = columns
     _note_table(stream, first, dialect, ending)
     model = "header" if stream.has_header else "first row"
+    repeated: list[int] = []
     for line, cells in chain(head[stream.has_header :], records):
         if isinstance(cells, str):
             stream.reject(cells, line)
@@ -209,8 +214,24 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
+        elif stream.has_header and cells == first and len(columns) > 1:
+            repeated.append(line)
         else:
             yield Row(line, dict(zip(columns, cells, strict=True)))
+    if repeated:
+        what = "rows that repeat the header are left out, as in files that were joined"
+        stream.note(what, f"such rows: {len(repeated):,}, first {stream.unit} {repeated[0]:,}")
+
+
+def _skip_titles(stream: RowStream, head: list[Record]) -> list[Record]:
+    """Return the first records without titles and comments above the table; notes what is left out."""
+    if stream.header is False or not all(isinstance(cells, list) for _, cells in head):
+        return head
+    n_above = count_title_rows([cells for _, cells in head if isinstance(cells, list)], stream.wanted)
+    if n_above:
+        what = "rows above the table are left out; without a header, set prepare.read.header=false to read them"
+        stream.note(what, f"such rows: {n_above:,}, first {''.join(head[0][1])[:60]!r}")
+    return head[n_above:]
 
 
 def _size(cells: Iterable[object]) -> int:
@@ -284,10 +305,11 @@ def _hint_for(value: object) -> str:
     return "a list has no names of columns: write objects, in pandas with orient=records"
 
 
-def _read_json(stream: RowStream, values: Iterator[tuple[int, object]]) -> Rows:
+def _read_json(stream: RowStream, values: Iterator[tuple[int, object]], find: FindRows) -> Rows:
+    """Read JSON values; `find` finds the rows in a value that is alone."""
     head = list(islice(values, 2))
     whole = head[0][1] if len(head) == 1 else None
-    if isinstance(whole, dict) and (found := find_rows(whole, stream.field)):
+    if isinstance(whole, dict) and (found := find(whole, stream.field)):
         stream.unit, stream.container = "row", found.key
         stream.note(f"the file is one object: {found.shape}", f"{len(found.rows):,} rows")
         head = list(enumerate(found.rows, start=1))

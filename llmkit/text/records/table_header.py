@@ -45,6 +45,20 @@ def is_header(
     return by_default if len(cells) > 1 else _is_short(cells[0], columns[0])
 
 
+def count_title_rows(records: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> int:
+    """Return the number of rows above a table: rows of one cell, such as a title, above rows of several cells.
+
+    A row with a well-known name, or one that the user named, is not above the table.
+    """
+    widths = [sum(bool(cell.strip()) for cell in cells) for cells in records]
+    n_above = next((number for number, width in enumerate(widths) if width != 1), 0)
+    below = widths[n_above:]
+    names = {*KNOWN_NAMES, *(name.casefold() for name in wanted)}
+    if any(cell.strip().casefold() in names for cells in records[:n_above] for cell in cells):
+        return 0
+    return n_above if len(below) > 1 and 10 * sum(width > 1 for width in below) >= 9 * len(below) else 0
+
+
 def _names_numbers(cell: str, column: Sequence[str]) -> bool:
     """Whether the cell is words and the column below it contains numbers, dates or similar values."""
     filled = [each for each in column if each]

@@ -123,3 +123,81 @@ def test_labels_are_renamed_and_a_name_that_no_row_has_is_said(
     assert "cls.label_map: no row has 'eggs'" in data.notes
     (tmp_path / "map.json").write_text('{"ham": "good", "spam": "bad"}', encoding="utf-8")
     assert load(tokenizer, {"train": path}, label_map=str(tmp_path / "map.json")).label2id == data.label2id
+
+
+def test_texts_of_which_the_baseline_reads_the_beginning_are_counted(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = [*make_messages(20), ("win cash " * 600, "spam")]
+    notes = load(tokenizer, {"train": write_table(tmp_path / "a.csv", rows)}, validation=0.25).notes
+    assert any("; it reads the first 5,000 characters of 1 longer row" in note for note in notes)
+    notes = load(tokenizer, {"train": write_table(tmp_path / "b.csv", make_messages(20))}, validation=0.25).notes
+    assert any(note.startswith("n-gram baseline") and "characters of" not in note for note in notes)
+
+
+def test_guesses_about_labels_and_splits_are_said(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [(text, label, "train" if n % 3 else "test") for n, (text, label) in enumerate(make_messages(20))]
+    path = write_table(tmp_path / "a.csv", [*rows, (rows[0][0], "other", "train")], ("text", "label", "split"))
+    notes = load(tokenizer, {"train": path}).notes
+    assert any(note.startswith("column 'split' assigns rows to splits (test, train)") for note in notes)
+    assert any("1 label of a single row: 'other'" in note for note in notes)
+
+
+SPOILED = {
+    "sep.csv": "sep=;\r\ntext;label\r\ngood king;pos\r\nbad knight;neg\r\n",
+    "semi.csv": "Text, frei;Label\nja, nein;pos\nnein, ja;neg\n",
+    "num.jsonl": '{"text":"a b","label":0}\n{"text":"c d","label":0.0}\n{"text":"e f","label":1}\n',
+    "multi.csv": 'text,labels\na,"joy, love"\nb,"joy,love"\nc,joy\nd,sad\n',
+    "onehot.csv": "text,toxic,insult,threat\na b,1,0,0\nc d,0,1,1\ne f,0,0,0\n",
+    "pair.csv": "Quality,#1 String,#2 String\n1,a b,a c\n0,d e,f g\n",
+    "qa.jsonl": '{"question":"who?","context":"the cook","answers":{"text":["the cook"],"answer_start":[0]}}\n',
+}
+"""Small tables that were once read wrongly without a word."""
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "labels", "said"),
+    [
+        ("sep.csv", {}, ["neg", "pos"], "text 'text', label 'label', one label per row"),
+        ("semi.csv", {}, ["neg", "pos"], "text 'Text, frei', label 'Label', one label per row"),
+        (
+            "num.jsonl",
+            {},
+            ["0", "0.0", "1"],
+            "'0' (1) and '0.0' (1); --label-map '0.0=0' joins them",
+        ),
+        ("multi.csv", {"separator": ","}, ["joy", "love", "sad"], "several labels per row"),
+        ("onehot.csv", {"label": "toxic,insult,threat"}, ["insult", "threat", "toxic"], "several labels per row"),
+        (
+            "pair.csv",
+            {"text": "#1 String", "label": "Quality"},
+            ["0", "1"],
+            "not read: '#2 String'; --text '#1 ",
+        ),
+    ],
+)
+def test_small_tables_are_read_as_they_were_meant_or_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, section: dict[str, Any], labels: list[str], said: str
+) -> None:
+    (tmp_path / name).write_bytes(SPOILED[name].encode())
+    data = load(tokenizer, {"train": str(tmp_path / name)}, **section)
+    assert list(data.label2id) == labels
+    assert any(said in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "hint"),
+    [
+        ("multi.csv", "4 different labels in 4 rows", "2 labels with ',' between others"),
+        ("onehot.csv", "which one holds the label", "--label toxic,insult,threat"),
+        ("pair.csv", "which one holds the text", "pairs: --text '#1 String' --pair '#2 String'"),
+        ("qa.jsonl", "nothing to learn", "is this the label column?"),
+    ],
+)
+def test_small_tables_that_leave_a_choice_are_refused_with_the_option(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, problem: str, hint: str
+) -> None:
+    (tmp_path / name).write_bytes(SPOILED[name].encode())
+    with pytest.raises(DataError, match=problem) as caught:
+        load(tokenizer, {"train": str(tmp_path / name)})
+    assert hint in caught.value.problems[0].hint

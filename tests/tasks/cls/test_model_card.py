@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import make_messages, save_bert, save_gpt2, write_table
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from llmkit.config.loading import load_recipe
 from llmkit.evaluating.predict import predict
@@ -75,6 +77,30 @@ def test_snippet_gives_numbers_in_the_unit_of_the_labels(family: str, tmp_path: 
         assert found["score"] > 900
     scored = json.loads((run / "metrics.json").read_text())["validation"]
     assert scored["mse"] < 500**2, "scaled once, not twice"
+
+
+def test_head_without_a_bias_is_said_and_the_formula_of_the_card_gives_the_numbers_of_predict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(save_gpt2(tmp_path / "gpt2"))
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=end, eos_token_id=end,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    rows = [(text, 1000 + 7 * number) for number, (text, _) in enumerate(make_messages(40))]
+    data = write_table(tmp_path / "train.csv", rows, ("text", "label"))
+    recipe = load_recipe(None, ["train.max_steps=10", "train.block_size=24", "cls.labels=regression"], "cls")
+    finetune(recipe, files={"train": data}, out=tmp_path / "run", model=str(tmp_path / "base"))
+    assert "a llama has no bias that could hold the mean of the labels" in capsys.readouterr().err
+    saved = json.loads((tmp_path / "run/model/config.json").read_text())["llmkit"]
+    assert "llmkit.target_std" in (tmp_path / "run/model/README.md").read_text()
+    [row] = label_rows(tmp_path / "run", [(TEXTS[0],)], ("text",))
+    [found] = run_snippet(tmp_path / "run/model", TEXTS[0])
+    assert found["score"] * saved["target_std"] + saved["target_mean"] == pytest.approx(row["prediction"], abs=0.01)
 
 
 def test_card_names_what_transformers_does_not_do() -> None:

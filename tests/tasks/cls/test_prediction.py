@@ -339,6 +339,19 @@ def test_label_map_renames_the_labels_of_a_model_without_names_and_of_the_file(t
     assert_same_figures({**named, "method": None}, {**by_number, "method": None})
 
 
+def test_labels_without_names_lead_to_the_label_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_bert(tmp_path / "bert")
+    BertForSequenceClassification.from_pretrained(path, num_labels=2).save_pretrained(path)
+    open_scorer(path, Evaluate())
+    assert "the model's 2 labels have no names; --label-map 0=NAME" in capsys.readouterr().err
+    open_scorer(path, Evaluate(), Cls(label_map={"0": "ham", "1": "spam"}))
+    assert "no names" not in capsys.readouterr().err
+    rows = write_table(tmp_path / "a.csv", make_messages(12))
+    with pytest.raises(DataError, match="'ham', 'spam'") as caught:
+        evaluate(load_recipe(None, [], "cls"), model=path, data=[rows])
+    assert "--label-map 0=ham,..." in caught.value.problems[0].hint
+
+
 def test_joined_columns_are_read_by_the_saved_model_and_left_out_of_the_result(tmp_path: Path) -> None:
     rows = tmp_path / "a.csv"
     body = [(text.partition(" "), int(label == "spam")) for text, label in make_messages(40)]

@@ -88,3 +88,13 @@ def test_subtitles_with_a_byte_order_mark_are_known(encoding: str) -> None:
     assert (found := detect_format(head)) is not None
     assert found.ending == ".srt"
     assert detect_format("A plain text.\r\n".encode(encoding)) is None
+
+
+def test_spreadsheets_that_are_not_read_lead_to_xlsx() -> None:
+    legacy = detect_format(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0")
+    found = [legacy, detect_in_zip(["xl/workbook.bin"], b""), detect_in_zip(["Index/Document.iwa"], b"")]
+    found.append(detect_in_zip(["content.xml"], b"application/vnd.oasis.opendocument.spreadsheet"))
+    assert [each.ending for each in found if each] == [""] * 4
+    assert all(".xlsx or .csv" in each.hint for each in found if each)
+    assert "Excel workbook (.xlsb)" in found[1].name  # type: ignore[union-attr]
+    assert detect_in_zip(["xl/workbook.xml"], b"").ending == ".xlsx"

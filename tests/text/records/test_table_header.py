@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmkit.text.records.table_header import is_header
+from llmkit.text.records.table_header import count_title_rows, is_header
 
 NOT_HEADERS = [
     (["Tale 1, a ferry."], [["Tale 2, a ferry."], ["Tale 3, a ferry."]]),
@@ -45,3 +45,20 @@ def test_a_first_row_unlike_the_others_is_a_header(first: list[str], below: list
 
 def test_a_column_that_the_user_named_makes_a_header() -> None:
     assert is_header(["ham", "x"], [["ham", "y"]], wanted=["ham"])
+
+
+@pytest.mark.parametrize(
+    ("records", "n"),
+    [
+        ([["Survey"], ["text", "label"], ["a", "b"]], 1),
+        ([["Survey", ""], ["by me", ""], ["text", "label"], ["a", "b"]], 2),
+        ([["text"], ["a", "b"], ["c", "d"]], 0),
+        ([["My column"], ["a", "b"], ["c", "d"]], 0),
+        ([["Survey"], ["a", "b"], ["c", ""], ["d", ""]], 0),
+        ([["Survey"], ["a", "b"]], 0),
+        ([["a"], ["b"], ["c"]], 0),
+        ([], 0),
+    ],
+)
+def test_only_lone_cells_without_a_known_name_above_wider_rows_are_titles(records: list[list[str]], n: int) -> None:
+    assert count_title_rows(records, ["my column"]) == n

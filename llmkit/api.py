@@ -152,8 +152,12 @@ def finetune(
     """
     columns = {"text": text, "pair": pair, "label": label}
     kept = Path(out) / "recipe.yaml"
-    recipe = kept if resume and recipe is None and kept.is_file() else recipe
-    config = _load_recipe(recipe, keys, "cls", columns=columns, command="finetune")
+    is_own = bool(resume) and recipe is None and kept.is_file()
+    config = _load_recipe(kept if is_own else recipe, keys, "cls", columns=columns, command="finetune")
+    if is_own:
+        from llmkit.config.loading import require_named_code
+
+        require_named_code(config, kept, [f"{name.replace('__', '.')}={value}" for name, value in keys.items()])
     named = {"train": data, "validation": validation, "test": test}
     files = {name: str(path) for name, path in named.items() if path is not None}
     start = _to_str(model)

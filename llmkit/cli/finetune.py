@@ -41,7 +41,7 @@ def finetune_command(
     `-s "cls.separator=;"`; a number per row: `-s cls.labels=regression`.
     """
     from llmkit.cli.output import show_dry_run, show_json, show_run, show_series
-    from llmkit.config.loading import load_recipe
+    from llmkit.config.loading import load_recipe, require_named_code
 
     task = options.task_in_name(context)
     distributed = options.DistributedOptions(nproc, nnodes, rdzv_endpoint)
@@ -56,8 +56,11 @@ def finetune_command(
     columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
+    is_own = resume is not None and recipe is None
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
+    if is_own and recipe is not None:
+        require_named_code(config, recipe, overrides)
     options.check_command(config, recipe, "finetune", task)
     if folds or seeds > 1:
         distributed.refuse("several folds or seeds run one after the other, on one process", "--folds, --seeds")

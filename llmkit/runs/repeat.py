@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.loading import dump_recipe, load_recipe, require_named_code
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import Interrupted, UsageError
@@ -17,7 +17,7 @@ from llmkit.core.lock import lock_folder
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
-from llmkit.training.checkpoints import list_checkpoints
+from llmkit.training.checkpoints import delete_checkpoints, list_checkpoints
 from llmkit.training.folder import RunFolder, check_run, create_run, describe_origin, is_finished, load_origin
 
 
@@ -35,7 +35,7 @@ def finetune_repeatedly(
 ) -> dict[str, Any]:
     """Fine-tune one model per fold and seed; returns `runs` and `summary`, also written to `out/metrics.json`.
 
-    `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
+    `summary` has mean, standard deviation, minimum, maximum and interval of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
     recipe's `train.seed`.
 
@@ -72,20 +72,24 @@ def _run_all(
         for number in range(seeds):
             seed = recipe.train.seed + number
             name = "-".join([*([f"fold-{fold}"] if fold is not None else []), *([f"seed-{seed}"] if seeds > 1 else [])])
-            seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed))
+            keep = bool(recipe.train.keep_checkpoints)
+            seeded = recipe.with_updates(train=recipe.train.with_updates(seed=seed, keep_checkpoints=keep))
             part = (fold, folds) if fold is not None and folds else None
             runs[name] = _run_once(seeded, out / name, files, model, part, show_samples, first=not runs)
             console.info(f"{name} is done: {_describe(recipe, runs[name])}")
     result = {"runs": runs, "summary": summarize(list(runs.values()))}
     write_json(group.metrics, result)
+    from llmkit.reporting.report import write_report  # training does not need this import
+
+    write_report(out)
     return result
 
 
-def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return mean, sample standard deviation, minimum and maximum by split and metric, for metrics that all runs
-    have.
+    have; from two runs on also the 95% `interval` of the mean, from Student's t distribution.
     """
-    summary: dict[str, dict[str, dict[str, float]]] = {}
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
         names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]
         values = {name: [float(run[split][name]) for run in runs] for name in names}
@@ -95,10 +99,22 @@ def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str
                 "std": statistics.stdev(found) if len(found) > 1 else 0.0,
                 "min": min(found),
                 "max": max(found),
+                **_estimate_interval(found),
             }
             for name, found in values.items()
         }
     return summary
+
+
+def _estimate_interval(values: list[float]) -> dict[str, list[float]]:
+    """Return the 95% interval of the mean of independent values; nothing for a single value."""
+    if len(values) < 2:
+        return {}
+    from scipy.special import stdtrit
+
+    margin = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.fmean(values)
+    return {"interval": [mean - margin, mean + margin]}
 
 
 def _run_once(
@@ -107,9 +123,13 @@ def _run_once(
 ) -> dict[str, Any]:  # fmt: skip
     run = RunFolder(out)
     if is_finished(out):
+        if load_recipe(run.recipe).train.keep_checkpoints is False:  # killed before they were deleted
+            delete_checkpoints(run.checkpoints)
         return read_figures(out)
     started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()
     kept = load_recipe(run.recipe) if started else recipe
+    if kept is not recipe:
+        require_named_code(kept, run.recipe, recipe.code)
     try:
         return finetune(
             kept, files=files, out=out, model=model, resume=started, overwrite=not started and run.recipe.is_file(),

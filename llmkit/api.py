@@ -162,8 +162,12 @@ def finetune(
     from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     is_alone = is_resumed_alone(Path(out), resume, recipe)
-    recipe = _own_recipe(out, resume, recipe)
+    given, recipe = recipe, _own_recipe(out, resume, recipe)
     config = _load_recipe(recipe, keys, "cls", columns=columns, command="finetune")
+    if given is None and isinstance(recipe, Path):
+        from llmkit.config.loading import require_named_code
+
+        require_named_code(config, recipe, [f"{name.replace('__', '.')}={value}" for name, value in keys.items()])
     named = {"train": data, "validation": validation, "test": test}
     files = {name: str(path) for name, path in named.items() if path is not None}
     start = _to_str(model)

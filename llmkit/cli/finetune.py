@@ -43,7 +43,7 @@ def finetune_command(
     `-s "cls.separator=;"`; a number per row: `-s cls.labels=regression`.
     """
     from llmkit.cli.output import show_dry_run, show_json, show_learning_curve, show_run, show_series
-    from llmkit.config.loading import load_recipe
+    from llmkit.config.loading import load_recipe, require_named_code
     from llmkit.training.folder import read_series, read_sizes
     from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
@@ -62,8 +62,11 @@ def finetune_command(
     named = {"train": data, "validation": validation, "test": test}
     files = {name: path for name, path in named.items() if path is not None}
     is_alone = is_resumed_alone(out, options.resume_of(resume), recipe)
+    is_own = resume is not None and recipe is None
     recipe = options.own_recipe(out, recipe) if resume else recipe
     config = load_recipe(recipe, overrides, task=task, columns=columns)
+    if is_own and recipe is not None:
+        require_named_code(config, recipe, overrides)
     options.check_command(config, recipe, "finetune", task)
     if not is_alone:
         model, files = choose_inputs(config, recipe, model, files)

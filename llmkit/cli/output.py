@@ -97,14 +97,18 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
     first = next(iter(result["runs"].values()))
     for split, figures in result["summary"].items():
         rows = [
-            [metric.name, *(f"{found[what]:.4f}" for what in ("mean", "std", "min", "max"))]
+            [
+                metric.name,
+                *(f"{found[what]:.4f}" for what in ("mean", "std", "min", "max")),
+                " to ".join(f"{bound:.4f}" for bound in found.get("interval", ())),
+            ]
             for metric in TASKS[task].metrics(first[split]).metrics
             if metric.in_terminal and (found := figures.get(metric.key)) is not None
         ]
-        header = ("metric", "mean", "std", "min", "max")
+        header = ("metric", "mean", "std", "min", "max", "95% interval")
         show_table(Table(header, rows, f"{split} rows, {len(result['runs'])} runs", numeric=header[1:]))
         echo("")
-    echo(f"{'runs':<{NAME_WIDTH}} {out}")
+    echo(f"{'runs':<{NAME_WIDTH}} {out}\n{'report':<{NAME_WIDTH}} {Path(str(out)) / 'report.html'}")
 
 
 def show_learning_curve(result: dict[str, Any], task: str, out: Path) -> None:

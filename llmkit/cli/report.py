@@ -1,5 +1,10 @@
 """`llmkit report`."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from llmkit.cli import options
 
 
@@ -7,16 +12,25 @@ def report_command(
     run: options.Run,
     recipe: options.RecipeOption = None,
     set_: options.Set = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder for all tables as .csv and .tex and all figures as .svg and .png.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files in --tables.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write the run's report.html again."""
+    """Write the run's report.html again, and with --tables its tables and figures as files."""
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
-    from llmkit.reporting.learning_curve import write_learning_curve
+    from llmkit.reporting.export import export_report
     from llmkit.reporting.report import write_report
-    from llmkit.training.folder import open_run, read_series
+    from llmkit.training.folder import open_run
 
     title = load_recipe(recipe, set_ or []).report.title
-    write = write_learning_curve if read_series(open_run(run).path).sizes else write_report
-    path = str(write(run, title=title))
-    show_json({"report": path}) if json else echo(path)
+    path = str(write_report(open_run(run).path, title=title))
+    written = [] if tables is None else [str(each) for each in export_report(run, tables, overwrite=overwrite)]
+    if json:
+        show_json({"report": path, "tables": written})
+        return
+    echo(path)
+    if tables is not None:
+        echo(f"{tables}: {len(written)} files")

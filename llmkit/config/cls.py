@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from llmkit.config.section import Section
 
@@ -29,6 +29,20 @@ def _read_label_map(given: object) -> object:
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 
+def _to_list(given: object) -> object:
+    return [given] if isinstance(given, str) else given
+
+
+def _check_function(name: str) -> str:
+    """Return `FILE.py:FUNCTION` with an absolute path."""
+    file, _, function = name.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise ValueError(f"{name!r} does not name a function of a Python file; write it as my_metrics.py:kappa")
+    return f"{Path(file).expanduser().absolute()}:{function}"
+
+
+FunctionName = Annotated[str, AfterValidator(_check_function)]
+"""A function of a Python file, as `FILE.py:FUNCTION`."""
 LabelName = Annotated[str, BeforeValidator(_number_to_text)]
 """A label as text; YAML reads 0 as a number."""
 
@@ -126,6 +140,11 @@ class Cls(Section):
         default="auto",
         description="Metric of early stopping and of the best checkpoint; auto: f1_macro, f1_positive with a "
         "positive_label, average_precision_micro for multi_label, mse for regression.",
+    )
+    metrics: Annotated[list[FunctionName], BeforeValidator(_to_list, json_schema_input_type=str | list[str])] = Field(
+        default=[],
+        description="Further metrics: functions of Python files, such as my_metrics.py:kappa, that return a number for "
+        "(labels, predictions) or (labels, predictions, probabilities); in a recipe, relative to its file.",
     )
     baseline: bool = Field(
         default=True,

@@ -14,7 +14,7 @@ _LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
 READ_BY: dict[str, tuple[str, ...]] = {
     "eval": (
         *("task", "prepare.read.", "prepare.chinese_words", "evaluate.", "mlm.", "cls.labels", "cls.unseen_labels"),
-        *(*_COLUMNS, *_LONG_TEXTS),
+        *("cls.metrics", *_COLUMNS, *_LONG_TEXTS),
     ),
     "predict": (
         *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),

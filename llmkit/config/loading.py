@@ -5,6 +5,7 @@ the line of every key is read from the node tree.
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ FILE_FIELDS = ("encoding", "delimiter", "header", "sheet")
 """Fields of `prepare.read` that describe one file."""
 COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
 """Fields of a section with columns that describe how its train file is read."""
+CODE_FIELDS = (("cls", "metrics"),)
+"""Keys that name functions of Python files; see `Recipe.code`."""
 _COMMENT = re.compile(r"(?:^|\s)#")
 LENGTH_KEYS = {("train", name) for name in LENGTHS}
 
@@ -42,10 +45,11 @@ def load_recipe(
 
     An override that comes from a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
     `task` is the command's task, for a recipe that names none. `columns` are the command's options for columns; values
-    other than None are set in the task's section for columns. `forget_columns` drops the file's column settings,
-    encoding and delimiter, which apply only to its train file; a classifier's config.json has the names too. Keys and
-    values that were renamed since earlier versions are accepted. Their new names are logged, unless the recipe is the
-    copy in a run folder, which nobody edits.
+    other than None are set in the task's section for columns. `forget_columns` drops the file's code, and its column
+    settings, encoding and delimiter, which apply only to its train file; a classifier's config.json has the names too.
+    Files of code that a recipe names are relative to the recipe. Keys and values that were renamed since earlier
+    versions are accepted. Their new names are logged, unless the recipe is the copy in a run folder, which nobody
+    edits.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
@@ -88,8 +92,10 @@ def _load_recipe(
     for section in sections if forget_columns else ():
         if section is not None and isinstance(values.get(section), dict):
             values[section] = {name: value for name, value in values[section].items() if name not in COLUMN_FIELDS}
-    if path is not None and _is_kept(path):
-        renamed.clear()
+    if path is not None:
+        _resolve_code(values, path.parent, forget=forget_columns)
+        if _is_kept(path):
+            renamed.clear()
     for option, setting in (each for each in settings if _is_setting(each[1])):
         place = f"{option} {setting.partition('=')[2]}" if option else f"--set {setting}"
         _apply_override(values, setting, place, sources, renamed)
@@ -123,6 +129,32 @@ def find_line(path: Path, key: Key) -> str:
     sources: dict[Key, str] = {}
     _read_yaml(path, sources, [])
     return sources.get(key, f"{path}, {'.'.join(key)}")
+
+
+def require_named_code(recipe: Recipe, path: Path, overrides: Sequence[str | tuple[str, str]]) -> None:
+    """Check that the user named the code of a recipe that was found in a run folder.
+
+    Raises:
+        UsageError: a setting of `recipe.code` is not in `overrides`; names it.
+    """
+    given = {each.partition("=")[0].strip() for each in overrides if isinstance(each, str)}
+    if missing := [setting for setting in recipe.code if setting.partition("=")[0] not in given]:
+        what = f"the recipe of the run names code, which is run only if you name it: {missing[0]}"
+        raise UsageError(what, where=str(path), hint=f"if you trust it, add: {shlex.join(['-s', missing[0]])}")
+
+
+def _resolve_code(values: dict[str, Any], folder: Path, *, forget: bool) -> None:
+    """Make the paths of code relative to the current folder instead of `folder`; with `forget`, remove the settings."""
+    for section, name in CODE_FIELDS:
+        fields = values.get(section)
+        if not isinstance(fields, dict) or not fields.get(name):
+            continue
+        named = [fields[name]] if isinstance(fields[name], str) else fields[name]
+        if forget:
+            values[section] = {key: value for key, value in fields.items() if key != name}
+        elif isinstance(named, list):
+            paths = [str(folder / Path(each).expanduser()) if isinstance(each, str) else each for each in named]
+            values[section] = fields | {name: paths}
 
 
 def _is_kept(path: Path) -> bool:

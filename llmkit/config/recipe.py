@@ -1,5 +1,6 @@
 """Recipes: one YAML file per model, from raw text or labelled rows. `task` decides which sections it has."""
 
+import json
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -55,6 +56,13 @@ class Recipe(Section):
         """
         size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
         return self.with_updates(train=self.train.with_updates(block_size=size))
+
+    @property
+    def code(self) -> list[str]:
+        """Return the settings that name Python code, as for `--set`. The copy of a recipe in a run folder, which may
+        come from somebody else, never runs code: the user must name it.
+        """
+        return []
 
     def for_task(self, task: str) -> "Recipe":
         """Return a recipe of another task with this recipe's sections prepare, evaluate, generate and report.
@@ -185,6 +193,13 @@ class ClsRecipe(Recipe):
 
     task: Literal["cls"] = "cls"
     cls: Cls = Field(default=Cls(), description="Columns, labels, loss, and which weights are trained.")
+
+    @property
+    def code(self) -> list[str]:
+        names = self.cls.metrics
+        return (
+            [f"cls.metrics={names[0] if len(names) == 1 else json.dumps(names, ensure_ascii=False)}"] if names else []
+        )
 
 
 RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}

@@ -56,6 +56,10 @@ class Train(Section):
     save_steps: int | None = Field(
         default=None, ge=1, le=10**9, description="Optimizer steps between checkpoints; default: at every evaluation."
     )
+    keep_checkpoints: bool | None = Field(
+        default=None,
+        description="Keep the checkpoints of a run that has ended; default: yes, except in series (--folds, --seeds).",
+    )
     max_eval_samples: int = Field(
         default=512,
         ge=1,

@@ -18,6 +18,7 @@ from llmkit.metrics.probabilities import (
     average_rankings,
     check_outputs,
     clip_probabilities,
+    curves_by_label,
     measure_calibration,
     measure_ranking,
 )
@@ -82,6 +83,8 @@ def score_single_label(
     ranked_labels = [1 if positive is None else positive] if n_labels == 2 else range(n_labels)
     rankings = [measure_ranking(labels == label, probabilities[:, label]) for label in ranked_labels]
     scores["roc_auc"], scores["average_precision"] = average_rankings(rankings)
+    columns = [(labels == label, probabilities[:, label]) for label in ranked_labels]
+    scores |= curves_by_label([names[label] for label in ranked_labels], columns)
     scores |= measure_calibration(probabilities[np.arange(n_rows), predictions], predictions == labels)
 
     cells, counts = np.unique(labels * n_labels + predictions, return_counts=True)

@@ -18,6 +18,7 @@ from llmkit.metrics.probabilities import (
     average_rankings,
     check_outputs,
     clip_probabilities,
+    curves_by_label,
     measure_calibration,
     measure_ranking,
 )
@@ -69,6 +70,7 @@ def score_multi_label(
             tabulate_labels(names, hits, n_true, n_predicted), thresholds.tolist(), rankings, strict=True
         )
     ]
+    scores |= curves_by_label(names, [(labels[:, c], probabilities[:, c]) for c in range(len(names))])
     scores["method"] = {"accuracy": "all labels of a row", **asdict(bootstrap)}
     return scores
 

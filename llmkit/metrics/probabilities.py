@@ -1,4 +1,4 @@
-"""Quality of predicted probabilities: calibration, ROC AUC and average precision.
+"""Quality of predicted probabilities: calibration, ROC and precision-recall curves with their areas.
 
 Rows with equal scores share one rank, so results do not depend on the order of the rows.
 """
@@ -12,6 +12,10 @@ from llmkit.core.errors import ModelError
 from llmkit.metrics.class_scores import divide
 
 N_BINS = 15
+MAX_CURVE_LABELS = 10
+"""Maximum number of labels for which curves are stored."""
+MAX_CURVE_POINTS = 100
+"""Maximum number of points of a stored curve; the areas are computed from all points."""
 
 
 def measure_calibration(probabilities: NDArray[Any], is_right: NDArray[np.bool_]) -> dict[str, Any]:
@@ -63,10 +67,7 @@ def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[f
     The area is undefined if all rows have the same label; average precision is undefined if no row is true. Average
     precision is the sum of precisions weighted by the increase in recall, without interpolation, as in scikit-learn.
     """
-    order = np.argsort(scores, kind="stable")[::-1]
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
-    hits = np.cumsum(is_true[order], dtype=np.float64)[ends]
-    misses = ends + 1 - hits
+    hits, misses = _count_above(is_true, scores)
     n_true, n_false = hits[-1], misses[-1]
     if not n_true:
         return None, None
@@ -76,6 +77,60 @@ def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[f
         return None, precision
     area = (np.diff(misses, prepend=0.0) * (hits - gains / 2)).sum() / (n_true * n_false)
     return float(area), precision
+
+
+def _count_above(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of true and of false rows at or above each different score, highest score first."""
+    order = np.argsort(scores, kind="stable")[::-1]
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    hits = np.cumsum(is_true[order], dtype=np.float64)[ends]
+    return hits, ends + 1 - hits
+
+
+def trace_curves(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, list[list[float]]]:
+    """Return the points of the ROC curve `roc`, (false positive rate, true positive rate), and of the precision-recall
+    curve `pr`, (recall, precision), both by ascending x; a curve that is undefined is left out.
+
+    The points are those of scikit-learn's `roc_curve` and `precision_recall_curve`: one per different score, and the
+    ends. Points on straight lines are dropped, and a curve with more than MAX_CURVE_POINTS keeps that many, evenly
+    spaced along it.
+    """
+    hits, misses = (np.append(0.0, counts) for counts in _count_above(is_true, scores))
+    curves = {}
+    if hits[-1] and misses[-1]:
+        curves["roc"] = _thin_curve(misses / misses[-1], hits / hits[-1])
+    if hits[-1]:
+        precision = np.append(1.0, hits[1:] / (hits[1:] + misses[1:]))
+        end = int(np.argmax(hits == hits[-1])) + 1  # lower scores than those of all true rows: recall stays 1
+        curves["pr"] = _thin_curve((hits / hits[-1])[:end], precision[:end])
+    return curves
+
+
+def curves_by_label(
+    names: list[str], columns: list[tuple[NDArray[np.bool_], NDArray[Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the entry `curves` of metrics.json, with areas and curves of each label; `columns` has (is_true, scores)
+    per name. Empty if there are more than MAX_CURVE_LABELS labels.
+    """
+    if len(names) > MAX_CURVE_LABELS:
+        return {}
+    found = []
+    for name, (is_true, scores) in zip(names, columns, strict=True):
+        area, precision = measure_ranking(is_true, scores)
+        areas = {"roc_auc": area, "average_precision": precision, "share": float(is_true.mean())}
+        found.append({"label": name} | areas | trace_curves(is_true, scores))
+    return {"curves": found}
+
+
+def _thin_curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[list[float]]:
+    """Return [x, y] of the curve without points on straight lines, at most MAX_CURVE_POINTS evenly along its length."""
+    bends = np.diff(x[:-1]) * np.diff(y[1:]) != np.diff(x[1:]) * np.diff(y[:-1])
+    kept = np.flatnonzero(np.concatenate([[True], bends, [True]])[: len(x)])
+    if len(kept) > MAX_CURVE_POINTS:
+        length = np.append(0.0, np.cumsum(np.abs(np.diff(x[kept])) + np.abs(np.diff(y[kept]))))
+        marks = np.linspace(0, length[-1], MAX_CURVE_POINTS)
+        kept = kept[np.unique(np.append(np.searchsorted(length, marks[:-1]), len(kept) - 1))]
+    return [np.round(x[kept], 6).tolist(), np.round(y[kept], 6).tolist()]
 
 
 def average_rankings(rankings: list[tuple[float | None, float | None]]) -> tuple[float | None, float | None]:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
+_COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
+CURVE_STYLES = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
+"""Styles of the style sheet that distinguish the curves of a chart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
@@ -126,6 +130,22 @@ class LineChart:
 
 
 @dataclass(frozen=True, slots=True)
+class RateChart:
+    """Curves between two rates from 0 to 1, such as a ROC curve; each has a `reading`, such as its area.
+
+    `diagonal`: draw the line of a random prediction.
+    """
+
+    kind: ClassVar[str] = "rates"
+    title: str
+    unit: str
+    along: str
+    curves: Sequence[Curve]
+    readings: Sequence[str]
+    diagonal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReliabilityDiagram:
     """Accuracy over predicted probability: one record per bin with `lower`, `upper`, `n`, `confidence`, `accuracy`."""
 
@@ -134,12 +154,15 @@ class ReliabilityDiagram:
     bins: Sequence[dict[str, Any]]
 
 
+Chart: TypeAlias = LineChart | RateChart | ReliabilityDiagram
+
+
 @dataclass(frozen=True, slots=True)
 class Charts:
     """Charts side by side if the page is wide enough."""
 
     kind: ClassVar[str] = "charts"
-    charts: Sequence[LineChart | ReliabilityDiagram]
+    charts: Sequence[Chart]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from llmkit.pages.blocks import Curve, LineChart, ReliabilityDiagram
+from llmkit.pages.blocks import Chart, Curve, LineChart, RateChart, ReliabilityDiagram
 
 WIDTH = 400
 TOP, RIGHT, BOTTOM = 8, 388, 164
@@ -83,12 +83,16 @@ class Drawing:
     description: str
     lines: Sequence[Line] = ()
     bars: Sequence[Bar] = ()
+    diagonal: bool = False
+    """Whether a dashed line connects the lower left and the upper right corner."""
     data: dict[str, str] = field(default_factory=dict)
     """JSON for the page's script, which displays values along the curves; empty: there is nothing to display."""
 
 
-def layout_chart(chart: LineChart | ReliabilityDiagram) -> Drawing:
+def layout_chart(chart: Chart) -> Drawing:
     """Compute the positions of all parts of the chart."""
+    if isinstance(chart, RateChart):
+        return _layout_rates(chart)
     return _layout_lines(chart) if isinstance(chart, LineChart) else _layout_reliability(chart)
 
 
@@ -133,6 +137,21 @@ def _layout_line(curve: Curve, x: Scale, y: Scale) -> Line:
     return Line(curve.style, curve.name, format_reading(curve.values[-1]), path, dots)
 
 
+def _layout_rates(chart: RateChart) -> Drawing:
+    ticks = nice_ticks(0, 1)
+    x, y = Scale(0, 1, 34, RIGHT, ticks), Scale(0, 1, BOTTOM, TOP, ticks)
+    lines = []
+    for curve, reading in zip(chart.curves, chart.readings, strict=True):
+        points = [(x.to_pixels(a), y.to_pixels(b)) for a, b in zip(curve.steps, curve.values, strict=True)]
+        lines.append(Line(curve.style, curve.name, reading, "M" + "L".join(f"{a:g} {b:g}" for a, b in points), ()))
+    shown = "; ".join(f"{line.name} {line.reading}" for line in lines)
+    description = f"{chart.title} over {chart.along}: {shown}"
+    key = "dashed: random" if chart.diagonal else ""
+    return Drawing(
+        chart.title, chart.unit, key, chart.along, x, y, description, lines=lines, diagonal=chart.diagonal
+    )  # fmt: skip
+
+
 def _layout_reliability(chart: ReliabilityDiagram) -> Drawing:
     """Draw one bar per non-empty bin; a bar below the diagonal is overconfident."""
     ticks = nice_ticks(0, 1)
@@ -148,7 +167,7 @@ def _layout_reliability(chart: ReliabilityDiagram) -> Drawing:
         bars.append(Bar(round(left, 2), top, *size, mark, count, f"{each['n']:,}: {percent}"))
     description = "Accuracy by predicted probability: " + "; ".join(bar.description for bar in bars)
     key = "dashed: perfectly calibrated"
-    return Drawing("Calibration", chart.unit, key, "predicted probability", x, y, description, bars=bars)
+    return Drawing("Calibration", chart.unit, key, "predicted probability", x, y, description, bars=bars, diagonal=True)
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:

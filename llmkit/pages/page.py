@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from llmkit.pages.blocks import Block, Section, show_value
+from llmkit.pages.blocks import Block, Chart, Section, show_value
 from llmkit.pages.charts import layout_chart
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -24,11 +24,7 @@ _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202
 
 def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Sequence[Section]) -> str:
     """Return the complete HTML file; `blocks` come before the first section."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True, finalize=_clean,
-    )  # fmt: skip
-    environment.filters |= {"value": show_value, "layout_chart": layout_chart}
+    environment = _make_environment()
     style, script = (Markup((_TEMPLATES / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}';"
@@ -38,6 +34,37 @@ def render_page(title: str, subtitle: str, blocks: Sequence[Block], sections: Se
         title=title, subtitle=subtitle, blocks=blocks, sections=sections, style=style, script=script,
         policy=Markup(policy),
     )  # fmt: skip
+
+
+def render_figure(chart: Chart) -> str:
+    """Return a chart as an SVG file with title and keys, in the light colours of the page."""
+    drawing = layout_chart(chart)
+    key_top = 44 if drawing.key else 30
+    height = 200 + key_top + 14 * ((len(drawing.lines) - 1) // 2) + 4
+    return _make_environment().get_template("figure.svg.jinja").render(
+        chart=drawing, height=height, key_top=key_top, style=Markup(_read_figure_style())
+    )  # fmt: skip
+
+
+def _read_figure_style() -> str:
+    """Return the rules of the page's style sheet for charts, with values instead of variables, which other programs
+    than browsers do not read.
+    """
+    style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
+    values = dict(re.findall(r"(--[\w-]+): ([^;]+);", style[: style.index("@media")]))
+    rules = re.findall(r"^(?:svg \.|svg text|svg path|svg circle|\.blue|\.green|\.red)[^\n]*$", style, re.MULTILINE)
+    text = "\n".join(rule.replace("svg ", "") for rule in rules)
+    text = re.sub(r"var\((--[\w-]+)\)", lambda match: values[match[1]], text)
+    return f"{text}\n.title {{ fill: {values['--ink']}; font-size: 12px; font-weight: 600; }}"
+
+
+def _make_environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True, finalize=_clean,
+    )  # fmt: skip
+    environment.filters |= {"value": show_value, "layout_chart": layout_chart}
+    return environment
 
 
 def _clean(value: object) -> object:

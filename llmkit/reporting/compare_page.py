@@ -6,7 +6,18 @@ from typing import Any
 
 from llmkit.core.files import write_text
 from llmkit.metrics.spec import Metric
-from llmkit.pages.blocks import Block, Charts, Curve, LineChart, Notice, Paragraph, Section, Table, show_duration
+from llmkit.pages.blocks import (
+    CURVE_STYLES,
+    Block,
+    Charts,
+    Curve,
+    LineChart,
+    Notice,
+    Paragraph,
+    Section,
+    Table,
+    show_duration,
+)
 from llmkit.pages.page import render_page
 from llmkit.reporting.comparison_notes import describe_context, mark_name
 from llmkit.tasks.table import TASKS
@@ -20,9 +31,6 @@ COLUMNS = (
     ("seconds", "time"),
 )
 """Keys of a row and their headings, before the metrics. A column without any value is left out."""
-
-_COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
-_STYLES = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
 
 
 def write_comparison(comparison: dict[str, Any], folder: Path) -> Path:
@@ -55,7 +63,7 @@ def _make_metrics(rows: list[dict[str, Any]], columns: Sequence[tuple[str, str]]
 
 def _make_curves(rows: list[dict[str, Any]], metric: Metric) -> list[Block]:
     curves = [
-        Curve(row["run"], row["curve"]["n_tokens"], row["curve"][metric.key], _STYLES[number % len(_STYLES)])
+        Curve(row["run"], row["curve"]["n_tokens"], row["curve"][metric.key], CURVE_STYLES[number % len(CURVE_STYLES)])
         for number, row in enumerate(rows)
         if row["curve"]["n_tokens"]
     ]

@@ -6,34 +6,16 @@ Does not import torch.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from llmkit.core.files import write_text
 from llmkit.metrics.spec import Metric
-from llmkit.pages.blocks import Block, Charts, Curve, Fold, LineChart, Paragraph, Preformatted, Section, Table
-from llmkit.pages.page import render_page
+from llmkit.pages.blocks import Block, Charts, Curve, LineChart, Paragraph, Section, Table
 from llmkit.tasks.base import Task
-from llmkit.tasks.table import TASKS
-from llmkit.training.run_record import Record, get_number, get_section, read_run
+from llmkit.training.run_record import Record, get_number, get_section
 
 BASELINE = "ngram_baseline_"
 """Prefix of the metrics of a model that is trained on the same rows without a network."""
 _MAX_METRICS = 4
-
-
-def write_learning_curve(out: Path, *, title: str | None = None) -> Path:
-    """Write `out/report.html` of a series of runs with a learning curve, and return its path."""
-    record = read_run(out)
-    task = TASKS[str(record.manifest.get("task"))]
-    runs = get_section(record.metrics, "runs")
-    series = get_section(record.manifest, "series")
-    subtitle = f"learning curve · {len(runs):,} runs · {series.get('seeds', 1)} per size and fold"
-    blocks: list[Block] = [Fold("recipe.yaml", [Preformatted(record.recipe, is_code=True)])]
-    sections = [*make_learning_curve(record.metrics, task), Section("Recipe", blocks)]
-    path = out / "report.html"
-    write_text(path, render_page(title or record.name, subtitle, [], [each for each in sections if each.blocks]))
-    return path
 
 
 def make_learning_curve(metrics: Record, task: Task) -> list[Section]:

@@ -25,8 +25,10 @@ from llmkit.pages.blocks import (
     show_duration,
 )
 from llmkit.pages.page import render_page
+from llmkit.reporting.learning_curve import make_learning_curve
 from llmkit.reporting.report_curves import find_non_finite, make_curves
 from llmkit.reporting.report_data import make_data
+from llmkit.reporting.series import is_series, make_series_sections
 from llmkit.tasks.base import Task
 from llmkit.tasks.table import describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
@@ -50,7 +52,28 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     """
     record = read_run(run)
     path = run / "report.html"
+    without = "no log.jsonl" if is_series(record) else "\0"  # its runs have logs
+    missing = [*(line for line in record.missing if not line.startswith(without)), *find_non_finite(record)]
+    notice = [Notice("This report is incomplete", missing)] if missing else []
+    page = render_page(title or record.name, _describe_run(record), notice, make_sections(run, record))
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the report cannot be written: {error.strerror}",
+            where=str(path),
+            hint="check permissions and free space there",
+        ) from error
+    return path
+
+
+def make_sections(run: Path, record: RunRecord) -> list[Section]:
+    """Return the sections of the report that have a content; `run` is the folder of the record."""
     task = task_of_run(record)
+    if is_series(record):
+        curve = make_learning_curve(record.metrics, task)
+        sections = [*(curve or make_series_sections(run, record, task)), _make_recipe(record)]
+        return [each for each in sections if each.blocks]
     metrics = task.metrics(describe_run(record))
     split, result, origin = _choose_result(record, task)
     sections = [
@@ -63,18 +86,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
         _make_metrics(record, task, split),
         _make_machine(record),
     ]
-    missing = [*record.missing, *find_non_finite(record)]
-    notice = [Notice("This report is incomplete", missing)] if missing else []
-    page = render_page(title or record.name, _describe_run(record), notice, [each for each in sections if each.blocks])
-    try:
-        write_text(path, page)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"the report cannot be written: {error.strerror}",
-            where=str(path),
-            hint="check permissions and free space there",
-        ) from error
-    return path
+    return [each for each in sections if each.blocks]
 
 
 def _describe_run(record: RunRecord) -> str:

@@ -62,7 +62,7 @@ MAX_FIT_FLOPS_SECONDS = 10.0
 """If the matrix products of a micro-batch take longer on a CPU, its memory is estimated but not tested."""
 CHANGEABLE_FIELDS = (
     "num_workers", "log_steps", "save_steps", "trackers", "sample_prompt", "skip_nonfinite", "stop_on_spike",
-    "ddp_timeout", "engine", "gradient_checkpointing", "compile",
+    "ddp_timeout", "engine", "gradient_checkpointing", "compile", "metrics", "keep_checkpoints",
 )  # fmt: skip
 """Fields that a resumed run may change freely, because they do not determine the weights. `compile` may change the last
 bits of the weights, and which units dropout drops."""

@@ -8,18 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from llmkit.config.loading import dump_recipe, load_recipe
+from llmkit.config.loading import dump_recipe, load_recipe, require_named_code
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import Interrupted, UsageError
 from llmkit.core.files import check_writable, write_json, write_text
 from llmkit.core.lock import lock_output
-from llmkit.reporting.learning_curve import write_learning_curve
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures
-from llmkit.training.checkpoints import list_checkpoints
+from llmkit.training.checkpoints import delete_checkpoints, list_checkpoints
 from llmkit.training.folder import (
     RunFolder,
     Series,
@@ -57,7 +56,7 @@ def finetune_repeatedly(
 ) -> dict[str, Any]:
     """Fine-tune one model per size, fold and seed; returns `runs` and `summary`, also written to `out/metrics.json`.
 
-    `summary` has mean, standard deviation, minimum and maximum of each metric by split. Each fold is used for
+    `summary` has mean, standard deviation, minimum, maximum and interval of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
     recipe's `train.seed`. `sizes` are values of `train.max_rows`, ascending, None for all rows; with them, the result
     has `learning_curve` instead of `summary`, one entry per size. Sizes above the number of train rows are one run.
@@ -116,8 +115,9 @@ def _run_all(
     else:
         result["summary"] = summarize(list(runs.values()))
     write_json(group.metrics, result)
-    if series.sizes:
-        write_learning_curve(out)
+    from llmkit.reporting.report import write_report  # training does not need this import
+
+    write_report(out)
     return result
 
 
@@ -131,7 +131,8 @@ def _list_parts(recipe: Recipe, series: Series) -> Iterator[_Part]:
                     f"fold-{fold}" if fold is not None else "",
                     f"seed-{seed}" if series.seeds > 1 else "",
                 ]
-                train = recipe.train.with_updates(seed=seed, **({"max_rows": size} if series.sizes else {}))
+                changes: dict[str, Any] = {"seed": seed, "keep_checkpoints": bool(recipe.train.keep_checkpoints)}
+                train = recipe.train.with_updates(**changes, **({"max_rows": size} if series.sizes else {}))
                 part = (fold, series.folds) if fold is not None and series.folds else None
                 yield _Part("-".join(filter(None, words)), recipe.with_updates(train=train), part, size)
 
@@ -153,11 +154,11 @@ def _read_train_split(out: Path) -> dict[str, Any]:
     return dict(RunFolder(out).read_manifest()["data"]["splits"]["train"])
 
 
-def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
+def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return mean, sample standard deviation, minimum and maximum by split and metric, for metrics that all runs
-    have.
+    have; from two runs on also the 95% `interval` of the mean, from Student's t distribution.
     """
-    summary: dict[str, dict[str, dict[str, float]]] = {}
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
         names = [name for name in runs[0][split] if all(isinstance(run[split].get(name), float) for run in runs)]
         values = {name: [float(run[split][name]) for run in runs] for name in names}
@@ -167,10 +168,22 @@ def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str
                 "std": statistics.stdev(found) if len(found) > 1 else 0.0,
                 "min": min(found),
                 "max": max(found),
+                **_estimate_interval(found),
             }
             for name, found in values.items()
         }
     return summary
+
+
+def _estimate_interval(values: list[float]) -> dict[str, list[float]]:
+    """Return the 95% interval of the mean of independent values; nothing for a single value."""
+    if len(values) < 2:
+        return {}
+    from scipy.special import stdtrit
+
+    margin = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.fmean(values)
+    return {"interval": [mean - margin, mean + margin]}
 
 
 def _run_once(
@@ -179,9 +192,13 @@ def _run_once(
 ) -> dict[str, Any]:  # fmt: skip
     run = RunFolder(out)
     if is_finished(out):
+        if load_recipe(run.recipe).train.keep_checkpoints is False:  # killed before they were deleted
+            delete_checkpoints(run.checkpoints)
         return read_figures(out)
     started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()
     kept = load_recipe(run.recipe) if started else recipe
+    if kept is not recipe:
+        require_named_code(kept, run.recipe, recipe.code)
     try:
         return finetune(
             kept, files=files, out=out, model=model, resume=started, overwrite=not started and run.recipe.is_file(),

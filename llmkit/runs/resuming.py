@@ -129,11 +129,12 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
 
 
 def resume_command(run: RunFolder, recipe: Recipe) -> str:
-    """Return the command line that continues a run with its own recipe."""
+    """Return the command line that continues a run with its own recipe, and names the recipe's code."""
     words = ["llmkit", f"{recipe.COMMANDS[0]}-{recipe.task}"]
     if "data_path" in run.read_manifest():  # a run on rows reads its files from its manifest
         words += ["--data", str(run.data_path)]
-    return shlex.join([*words, "--out", str(run.path), "--resume"])
+    code = [word for setting in recipe.code for word in ("-s", setting)]
+    return shlex.join([*words, "--out", str(run.path), "--resume", *code])
 
 
 def _describe(name: str, old: Plan, new: Any) -> str:

@@ -40,7 +40,7 @@ from llmkit.tasks.starting_model import restore_dropout
 from llmkit.tasks.table import TASKS, read_figures
 from llmkit.tokens.normalization import describe_for_card
 from llmkit.training.callbacks import open_trackers
-from llmkit.training.checkpoints import list_checkpoints, mark_damaged, verify_checkpoint
+from llmkit.training.checkpoints import delete_checkpoints, list_checkpoints, mark_damaged, verify_checkpoint
 from llmkit.training.contract import Plan, Progress
 from llmkit.training.engines import is_sharded, refuse_engine
 from llmkit.training.folder import RunFolder, check_run, create_run, is_finished, load_origin, resolve_resume
@@ -199,6 +199,8 @@ def train_run(
             from llmkit.reporting.report import write_report  # training does not need this import
 
             write_report(run.path)
+        if recipe.train.keep_checkpoints is False:
+            delete_checkpoints(run.checkpoints)
     if recipe.train.max_minutes is not None:
         seconds = _phase_seconds(trained.progress, time.perf_counter() - trained_at)
         console.info(f"budget {recipe.train.max_minutes:g} min; {seconds.describe()}")

@@ -17,7 +17,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), Cls
 
 
 def describe_run(record: RunRecord) -> Record:
-    """Return task and label type of a run, from the first readable file among manifest, metrics and recipe."""
+    """Return task, label type and custom metrics of a run, from the manifest, else from metrics or recipe."""
     metrics = [part for part in record.metrics.values() if isinstance(part, dict) and "task" in part]
     known = {**(metrics[0] if metrics else {}), **record.manifest}
     in_recipe = re.search(r"^task: (?!null)(\w+)$", record.recipe, re.MULTILINE)
@@ -25,6 +25,7 @@ def describe_run(record: RunRecord) -> Record:
     return {
         "task": known.get("task") or (in_recipe[1] if in_recipe else "clm"),
         "label_type": LABEL_TYPE_NAMES.get(str(label_type), label_type),
+        "custom_metrics": known.get("custom_metrics"),
     }
 
 

@@ -130,7 +130,8 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
     for leftover in folder.glob(".step-*.pruned"):  # of a process that was killed while pruning
         shutil.rmtree(leftover)
     known = list_checkpoints(folder)
-    outdated = [path for path in known[:-n_newest] if int(path.name.removeprefix("step-")) not in keep_steps]
+    older = known[: max(0, len(known) - n_newest)]
+    outdated = [path for path in older if int(path.name.removeprefix("step-")) not in keep_steps]
     if outdated and (fault := verify_checkpoint(known[-1])) is not None:
         console.info(f"{known[-1].name} was not written correctly: {fault}; older checkpoints are kept")
         return
@@ -144,6 +145,14 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
         path.rename(renamed)
         failpoint(f"{path.name}: while pruning")
         shutil.rmtree(renamed)
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a run that has ended, except those with files that llmkit did not write."""
+    if folder.is_dir() and not folder.is_symlink():
+        prune_checkpoints(folder, set(), n_newest=0)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 # ---- contents ----

@@ -69,14 +69,14 @@ def test_figures_are_shown_as_their_task_shows_them(capsys: pytest.CaptureFixtur
 
 
 def test_series_shows_mean_and_deviation_of_each_figure_that_all_runs_have(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"mean": 0.5, "std": 0.1, "min": 0.4, "max": 0.6}
+    found = {"mean": 0.5, "std": 0.1, "min": 0.4, "max": 0.6, "interval": [0.25, 0.75]}
     runs = {str(n): {"test": {"task": "cls", "label_type": "regression", "mse": 1.0}} for n in range(3)}
     show_series({"runs": runs, "summary": {"test": {"mse": found}}}, "cls", "out")
-    title, head, line, _, last = capsys.readouterr().out.splitlines()
+    title, head, line, _, folder, page = capsys.readouterr().out.splitlines()
     assert title == "test rows, 3 runs"
-    assert head.split() == ["metric", "mean", "std", "min", "max"]
-    assert line.split()[-4:] == ["0.5000", "0.1000", "0.4000", "0.6000"]
-    assert line.startswith("mean squared error") and last.endswith(" out")
+    assert head.split() == ["metric", "mean", "std", "min", "max", "95%", "interval"]
+    assert line.split()[-7:] == ["0.5000", "0.1000", "0.4000", "0.6000", "0.2500", "to", "0.7500"]
+    assert line.startswith("mean squared error") and folder.endswith(" out") and page.endswith(" out/report.html")
 
 
 def receipt(**more: Any) -> dict[str, Any]:

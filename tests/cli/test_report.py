@@ -1,5 +1,6 @@
 """`llmkit report` gives the path of the page."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,21 @@ def test_path_of_the_page_is_shown_with_the_title_that_was_set(
     code, out, _ = run(monkeypatch, capsys, "report", str(tmp_path), "-s", "report.title=Mine")
     assert (code, out.strip()) == (0, str(tmp_path / "report.html"))
     assert "<h1>Mine</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_tables_are_written_to_the_folder_and_listed_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("task: clm\n")
+    (folder / "metrics.json").write_text('{"validation": {"loss": 1.5, "bits_per_byte": 2.0}}')
+    command = ("report", str(folder), "--tables", str(tmp_path / "out"))
+    code, out, _ = run(monkeypatch, capsys, *command, "--json")
+    listed = json.loads(out)
+    assert code == 0 and listed["report"] == str(folder / "report.html")
+    assert sorted(listed["tables"]) == sorted(map(str, (tmp_path / "out").iterdir())) != []
+    code, _, err = run(monkeypatch, capsys, *command)
+    assert code == 2 and "--overwrite" in err
+    code, out, _ = run(monkeypatch, capsys, *command, "--overwrite")
+    assert code == 0 and f"{len(listed['tables'])} files" in out

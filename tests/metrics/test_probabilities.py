@@ -10,12 +10,16 @@ from sklearn.metrics import log_loss
 
 from llmkit.core.errors import ModelError
 from llmkit.metrics.probabilities import (
+    MAX_CURVE_LABELS,
+    MAX_CURVE_POINTS,
     N_BINS,
     average_rankings,
     check_outputs,
     clip_probabilities,
+    curves_by_label,
     measure_calibration,
     measure_ranking,
+    trace_curves,
 )
 
 
@@ -95,3 +99,47 @@ def test_order_of_equal_scores_has_no_effect() -> None:
 def test_average_ranking_skips_labels_for_which_it_is_undefined() -> None:
     assert average_rankings([(None, 1.0), (1.0, 0.0), (0.0, None)]) == (0.5, 0.5)
     assert average_rankings([(None, None)]) == (None, None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=2, max_size=60))
+def test_points_of_curves_are_those_of_scikit_learn_and_enclose_its_areas(rows: list[tuple[bool, int]]) -> None:
+    is_true, scores = np.array([row[0] for row in rows]), np.array([row[1] for row in rows]) / 9
+    curves = trace_curves(is_true, scores)
+    assert ("roc" in curves) is bool(is_true.any() and not is_true.all())
+    assert ("pr" in curves) is bool(is_true.any())
+    if "roc" in curves:
+        x, y = curves["roc"]
+        expected = metrics.roc_curve(is_true, scores, drop_intermediate=False)
+        known = {(round(float(a), 6), round(float(b), 6)) for a, b in zip(*expected[:2], strict=True)}
+        assert set(zip(x, y, strict=True)) <= known
+        assert metrics.auc(x, y) == pytest.approx(metrics.roc_auc_score(is_true, scores), abs=1e-5)
+    if "pr" in curves:
+        x, y = curves["pr"]
+        precision, recall, _ = metrics.precision_recall_curve(is_true, scores)
+        known = {(round(float(a), 6), round(float(b), 6)) for a, b in zip(recall, precision, strict=True)}
+        assert set(zip(x, y, strict=True)) <= known and x[-1] == 1
+
+
+def test_long_curves_keep_their_areas_with_few_points() -> None:
+    rng = np.random.default_rng(0)
+    is_true = rng.random(20_000) < 0.1
+    scores = rng.normal(size=20_000) + 1.5 * is_true
+    curves = trace_curves(is_true, scores)
+    assert all(len(x) <= MAX_CURVE_POINTS for x, _ in curves.values())
+    assert metrics.auc(*curves["roc"]) == pytest.approx(metrics.roc_auc_score(is_true, scores), abs=2e-3)
+    recall, precision = map(np.array, curves["pr"])
+    area = (np.diff(recall) * precision[1:]).sum()
+    assert area == pytest.approx(metrics.average_precision_score(is_true, scores), abs=1e-2)
+
+
+def test_each_label_has_its_curves_and_many_labels_have_none() -> None:
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(3, size=90), rng.random((90, 3))
+    found = curves_by_label(["a", "b", "c"], [(labels == c, scores[:, c]) for c in range(3)])["curves"]
+    for c, each in enumerate(found):
+        assert each["roc_auc"] == pytest.approx(metrics.roc_auc_score(labels == c, scores[:, c]))
+        assert each["average_precision"] == pytest.approx(metrics.average_precision_score(labels == c, scores[:, c]))
+        assert each["share"] == pytest.approx((labels == c).mean())
+    n = MAX_CURVE_LABELS + 1
+    assert curves_by_label(["x"] * n, [(labels == 0, scores[:, 0])] * n) == {}

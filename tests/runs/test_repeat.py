@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from tiny import SUM_ORDER, make_messages, save_bert, write_table
 from transformers import PreTrainedModel
 
@@ -74,6 +75,9 @@ def test_summary_equals_numpys_statistics(series: tuple[Path, dict[str, Any]]) -
         assert figures["mean"] == pytest.approx(np.mean(values))
         assert figures["std"] == pytest.approx(np.std(values, ddof=1))
         assert (figures["min"], figures["max"]) == (min(values), max(values))
+        if figures["std"]:
+            expected = stats.t.interval(0.95, 5, np.mean(values), stats.sem(values))
+            assert figures["interval"] == pytest.approx(expected)
     assert json.loads((out / "metrics.json").read_text()) == result
     baselines = {name: run["validation"]["ngram_baseline_log_loss"] for name, run in result["runs"].items()}
     assert all(baselines[f"fold-{fold}-seed-3"] == baselines[f"fold-{fold}-seed-4"] for fold in range(3))
@@ -255,3 +259,24 @@ def test_label_without_a_train_row_is_said_for_its_size(
     curve_of(bert, rows, tmp_path / "out", (2, 20))
     said = capsys.readouterr().err
     assert "rows-2: 2 labels without a train row, such as 'label " in said and "rows-20: " not in said
+
+
+def test_series_has_a_report_and_keeps_no_checkpoints_unless_asked(
+    series: tuple[Path, dict[str, Any]], bert: str, messages: str, tmp_path: Path
+) -> None:
+    out, result = series
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in result["runs"]) and "3 folds × 2 seeds" in page
+    assert all((out / name / "model/model.safetensors").is_file() for name in result["runs"])
+    assert not list(out.glob("*/checkpoints"))
+    config = recipe("train.keep_checkpoints=true")
+    finetune_repeatedly(config, files={"train": messages}, out=tmp_path / "kept", model=bert, folds=None, seeds=2)
+    assert len(list((tmp_path / "kept").glob("*/checkpoints/step-2"))) == 2
+
+
+def test_single_run_keeps_its_checkpoints_unless_told_not_to(bert: str, messages: str, tmp_path: Path) -> None:
+    finetune(recipe(), files={"train": messages}, out=tmp_path / "kept", model=bert)
+    assert (tmp_path / "kept/checkpoints/step-2").is_dir()
+    config = recipe("train.keep_checkpoints=false")
+    finetune(config, files={"train": messages}, out=tmp_path / "gone", model=bert)
+    assert not (tmp_path / "gone/checkpoints").exists() and (tmp_path / "gone/report.html").is_file()

@@ -7,7 +7,7 @@ from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.tasks.base import EvaluationRequest, PredictionRequest, Task, TrainingRequest, TrainingSetup
-from llmkit.tasks.cls.metrics import METRICS, NGRAM_BASELINE
+from llmkit.tasks.cls.metrics import METRICS, NGRAM_BASELINE, with_custom_metrics
 from llmkit.training.run_record import Record, RunRecord, get_number
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ClsTask(Task):
         if name not in METRICS:
             what = f"the labels are of type {name!r}, which this version of llmkit does not know"
             raise ModelError(what, where="manifest.json", hint=did_you_mean(name, METRICS))
-        return METRICS[name]
+        return with_custom_metrics(METRICS[name], facts.get("custom_metrics"))
 
     def check_request(self, recipe: Recipe, model: str | None, files: Mapping[str, str]) -> None:
         from llmkit.tasks.cls.request import check_files, check_request

@@ -1,7 +1,9 @@
 """Evaluate a classifier on a labelled file or on the held-out rows of its run; only predictions stay in memory."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
+from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
 from llmkit.tasks.cls.data import LabelledSplit, load_labelled
 from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.tasks.cls.train_sample import sample_of
@@ -87,7 +91,12 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
-    scored = RowEvaluation(open_scorer(request.path, recipe.evaluate, recipe.cls), request.show_samples)
+    custom = load_custom_metrics(recipe.cls.metrics)
+    scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
+    custom = check_custom_metrics(custom, scorer.label_type, scorer.names, scorer.label_type.make_labels(scorer.names))
+    scored = RowEvaluation(scorer, request.show_samples, custom)
+    if run is not None:
+        _note_unnamed_code(run, custom)
     if data:
         note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
@@ -96,6 +105,14 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         return scored.measure(Path(data[0]).name)
     assert run is not None
     return scored.measure(scored.add_held_out_rows(recipe, run))
+
+
+def _note_unnamed_code(run: RunFolder, custom: Sequence[CustomMetric]) -> None:
+    """Print how to compute the metrics that the run's recipe names, and that the user does not name."""
+    kept = load_recipe(run.recipe).code if run.recipe.is_file() else []
+    if kept and not custom:
+        hint = shlex.join(["-s", *kept])
+        console.info(f"custom metrics are not computed, as the code of a run is not run; if you trust it, add: {hint}")
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:
@@ -111,8 +128,8 @@ def _is_train_file(path: str, run: RunFolder) -> bool:
 class RowEvaluation:
     """Collects labels and outputs of rows and measures them."""
 
-    def __init__(self, scorer: RowScorer, show_samples: bool) -> None:
-        self.scorer = scorer
+    def __init__(self, scorer: RowScorer, show_samples: bool, custom: Sequence[CustomMetric] = ()) -> None:
+        self.scorer, self.custom = scorer, custom
         self.labels: list[Any] = []
         self.outputs: list[Any] = []
         self.n_truncated, self.n_windows = 0, 0
@@ -203,8 +220,14 @@ class RowEvaluation:
         metrics: dict[str, Any] = {"label_type": scorer.label_type.name}
         bootstrap = Bootstrap(seed=settings.seed)
         metrics |= scorer.label_type.measure(labels, outputs, scorer.names, scorer.thresholds, bootstrap)
+        measure = partial(measure_custom, self.custom, scorer.label_type, labels, names=scorer.names)
+        metrics |= measure(outputs, scorer.thresholds)
+        if self.custom:
+            metrics["custom_metrics"] = {each.key: each.describe() for each in self.custom}
         if self.baseline is not None:
             found, intervals = measure_baseline(self.baseline, scorer.label_type, labels, scorer.names, bootstrap)
+            of_baseline = measure(self.baseline.outputs.astype(np.float64), self.baseline.thresholds)
+            found |= {f"{NGRAM_BASELINE}_{key}": value for key, value in of_baseline.items()}
             metrics |= found | {"intervals": metrics["intervals"] | intervals}
         if self.show_samples:
             metrics["mistakes"] = self.errors.worst()

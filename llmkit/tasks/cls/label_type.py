@@ -189,6 +189,10 @@ class LabelType(ABC):
         """Return the outputs of a constant prediction."""
         return np.full((n_rows, n_labels), 1 / n_labels)
 
+    def make_labels(self, names: Sequence[str]) -> NDArray[Any]:
+        """Return made-up encoded labels, with two rows of each label, to try functions on."""
+        return np.repeat(np.eye(len(names)), 2, 0)
+
     @abstractmethod
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds

@@ -123,6 +123,9 @@ class SingleLabel(LabelType):
         predicted = self.predict(outputs, thresholds)
         return predicted != labels, outputs[np.arange(len(outputs)), predicted]
 
+    def make_labels(self, names: Sequence[str]) -> NDArray[Any]:
+        return np.repeat(np.arange(len(names)), 2)
+
 
 class MultiLabel(LabelType):
     """Any number of labels per row; binary cross-entropy, and one threshold per label."""
@@ -248,6 +251,9 @@ class Regression(LabelType):
 
     def constant_outputs(self, n_rows: int, n_labels: int) -> Outputs:
         return np.zeros(n_rows)
+
+    def make_labels(self, names: Sequence[str]) -> NDArray[Any]:
+        return np.arange(10.0)
 
     def rate_errors(
         self, labels: NDArray[Any], outputs: Outputs, thresholds: Thresholds

@@ -110,5 +110,26 @@ REGRESSION = MetricSet(
     best_by="mse",
     loss_unit="squared error",
 )  # fmt: skip
+
+
+def with_custom_metrics(metrics: MetricSet, described: object) -> MetricSet:
+    """Return the metrics with those of a user's file added, from `custom_metrics` of a manifest or of metrics.json.
+
+    Entries that are not as custom_metrics.py writes them are left out, because such a file may come from others.
+    """
+    entries = described.items() if isinstance(described, dict) else ()
+    added = []
+    for key, entry in entries:
+        if not str(key).isidentifier() or not isinstance(entry, dict) or metrics.find(key):
+            continue
+        higher_is_better = entry.get("higher_is_better") is not False
+        metric = Metric(
+            key, key, higher_is_better=higher_is_better, note=f"{'higher' if higher_is_better else 'lower'} is better",
+            headline=3, chart=f"Held-out {key}", progress=f"{key.replace('_', ' ')} {{:.4f}}",
+        )  # fmt: skip
+        added += [metric, Metric(f"{NGRAM_BASELINE}_{key}", _NGRAM, higher_is_better=higher_is_better)]
+    return replace(metrics, metrics=(*metrics.metrics, *added)) if added else metrics
+
+
 METRICS = {"single_label": SINGLE_LABEL, "multi_label": MULTI_LABEL, "regression": REGRESSION}
 """Metrics per label type."""

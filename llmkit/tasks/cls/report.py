@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from llmkit.metrics.probabilities import MAX_CURVE_LABELS
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.pages.blocks import (
+    CURVE_STYLES,
     Block,
     Charts,
     Confusion,
+    Curve,
     Fold,
     Paragraph,
+    RateChart,
     ReliabilityDiagram,
     Section,
     Table,
@@ -25,7 +29,7 @@ from llmkit.tasks.base import describe_interval
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.training.run_record import Record, get_number, get_section
 
-IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "mistakes")
+IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "curves", "mistakes")
 """Entries that are shown as tables and charts, because they are too long for a list of figures."""
 COUNTS = (("n_rows", "over rows"), ("n_truncated", "  truncated"), ("n_windows", "  read in windows"))
 
@@ -33,7 +37,7 @@ _MAX_LABELS, _MAX_CONFUSIONS = 30, 20
 """In the report: maximum labels of a full confusion matrix, and number of label pairs listed if there are more."""
 _MAX_BRIEF_LABELS, _N_WORST_LABELS, _MAX_BRIEF_CONFUSED, _MAX_BRIEF_CONFUSIONS = 20, 5, 10, 5
 """The same limits on the terminal, which shows only the worst labels if there are many."""
-_MAX_TEXT_CHARS = 300
+_MAX_TEXT_CHARS, _MAX_KEY_CHARS = 300, 24
 _COLUMNS = {
     "precision": "precision",
     "recall": "recall",
@@ -75,13 +79,14 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
-    """Return sections on calibration and errors; `others` are the metrics of all splits, to list their errors too."""
+    """Return sections on curves, calibration and errors; `others` are the metrics of all splits, for their errors."""
     errors = _make_errors(figures, f"Most confident errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
             errors.append(Fold(f"Most confident errors on {other}", found))
     return [
         Section("Rows", _make_lengths(figures)),
+        Section("ROC and precision-recall", _make_curves(figures)),
         Section("Calibration", _make_calibration(figures, metrics)),
         Section("Errors", errors),
     ]
@@ -147,6 +152,50 @@ def _make_confusion(figures: Mapping[str, Any], brief: bool) -> Confusion | Tabl
     return Table(["true", "predicted", "rows"], rows, "Most frequent confusions") if rows else None
 
 
+def _make_curves(figures: Record) -> list[Block]:
+    """Return the ROC and the precision-recall curves of all labels, each against the rest."""
+    labels = _get_records(figures, "curves")
+    if not labels:
+        n_labels = len(_get_records(figures, "per_class"))
+        many = f"Curves are drawn for up to {MAX_CURVE_LABELS} labels; there are {n_labels:,}."
+        return [Paragraph(many)] if n_labels > MAX_CURVE_LABELS else []
+    charts = []
+    for title, along, key, area, short in (
+        ("ROC curve", "false positive rate", "roc", "roc_auc", "AUC"),
+        ("Precision-recall curve", "recall", "pr", "average_precision", "AP"),
+    ):
+        curves, readings = [], []
+        for number, each in enumerate(labels):
+            points, value = _get_points(each.get(key)), get_number(each, area)
+            if points and value is not None:
+                steps, values = points if key == "roc" else _to_steps(*points)
+                name = str(each.get("label"))
+                name = name if len(name) <= _MAX_KEY_CHARS else f"{name[:_MAX_KEY_CHARS]}…"
+                curves.append(Curve(name, steps, values, CURVE_STYLES[number % len(CURVE_STYLES)]))
+                readings.append(f"{short} {value:.3f}")
+        unit = "true positive rate" if key == "roc" else "precision"
+        if curves:
+            charts.append(RateChart(title, unit, along, curves, readings, diagonal=key == "roc"))
+    shares = ", ".join(f"{each.get('label')} {share:.1%}" for each in labels if (share := get_number(each, "share")))
+    text = f"AUC is the area under the ROC curve, AP the average precision. Precision of a random prediction: {shares}."
+    return [Charts(charts), Paragraph(text)] if charts else []
+
+
+def _get_points(value: object) -> tuple[list[float], list[float]] | None:
+    """Return x and y of a curve, or None if metrics.json was edited so that it is none."""
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(each, list) for each in value):
+        return None
+    x, y = value
+    is_curve = len(x) == len(y) > 1 and all(isinstance(each, int | float) and 0 <= each <= 1 for each in [*x, *y])
+    return (x, y) if is_curve else None
+
+
+def _to_steps(recall: list[float], precision: list[float]) -> tuple[list[float], list[float]]:
+    """Return the curve as steps, whose area is the average precision: each precision holds from the last recall on."""
+    x = [value for value in recall for _ in range(2)][:-1]
+    return x, [value for value in precision for _ in range(2)][1:]
+
+
 def _make_calibration(figures: Record, metrics: MetricSet) -> list[Block]:
     bins = _get_records(figures, "calibration")
     if not bins:
@@ -158,7 +207,7 @@ def _make_calibration(figures: Record, metrics: MetricSet) -> list[Block]:
     return [
         Charts([ReliabilityDiagram(metrics.calibrated, whole)]),
         *([Paragraph(summary)] if error is not None else []),
-        Fold("The bins as numbers", [Table(["probability", "n", "mean probability", "accuracy"], rows)]),
+        Fold("Calibration bins", [Table(["probability", "n", "mean probability", "accuracy"], rows)]),
     ]
 
 

@@ -31,11 +31,12 @@ from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
 from llmkit.models.saved_head import HeadSpec, labels_of, match_head, rename_labels
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
+from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
 from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
 from llmkit.tasks.cls.defaults import describe_chosen, resolve, start_pooler
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_type import LabelType
-from llmkit.tasks.cls.metrics import NGRAM_BASELINE
+from llmkit.tasks.cls.metrics import NGRAM_BASELINE, with_custom_metrics
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
@@ -57,6 +58,7 @@ class ClsTraining(TrainingTask):
     tokenizer: PreTrainedTokenizerBase
     token_types: bool
     show_samples: bool
+    custom: list[CustomMetric]
     origin: dict[str, Any]
     """Model and files, for the run's manifest."""
     output_fraction: float = 0.0
@@ -105,7 +107,7 @@ class ClsTraining(TrainingTask):
 
     @property
     def metrics(self) -> MetricSet:
-        return self.label_type.metrics
+        return with_custom_metrics(self.label_type.metrics, {each.key: each.describe() for each in self.custom})
 
     @cached_property
     def metric(self) -> str:
@@ -121,8 +123,9 @@ class ClsTraining(TrainingTask):
         known = self.label_type.measure_quickly(
             split.labels[[0, -1]], self.label_type.constant_outputs(2, len(names)), names
         )
-        if self.metric not in known and self.metric != "loss":
-            hint = did_you_mean(self.metric, ["loss", *known])
+        selectable = ["loss", *known, *(each.key for each in self.custom)]
+        if self.metric not in selectable:
+            hint = did_you_mean(self.metric, selectable)
             raise UsageError(f"there is no metric {self.metric!r}", where="cls.metric", hint=hint)
 
     def prepare_model(self, network: PreTrainedModel) -> None:
@@ -146,7 +149,10 @@ class ClsTraining(TrainingTask):
         return network
 
     def describe(self) -> dict[str, Any]:
-        facts = {"labels": list(self.labelled.label2id), "label_type": self.label_type.name, "metric": self.metric}
+        facts: dict[str, Any] = {"labels": list(self.labelled.label2id), "label_type": self.label_type.name}
+        facts |= {"metric": self.metric}
+        if self.custom:
+            facts["custom_metrics"] = {each.key: each.describe() for each in self.custom}
         return facts | {"origin": self.origin}
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
@@ -156,7 +162,10 @@ class ClsTraining(TrainingTask):
         targets = torch.from_numpy(self._to_targets(split.labels)).to(self.label_type.target_dtype)
         objective = Classification(self.label_type, 0, 0, False)  # without class weights and smoothing
         loss = objective.losses(torch.from_numpy(scores), targets).double().mean().item()
-        metrics = self.label_type.measure_quickly(split.labels, outputs, list(self.labelled.label2id))
+        names = list(self.labelled.label2id)
+        metrics = self.label_type.measure_quickly(split.labels, outputs, names)
+        thresholds = self.label_type.best_thresholds(split.labels, outputs, len(names))
+        metrics |= measure_custom(self.custom, self.label_type, split.labels, outputs, thresholds, names)
         return {"loss": loss, "metric": self.metric} | metrics
 
     def selection_key(self, metrics: dict[str, Any]) -> tuple[float, ...]:
@@ -218,7 +227,7 @@ class ClsTraining(TrainingTask):
         chosen = saved.get("thresholds", [])
         thresholds = np.array(chosen if len(chosen) == n_labels else [0.5] * n_labels)
         scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
-        evaluation = RowEvaluation(scorer, self.show_samples)
+        evaluation = RowEvaluation(scorer, self.show_samples, self.custom)
         evaluation.chosen_on = chosen_on
         evaluation.add_split(split)
         return evaluation.measure(Path(split.path).name)
@@ -288,6 +297,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     name = check_request(model, files)
     if recipe.cls.lora_rank:
         require_peft("cls.lora_rank")
+    custom = load_custom_metrics(recipe.cls.metrics)
     path = resolve_model(name)
     config = read_config(path)
     check_can_classify(config, path)
@@ -314,7 +324,11 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         for note in describe_chosen(given, recipe, config, n_labels):
             console.info(note)
     origin = {**describe_origin(name, files, request.out), "fold": request.fold}
-    task = ClsTraining(recipe, labelled, tokenizer, reads_token_types(config, tokenizer), request.show_samples, origin)
+    held_out = labelled.splits.get("validation", labelled.splits["train"]).labels
+    names = list(labelled.label2id)
+    custom = check_custom_metrics(custom, labelled.label_type, names, held_out, quiet=request.quiet)
+    token_types = reads_token_types(config, tokenizer)
+    task = ClsTraining(recipe, labelled, tokenizer, token_types, request.show_samples, custom, origin)
     task.check()
     if request.checkpoint is not None:
         return TrainingSetup(recipe, task, task.open_model(str(request.checkpoint)))

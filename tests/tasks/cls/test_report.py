@@ -78,8 +78,9 @@ def test_markup_in_labels_and_errors_is_escaped(tmp_path: Path) -> None:
     assert not [key for key in attributes if key == "style" or key.startswith("on")]
     assert "\x1b" not in page.html and "\x00" not in page.html
     assert "x" * 300 + "…" in page.html and "x" * 301 not in page.html
-    # Two rows of labels, and five cells of the mistake: escaped, not dropped. Heads of the confusion are cut off.
-    assert page.text.count("<script>alert(1)</script>") == 7
+    # Two rows of labels, five cells of the mistake, and the text on curves: escaped, not dropped. Heads of the
+    # confusion and keys of the curves are cut off.
+    assert page.text.count("<script>alert(1)</script>") == 8
 
 
 def test_multi_label_and_regression_have_their_own_headlines(tmp_path: Path) -> None:
@@ -191,3 +192,31 @@ def test_terminal_shows_metrics_of_multi_label_and_regression(capsys: pytest.Cap
     assert f"{numbers['pearson']:.4f}" in out and "predicting the mean" in out
     constant = shown(score_regression(np.ones(3), np.arange(3.0)), capsys)
     assert "mean squared error" in constant and "Pearson" not in constant
+
+
+def find_paths(page: Page, title: str) -> int:
+    """The number of curves of a chart."""
+    start = page.html.index(f'aria-label="{title}')
+    return page.html[start : page.html.index("</svg>", start)].count("<path")
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 10, 11])
+def test_curves_of_up_to_ten_labels_are_drawn_with_their_areas(tmp_path: Path, n_labels: int) -> None:
+    scores = make_scores(n_labels, names=["垃圾", *(f"label {i}" for i in range(1, n_labels))])
+    page = report(tmp_path / "r", scores)
+    n_curves = 0 if n_labels > 10 else 1 if n_labels == 2 else n_labels
+    assert ("Curves are drawn for up to 10 labels" in page.text) is (n_curves == 0)
+    if n_curves:
+        assert find_paths(page, "ROC curve") == find_paths(page, "Precision-recall curve") == n_curves
+        assert f"AUC {scores['curves'][0]['roc_auc']:.3f}" in page.text
+        assert f"AP {scores['curves'][0]['average_precision']:.3f}" in page.text
+    if n_labels == 2:
+        assert scores["curves"][0]["roc_auc"] == scores["roc_auc"]
+
+
+@pytest.mark.parametrize("roc", [None, 3, [[0, 1]], [[0, 1], [0, "1"]], [[0, 2], [0, 1]], [[0], [0]]])
+def test_curves_that_were_edited_are_left_out(tmp_path: Path, roc: Any) -> None:
+    scores = make_scores(2)
+    scores["curves"][0]["roc"] = roc
+    page = report(tmp_path / "r", scores)
+    assert "Precision-recall curve" in page.html and "ROC curve over" not in page.html

@@ -1,0 +1,107 @@
+"""Write the tables of a report as CSV and LaTeX, and its figures as SVG and PNG, into a folder.
+
+A file is named after the title of the table or figure, up to its first colon: `scores-per-label.csv`,
+`roc-curve.svg`. Files of the same name are numbered. Does not import torch.
+"""
+
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmkit.core import console
+from llmkit.core.errors import EnvironmentFault, UsageError
+from llmkit.core.files import check_writable, write_text
+from llmkit.pages.blocks import Block, Chart, Charts, Confusion, Facts, Fold, Headlines, Section, Table
+from llmkit.pages.page import render_figure
+from llmkit.pages.tables import to_csv, to_latex
+from llmkit.reporting.report import make_sections
+from llmkit.training.run_record import read_run
+
+PNG_ZOOM = 2
+"""Pixels of a PNG per pixel of the SVG, which is 800 wide."""
+
+
+def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
+    """Write all tables and figures of the run's report to `out`; return the paths.
+
+    PNG files need the extra `figures`; without it there are SVG files only, and a line says so.
+
+    Raises:
+        ModelError: `run` is not a run folder.
+        UsageError: a file exists already and `overwrite` is not given, or `out` is a file.
+        EnvironmentFault: a file cannot be written.
+    """
+    if out.is_file():
+        raise UsageError(f"{str(out)!r} is a file", where="--tables", hint="give the name of a folder")
+    texts: dict[str, str] = {}
+    charts: dict[str, str] = {}
+    for title, content in _list_contents(make_sections(run, read_run(run))):
+        name = _choose_name(title, {Path(known).stem for known in [*texts, *charts]})
+        if isinstance(content, Table):
+            texts |= {f"{name}.csv": to_csv(content), f"{name}.tex": to_latex(content)}
+        else:
+            charts[f"{name}.svg"] = render_figure(content)
+    has_png = importlib.util.find_spec("resvg_py") is not None
+    pictures = {name.replace(".svg", ".png"): text for name, text in charts.items()} if has_png else {}
+    names = sorted([*texts, *charts, *pictures])
+    taken = [name for name in names if (out / name).exists() or (out / name).is_symlink()]
+    if taken and not overwrite:
+        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+        what = f"{str(out)!r} has files of these names: {', '.join(taken[:3])}{more}"
+        raise UsageError(what, where="--tables", hint="give another folder, or --overwrite to replace these files")
+    check_writable(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in {**texts, **charts}.items():
+            write_text(out / name, text)
+        for name, text in pictures.items():
+            _write_png(out / name, text)
+    except OSError as error:
+        hint = "check permissions and free space there"
+        raise EnvironmentFault(f"a file cannot be written: {error.strerror}", where=str(out), hint=hint) from error
+    if charts and not has_png:
+        console.info("figures are written as .svg; for .png too: pip install 'llmkit[figures]'")
+    return [out / name for name in names]
+
+
+def _list_contents(sections: Sequence[Section]) -> Iterator[tuple[str, Table | Chart]]:
+    for section in sections:
+        yield from _list_blocks(section.title, section.blocks)
+
+
+def _list_blocks(title: str, blocks: Sequence[Block]) -> Iterator[tuple[str, Table | Chart]]:
+    """Yield tables and charts with their titles; `title` is that of the section or fold around them."""
+    for block in blocks:
+        if isinstance(block, Fold):
+            yield from _list_blocks(block.title, block.blocks)
+        elif isinstance(block, Charts):
+            yield from ((getattr(chart, "title", "Calibration"), chart) for chart in block.charts)
+        elif isinstance(block, Confusion):
+            yield block.title, block.table
+        elif isinstance(block, Table):
+            yield block.title or title, block
+        elif isinstance(block, Facts):
+            yield block.title or title, Table(["name", "value"], block.facts)
+        elif isinstance(block, Headlines):
+            yield title, Table(["metric", "value", "note"], block.figures)
+
+
+def _choose_name(title: str, taken: set[str]) -> str:
+    """Return the words of the title up to its first colon, joined by hyphens, with a number if it is taken."""
+    words = re.findall(r"\w[\w.+]*", title.split(": ")[0].casefold())
+    name = "-".join(words).strip(".")[:80] or "table"
+    number = 2
+    chosen = name
+    while chosen in taken:
+        chosen, number = f"{name}-{number}", number + 1
+    return chosen
+
+
+def _write_png(path: Path, svg: str) -> None:
+    import resvg_py
+
+    picture = resvg_py.svg_to_bytes(svg_string=svg, zoom=PNG_ZOOM, background="#ffffff")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(bytes(picture))
+    partial.replace(path)

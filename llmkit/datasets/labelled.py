@@ -135,8 +135,9 @@ def encode_inputs(
         what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
         raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
     template = _find_template(tokenizer, pairs is not None)
-    firsts = _encode(tokenizer, texts, segmenter)
-    seconds = repeat(_NOTHING) if pairs is None else _encode(tokenizer, pairs, segmenter)
+    n_used = room * (windows.max_windows if windows else 1)
+    firsts = _encode_starts(tokenizer, texts, n_used, segmenter)
+    seconds = repeat(_NOTHING) if pairs is None else _encode_starts(tokenizer, pairs, n_used, segmenter)
     rows: list[list[Input]] = []
     is_cut: list[bool] = []
     n_without_tokens = 0
@@ -207,6 +208,25 @@ Text = tuple[Ids, NDArray[np.bool_] | None]
 Spans = tuple[slice, slice]
 """The parts of the first and of the second text that are in one input."""
 _NOTHING: Text = (np.zeros(0, np.uint16), None)
+
+
+LONG_CHARACTERS = 1_000_000
+"""Length above which only the start of a text is encoded; a tokenizer takes 240 bytes of memory per character."""
+_MARGIN_TOKENS = 1_000
+"""Tokens after those that are used, as the end of a part may change the tokens before it."""
+
+
+def _encode_starts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n_used: int, segmenter: str | None
+) -> Iterator[Text]:
+    """Encode texts; of a very long one at least the first `n_used` tokens."""
+    starts = [text[:LONG_CHARACTERS] for text in texts]
+    for text, start, found in zip(texts, starts, _encode(tokenizer, starts, segmenter), strict=True):
+        encoded, n_characters = found, len(start)
+        while n_characters < len(text) and len(encoded[0]) < n_used + _MARGIN_TOKENS:
+            n_characters *= 4
+            (encoded,) = _encode(tokenizer, [text[:n_characters]], segmenter)
+        yield encoded
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], segmenter: str | None) -> Iterator[Text]:

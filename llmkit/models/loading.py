@@ -9,12 +9,14 @@ import json
 import pickle
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
@@ -86,11 +88,35 @@ def read_config(name: str) -> PreTrainedConfig:
     """Load a model's configuration without its weights.
 
     Raises:
-        ModelError, EnvironmentFault: as `load_causal_lm`.
+        ModelError, EnvironmentFault: as `load_causal_lm`; ModelError also if sizes cannot be those of the weights.
     """
     check_hub(name)
     with translate_loading_errors(name):
-        return cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
+        config = cast(PreTrainedConfig, AutoConfig.from_pretrained(name, trust_remote_code=False))
+    _check_sizes(name, config)
+    return config
+
+
+def _check_sizes(name: str, config: PreTrainedConfig) -> None:
+    """Compare sizes of the configuration with the files of the weights, before memory is allocated for them."""
+    n_tensors = largest = 0
+    with suppress(SafetensorError, OSError):  # loading reports damaged files
+        for path in Path(name).glob("*.safetensors") if Path(name).is_dir() else ():
+            with safe_open(path, framework="pt") as file:
+                shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 - not a mapping
+            n_tensors += len(shapes)
+            largest = max([largest, *(size for shape in shapes for size in shape)])
+    bounds = {
+        "num_hidden_layers": 10 * n_tensors,
+        "hidden_size": largest,
+        "vocab_size": largest,
+    }  # layers may be shared
+    for key, bound in (bounds | {"num_attention_heads": largest}).items():
+        size = getattr(config.get_text_config(), key, None)
+        if isinstance(size, int) and (size < 1 or (n_tensors and size > bound)):
+            what = f"{key} is {size:,}, which does not fit the weights" if size > 0 else f"{key} is {size:,}"
+            hint = "restore config.json from where the model comes from"
+            raise ModelError(what, where=f"{name}/config.json", hint=hint)
 
 
 def read_architecture(name: str) -> tuple[str, str]:
@@ -287,6 +313,8 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
         if error is None or not isinstance(error, Exception) or isinstance(error, LlmkitError):
             return
         message = first_line(error)
+        if "ignore_mismatched_sizes" in message:
+            message = "its weights do not have the shapes that config.json gives"
         if "trust_remote_code" in str(error):  # transformers' own message advises to run remote code
             hint = "give a model of an architecture that transformers or llmkit has"
             raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error

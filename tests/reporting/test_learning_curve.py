@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from llmkit.pages.blocks import Charts, LineChart, Table
-from llmkit.reporting.learning_curve import make_learning_curve, make_table, make_tables, write_learning_curve
+from llmkit.reporting.learning_curve import make_learning_curve, make_table, make_tables
+from llmkit.reporting.report import write_report
 from llmkit.tasks.table import TASKS
 
 TASK = TASKS["cls"]
@@ -66,11 +67,11 @@ def test_page_is_written_and_damaged_entries_are_left_out(tmp_path: Path) -> Non
     (tmp_path / "manifest.json").write_text('{"task": "cls", "series": {"seeds": 1, "sizes": [10]}}')
     found = metrics(entry(10, 0.5), "<script>", {"n_train_rows": "x"}, {"n_train_rows": 5, "test": 3})
     (tmp_path / "metrics.json").write_text(json.dumps(found))
-    page = write_learning_curve(tmp_path, title="<b>").read_text()
+    page = write_report(tmp_path, title="<b>").read_text()
     assert "Learning curve on test rows" in page and "&lt;b&gt;" in page and "<svg" in page
     for broken in ("{}", '{"learning_curve": 3}', '{"runs": {"a": {}}, "learning_curve": []}'):
         (tmp_path / "metrics.json").write_text(broken)
-        assert "Learning curve on" not in write_learning_curve(tmp_path).read_text()
+        assert "Learning curve on" not in write_report(tmp_path).read_text()
 
 
 @pytest.mark.parametrize("entries", [[], [3], [{"max_rows": 4}]])

@@ -15,7 +15,7 @@ from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
-from llmkit.datasets.labelled import Inputs, Windows, encode_inputs
+from llmkit.datasets.labelled import LONG_CHARACTERS, Inputs, Windows, encode_inputs
 from llmkit.models.kernels.padding_free import has_token_types
 from llmkit.models.saved_head import labels_of, problem_type_of
 from llmkit.tables.joined_columns import join_texts, list_labels
@@ -189,7 +189,7 @@ def encode_chunk(
     if n_normalized := sum(before != after for before, after in zip(given, read, strict=True)):
         counts.n_normalized += n_normalized
         counts.normalization = describe_normalization(tokenizer)
-    joined = [f"{text} {pair}" for text, pair in read]
+    joined = [f"{text[:LONG_CHARACTERS]} {pair[:LONG_CHARACTERS]}" for text, pair in read]
     has_unknown = np.zeros(len(chunk), bool)
     has_unknown[inputs.rows_with(unknown_id(tokenizer))] = True
     count_unknown_rows(tokenizer, joined, has_unknown, [row.line for row in chunk], counts.unknown)

@@ -3,9 +3,10 @@
     python tests/chaos.py --kills 200
 
 Half of the kills come at a random time, half at a named moment of writing (llmkit.core.files.failpoint), most inside a
-save. Every attempt is the command line itself with `--resume auto`, in a fork of this process, which has the libraries
-loaded already; SIGKILL is real. Ends with exit code 1 if a run was lost, if a byte of model.safetensors differs, or if
-more than `save_steps` steps were done again.
+save. A quarter of those at a random time are SIGHUP, which saves and ends the run; another quarter are SIGKILL some
+time after the run was stopped and continued (SIGSTOP, SIGCONT). Every attempt is the command line itself with
+`--resume auto`, in a fork of this process, which has the libraries loaded already; the signals are real. Ends with exit
+code 1 if a run was lost, if a byte of model.safetensors differs, or if more than `save_steps` steps were done again.
 """
 
 import argparse
@@ -32,6 +33,8 @@ from llmkit.cli.app import main as run_llmkit
 from llmkit.core.errors import ModelError
 from llmkit.training.checkpoints import find_checkpoint
 
+LONGEST = 300
+"""Seconds in which each run of this script ends."""
 POINTS_OF_A_RUN = 60
 """About how many named moments a short run passes."""
 
@@ -64,8 +67,8 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     for name in sorted(found):
-        print(f"{name:<28} {found[name]}")
-    print(f"{'most steps done again':<28} {most_again} (save_steps {SAVE_STEPS})")
+        print(f"{name:<40} {found[name]}")
+    print(f"{'most steps done again':<40} {most_again} (save_steps {SAVE_STEPS})")
     wrong = found["lost runs"] + found["differing models"] + found["differing logs"]
     sys.exit(1 if wrong or most_again > SAVE_STEPS else 0)
 
@@ -88,13 +91,15 @@ def kill_until_done(
         moment = chance.randrange(POINTS_OF_A_RUN) if armed else None
         workers = ["-s", f"train.num_workers={chance.choice((0, 0, 0, 2))}"]
         process = fork_llmkit([*command, "--out", str(out), "--resume", "auto", *workers], out, moment)
-        code = wait_for(process, None if armed else chance.uniform(0, seconds))
+        how = "armed moments" if armed else chance.choice(("SIGKILL", "SIGKILL", "SIGHUP", "SIGSTOP, SIGCONT, SIGKILL"))
+        code = wait_for(process) if armed else interrupt(process, how, chance.uniform(0, seconds), chance)
         if code == 0:
             return most_again
-        assert code == -signal.SIGKILL, (out.parent / f"{out.name}.log").read_text()
+        ends = (-signal.SIGHUP, 128 + signal.SIGHUP) if how == "SIGHUP" else (-signal.SIGKILL,)
+        assert code in ends, f"{how}, exit code {code}:\n" + (out.parent / f"{out.name}.log").read_text()
         found["kills"] += 1
         found["kills inside a save"] += any((out / "checkpoints").glob(".step-*.partial"))
-        found["kills by armed moments"] += armed
+        found[f"kills by {how}"] += 1
         most_again = max(most_again, last_step(out) - saved_step(out))
 
 
@@ -106,6 +111,7 @@ def fork_llmkit(arguments: list[str], out: Path, moment: int | None) -> int:
     log = os.open(out.parent / f"{out.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     if moment is not None:
         arm(moment)
     sys.argv = ["llmkit", *arguments]
@@ -130,17 +136,33 @@ def arm(moment: int) -> None:
         module.failpoint = failpoint
 
 
-def wait_for(process: int, kill_after: float | None = None) -> int:
-    """The exit code; minus the signal's number where a signal ended it."""
-    if kill_after is not None:
-        ends = time.perf_counter() + kill_after
-        while time.perf_counter() < ends:
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        os.kill(process, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+def interrupt(process: int, how: str, after: float, chance: random.Random) -> int:
+    """Send signals to a running process after so many seconds, and wait for its end; its exit code."""
+    is_stopped = how == "SIGSTOP, SIGCONT, SIGKILL"
+    if (code := wait_for(process, after / 2 if is_stopped else after)) is not None:
+        return code
+    if is_stopped:
+        os.kill(process, signal.SIGSTOP)
+        time.sleep(chance.uniform(0, 0.5))
+        os.kill(process, signal.SIGCONT)
+        if (code := wait_for(process, chance.uniform(0, after))) is not None:
+            return code
+    os.kill(process, signal.SIGHUP if how == "SIGHUP" else signal.SIGKILL)
+    code = wait_for(process)
+    assert code is not None, f"{how} did not end the run in {LONGEST} s"
+    return code
+
+
+def wait_for(process: int, seconds: float = LONGEST) -> int | None:
+    """The exit code, minus the signal's number if a signal ended it; None if it still runs after so many seconds."""
+    ends = time.perf_counter() + seconds
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.perf_counter() > ends:
+            return None
+        time.sleep(0.005)
 
 
 def last_step(out: Path) -> int:

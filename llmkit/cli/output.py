@@ -13,6 +13,7 @@ import typer
 
 from llmkit.core.console import clean_line, clean_lines, count
 from llmkit.core.distributed import is_main_process
+from llmkit.core.files import nan_to_null
 
 if TYPE_CHECKING:
     from llmkit.pages.blocks import Table
@@ -52,8 +53,8 @@ def show_line(text: str) -> None:
 
 
 def show_json(result: Any) -> None:
-    """Show the result as JSON; control characters are written as JSON escapes."""
-    text = json.dumps(result, ensure_ascii=False, indent=2, allow_nan=False)
+    """Show the result as JSON: control characters as JSON escapes, numbers that are not finite as null."""
+    text = json.dumps(nan_to_null(result), ensure_ascii=False, indent=2, allow_nan=False)
     write_out("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n")
 
 

@@ -59,7 +59,8 @@ def init_from_env() -> None:
     environ = os.environ
     given = {name: environ[name] for name in RANK_VARIABLES if name in environ}
     is_launcher = any(word.partition("=")[0] == "--nproc" for word in sys.argv)
-    if is_launcher or environ.get("WORLD_SIZE") == "1" or len({"RANK", "WORLD_SIZE"} & given.keys()) == 1:
+    is_half = bool(given) and not {"RANK", "WORLD_SIZE"} <= given.keys()
+    if is_launcher or environ.get("WORLD_SIZE") == "1" or is_half:
         for name in given:
             del environ[name]
         if is_launcher and given:

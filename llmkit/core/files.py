@@ -9,6 +9,7 @@ the lock of the folder.
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -82,6 +83,15 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     `indent=None` writes one line, ten times as fast.
     """
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def nan_to_null(value: Any) -> Any:
+    """Return a result with None for numbers that are not finite, as JSON has neither NaN nor infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: nan_to_null(each) for key, each in value.items()}
+    return [nan_to_null(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path) -> Any:

@@ -8,12 +8,13 @@ Knows no architectures, and leaves safetensors files to their library.
 """
 
 import json
+import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.errors import ModelError
+from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.files import expand_home
 
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
@@ -35,6 +36,7 @@ def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = No
 
     Raises:
         ModelError: names the file, and the key in it.
+        EnvironmentFault: there is no permission to read a file of the folder.
     """
     folder = expand_home(name)
     if folder.is_dir():
@@ -61,6 +63,9 @@ def _check_links(folder: Path) -> None:
             )
         if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise ModelError(f"{path.name} is not a regular file", where=str(path), hint="remove it from the folder")
+        if kind and not os.access(path, os.R_OK):  # libraries would say that there is no such file
+            hint = f"ask its owner for read permission: chmod a+rX {folder}/*"
+            raise EnvironmentFault(f"no permission to read {path.name}", where=str(path), hint=hint)
 
 
 def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:

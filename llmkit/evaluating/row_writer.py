@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmkit.core.console import count
+from llmkit.core.files import nan_to_null
 from llmkit.tables.rows import without_surrogates
 from llmkit.text.records.plain_values import MAX_EXACT_DIGITS
 
@@ -109,15 +110,7 @@ def to_json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_to_base64)
     except ValueError:
-        return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False, default=_to_base64)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    return [_without_nan(each) for each in value] if isinstance(value, list) else value
+        return json.dumps(nan_to_null(value), ensure_ascii=False, allow_nan=False, default=_to_base64)
 
 
 def _to_base64(value: object) -> str:

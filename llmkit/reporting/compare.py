@@ -17,7 +17,7 @@ import numpy as np
 
 from llmkit.core import console
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
-from llmkit.core.files import check_writable, write_json
+from llmkit.core.files import check_writable, nan_to_null, write_json
 from llmkit.metrics.spec import Metric
 from llmkit.reporting.compare_page import PAGE, write_comparison
 from llmkit.reporting.comparison_notes import write_notes
@@ -97,7 +97,7 @@ def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
         raise UsageError(f"{str(out)!r} is a file", where="--out", hint="give the name of a new folder")
     check_writable(out)
     out.mkdir(exist_ok=True)
-    write_json(out / FILE, comparison)
+    write_json(out / FILE, nan_to_null(comparison))
     write_comparison(comparison, out)
     console.info(f"written: {out / PAGE} and {out / FILE}")
     return comparison

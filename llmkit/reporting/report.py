@@ -10,6 +10,7 @@ import json
 import shlex
 from pathlib import Path
 
+from llmkit.core import console
 from llmkit.core.errors import EnvironmentFault
 from llmkit.core.files import write_text
 from llmkit.pages.blocks import (
@@ -53,7 +54,10 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     record = read_run(run)
     path = run / "report.html"
     without = "no log.jsonl" if is_series(record) else "\0"  # its runs have logs
-    missing = [*(line for line in record.missing if not line.startswith(without)), *find_non_finite(record)]
+    damage = [line for line in record.missing if not line.startswith(without)]
+    for line in damage:
+        console.info(f"{path} is incomplete: {line}")
+    missing = [*damage, *find_non_finite(record)]
     notice = [Notice("This report is incomplete", missing)] if missing else []
     page = render_page(title or record.name, _describe_run(record), notice, make_sections(run, record))
     try:

@@ -13,7 +13,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import Interrupted, UsageError
-from llmkit.core.files import check_writable, write_json, write_text
+from llmkit.core.files import check_writable, nan_to_null, write_json, write_text
 from llmkit.core.lock import lock_output
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
@@ -114,7 +114,7 @@ def _run_all(
         result["learning_curve"] = [_summarize_size(out, size, names, runs) for size, names in curve.items()]
     else:
         result["summary"] = summarize(list(runs.values()))
-    write_json(group.metrics, result)
+    write_json(group.metrics, nan_to_null(result))
     from llmkit.reporting.report import write_report  # training does not need this import
 
     write_report(out)

@@ -18,6 +18,7 @@ from llmkit.core.files import (
     PARTIAL,
     check_writable,
     expand_home,
+    nan_to_null,
     refuse_inputs_inside,
     write_json,
     write_text,
@@ -66,9 +67,8 @@ class RunFolder:
 
     def append_log(self, record: dict[str, Any]) -> None:
         """Append a line to log.jsonl. A number that is not finite becomes null, as JSON has no NaN."""
-        clean = {key: None if isinstance(v, float) and v - v != 0 else v for key, v in record.items()}
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(nan_to_null(record), ensure_ascii=False, allow_nan=False) + "\n")
 
     def read_log(self, kind: str) -> list[dict[str, Any]]:
         """Return the records of one kind in log.jsonl. Raises ModelError if it is damaged."""
@@ -84,8 +84,8 @@ class RunFolder:
             write_text(self.log, "".join(line + "\n" for line in kept))
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
-        """Set one entry of metrics.json, such as `validation` or `training`."""
-        write_json(self.metrics, self.read_metrics() | {name: values})
+        """Set one entry of metrics.json, such as `validation` or `training`; NaN and infinity become null."""
+        write_json(self.metrics, nan_to_null(self.read_metrics() | {name: values}))
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:

@@ -53,8 +53,11 @@ def test_json_of_hostile_texts_is_read_back_and_commands_no_terminal(capsys: pyt
     out = capsys.readouterr().out
     assert json.loads(out) == result
     assert "却说" in out and all(c.isprintable() or c == "\n" for c in out)
-    with pytest.raises(ValueError, match="JSON"):
-        show_json({"loss": float("nan")})
+
+
+def test_json_of_results_has_null_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"a": float("nan"), "b": [1.5, float("-inf")], "c": {"d": (float("inf"), 2)}})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None], "c": {"d": [None, 2]}}
 
 
 def test_line_of_data_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

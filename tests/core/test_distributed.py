@@ -65,6 +65,7 @@ def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> No
     ("given", "said"),
     [
         ("RANK=1", "ignoring RANK=1 of the environment, as WORLD_SIZE is not set: one process"),
+        ("LOCAL_RANK=1", "ignoring LOCAL_RANK=1 of the environment, as RANK is not set: one process"),
         ("WORLD_SIZE=abc LOCAL_RANK=0", "WORLD_SIZE=abc, LOCAL_RANK=0 of the environment, as RANK is not set"),
     ],
 )

@@ -126,7 +126,7 @@ def check_users(commands: dict[str, list[str]], folder: Path, checks: Checks) ->
     run_here([*commands["cls"], "--out", str(first), "-s", "train.max_steps=2"])
     run_here(["eval", str(first), "--data", messages])
     run_here(["predict", str(first), "--data", messages, "--out", str(folder / "first.csv")])
-    run_here([*commands["cls"], "--out", str(first), "-s", "train.max_steps=2", "--resume", "auto"])
+    run_here([*commands["cls"], "--out", str(first), "-s", "train.max_steps=2", "--resume"])
 
     shared, home = folder / "shared", folder / "home"
     for path in (shared, home):

@@ -188,6 +188,7 @@ def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ("closed", "typed", "code", "out", "err"),
     [
         (">&-", "schema", 4, "", "error: stdout is closed\nwhere: stdout\n"),
+        (">&-", "--version", 4, "", "error: stdout is closed\nwhere: stdout\n"),
         ("2>&-", "prepare gone.txt --out o", 3, "", ""),
         (">&- 2>&-", "schema", 4, "", ""),
         ("<&-", "prepare - --out o", 3, "", "skipped: - (empty file)\nerror: no usable document"),

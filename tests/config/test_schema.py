@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import RECIPES, make_recipe
 from llmkit.config.schema import make_schema
+from llmkit.core.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "recipes/recipe.schema.json"
@@ -49,6 +50,43 @@ def test_every_recipe_is_valid_and_names_the_schema_in_its_first_line(path: Path
 @pytest.mark.parametrize("task", RECIPES)
 def test_recipe_that_a_run_saves_is_valid(task: str) -> None:
     assert mistakes(dump_recipe(make_recipe({"task": task}))) == []
+
+
+def find_numbers(value: Any) -> list[dict[str, Any]]:
+    """The schemas of numbers in the schema of a key."""
+    if isinstance(value, list):
+        return [found for each in value for found in find_numbers(each)]
+    if not isinstance(value, dict):
+        return []
+    here = [value] if value.get("type") in ("integer", "number") else []
+    return here + [found for each in value.values() for found in find_numbers(each)]
+
+
+def test_every_number_has_a_lowest_and_a_highest_value() -> None:
+    low, high = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+    unbounded = [
+        f"{section}.{key}"
+        for section, definition in make_schema()["$defs"].items()
+        for key, value in definition["properties"].items()
+        for number in find_numbers(value)
+        if not (low & number.keys() and high & number.keys())
+    ]
+    assert unbounded == ["Train.micro_batch_size"], "which may not exceed train.global_batch_size"
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1e300", "-1e300", "1" + "0" * 400])
+def test_no_number_of_a_recipe_may_be_beyond_its_bounds(number: str) -> None:
+    taken = []
+    for task in RECIPES:
+        for section, fields in make_recipe({"task": task}).model_dump(mode="json").items():
+            for key, value in fields.items() if isinstance(fields, dict) else ():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    try:
+                        load_recipe(None, [f"task={task}", f"{section}.{key}={number}"])
+                    except UsageError:
+                        continue
+                    taken.append(f"{section}.{key}")
+    assert not taken
 
 
 def test_every_key_of_every_section_is_in_the_schema_with_a_description() -> None:

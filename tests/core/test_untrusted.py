@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from llmkit.cli import app
 from llmkit.cli.app import main
 from llmkit.config.loading import load_recipe
-from llmkit.core.errors import ModelError
+from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.untrusted import check_model_files
 from llmkit.models.loading import load_causal_lm, read_kind
 from llmkit.preparing.prepare import prepare
@@ -216,6 +216,16 @@ def test_code_beside_a_known_architecture_is_ignored(tmp_path: Path, good: Path)
     assert read_kind(str(model)) == "causal"
     assert load_causal_lm(str(model)).config.model_type == "gpt2"
     assert not (tmp_path / "canary").exists()
+
+
+def test_file_of_a_model_without_read_permission_is_named(
+    tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(good / "model", tmp_path / "model")
+    access = os.access  # root may read everything
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith(".safetensors") and access(path, mode))
+    with pytest.raises(EnvironmentFault, match=r"no permission to read model\.safetensors"):
+        load_causal_lm(str(tmp_path / "model"))
 
 
 def test_sharded_and_linked_folders_that_stay_inside_are_taken(tmp_path: Path, good: Path) -> None:

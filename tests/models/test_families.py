@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from llmkit.architectures import families_of
 from llmkit.config.model import Model
+from llmkit.core.errors import UsageError
 from llmkit.models.families import build_causal, encoder_heads, family_of, has_chunked_loss, is_recurrent
 
 OPENING = """
@@ -36,6 +37,17 @@ IMPORTS = (
 def test_each_causal_family_is_built_and_called_as_in_a_recipe(family: str) -> None:
     config = build_causal(Model(family=family), make_token_ids(), 16, 0).config
     assert family_of(config) == family and encoder_heads(config) is None
+
+
+@pytest.mark.parametrize("family", families_of("clm"))
+def test_model_larger_than_the_memory_is_refused_before_it_is_allocated(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmkit.models.families.total_memory", lambda: 10**6)
+    with pytest.raises(UsageError, match=r"parameters and needs .* this machine has"):
+        build_causal(Model(family=family), make_token_ids(), 16, 0)
+    with torch.device("meta"):  # `plan` counts the weights of such a model
+        build_causal(Model(family=family), make_token_ids(), 16, 0)
 
 
 def test_family_of_gives_the_recipes_name() -> None:

@@ -235,11 +235,14 @@ def test_unfinished_run_gives_a_page_that_says_what_is_missing(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["metrics.json", "manifest.json"])
 @pytest.mark.parametrize("content", ['{"a": ', "[]", ""])
-def test_damaged_json_file_is_named_and_the_rest_is_shown(tmp_path: Path, name: str, content: str) -> None:
+def test_damaged_json_file_is_named_and_the_rest_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
     run = make_run(tmp_path / "r", make_log(), metrics=METRICS, manifest=MANIFEST)
     (run / name).write_text(content, encoding="utf-8")
     page = read_report(run)
     assert f"{name} " in page.text and "This report is incomplete" in page.text and page.get_curves("Loss")
+    assert f"report.html is incomplete: {name} " in capsys.readouterr().err
 
 
 def test_folder_that_is_no_run_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tasks.clm.test_training import data, read_log, recipe, run  # noqa: F401
 
-from llmkit.core.errors import EnvironmentFault, TrainingFailed, UsageError
+from llmkit.core.errors import EnvironmentFault, ModelError, TrainingFailed, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.runs.train import pretrain
 from llmkit.training.loop import TrainingLoop
@@ -54,6 +54,19 @@ def test_finished_run_resumes_without_training_and_exports_again(run: Path, data
     assert (out / "model/notes.txt").read_text() == "mine"
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
     assert read_log(out) == read_log(run)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "log.jsonl", "manifest.json"])
+def test_damaged_state_file_is_named_before_training_goes_on(run: Path, data: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    shutil.rmtree(out / "checkpoints/step-6")  # the last step would be trained again
+    (out / name).write_text('{"training": {\n{"kind": "train"}\n')
+    before = snapshot(out)
+    with pytest.raises(ModelError, match="damaged") as caught:
+        pretrain(recipe(), data=data, out=out, resume=True)
+    assert name in caught.value.problems[0].where and caught.value.problems[0].hint
+    assert snapshot(out) == before
 
 
 def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(

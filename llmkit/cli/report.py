@@ -29,7 +29,7 @@ def report_command(
     path = str(write_report(open_run(run).path, title=title))
     written = [] if tables is None else [str(each) for each in export_report(run, tables, overwrite=overwrite)]
     if json:
-        show_json({"report": path, "tables": written})
+        show_json({"report": path} | ({} if tables is None else {"tables": written}))
         return
     echo(path)
     if tables is not None:

@@ -61,14 +61,15 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
             meant = "remove the dashes: a section has lines `key: value`"
         meant = meant or describe_unknown(name, where) or f"its keys are {', '.join(section.model_fields)}"
         return Problem(f"{name} is a section, not {_show(item['input'])}", where, meant)
-    if item["type"] in ("int_parsing", "int_from_float", "float_parsing"):
+    is_wide = isinstance(item["input"], str) and narrow(item["input"]) != item["input"]
+    if item["type"] in ("int_parsing", "int_from_float", "float_parsing") and not is_wide:
         number = "a number, such as 0.1 or 1e-3" if item["type"] == "float_parsing" else "a whole number, such as 1000"
         about = f"; {field.description}" if field and field.description else ""
         return Problem(f"{name} is {_show(item['input'])}", where, f"write {number}, without units and commas{about}")
     message = str(item["msg"])
     hint = (field.description if field else None) or message
-    if isinstance(item["input"], str) and (narrowed := narrow(item["input"])) != item["input"]:
-        hint = f"write ASCII characters: {narrowed}"
+    if is_wide:
+        hint = f"write ASCII characters: {narrow(item['input'])}"
     return Problem(f"{name} is {_show(item['input'])}: {message[:1].lower()}{message[1:]}", where, hint)
 
 

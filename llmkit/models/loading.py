@@ -106,12 +106,9 @@ def _check_sizes(name: str, config: PreTrainedConfig) -> None:
                 shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118 - not a mapping
             n_tensors += len(shapes)
             largest = max([largest, *(size for shape in shapes for size in shape)])
-    bounds = {
-        "num_hidden_layers": 10 * n_tensors,
-        "hidden_size": largest,
-        "vocab_size": largest,
-    }  # layers may be shared
-    for key, bound in (bounds | {"num_attention_heads": largest}).items():
+    bounds = dict.fromkeys(("hidden_size", "num_attention_heads", "vocab_size"), largest)
+    bounds["num_hidden_layers"] = 10 * n_tensors  # layers may share weights
+    for key, bound in bounds.items():
         size = getattr(config.get_text_config(), key, None)
         if isinstance(size, int) and (size < 1 or (n_tensors and size > bound)):
             what = f"{key} is {size:,}, which does not fit the weights" if size > 0 else f"{key} is {size:,}"

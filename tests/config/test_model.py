@@ -40,7 +40,7 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
             "tie_embeddings needs embedding_size 64 to equal n_embd 128",
         ),
         ("family: gru, tie_embeddings: false, adaptive_cutoffs: [10, 10]", "must ascend"),
-        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "must ascend from 1"),
+        ("family: gru, tie_embeddings: false, adaptive_cutoffs: [0, 10]", "greater than or equal to 1"),
         ("family: gru, size: base", "base"),
         ("family: transformer, n_embd: 130", "not a multiple of n_head 4"),
     ],

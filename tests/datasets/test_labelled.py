@@ -306,3 +306,28 @@ def test_joined_and_taken_rows_equal_the_original_rows(tokenizers: Tokenizers, c
 def test_template_is_saved_with_the_tokenizer(tokenizers: Tokenizers, tmp_path: Path) -> None:
     tokenizers["byte-bpe"].save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path))("a").input_ids == tokenizers["byte-bpe"]("a").input_ids
+
+
+@pytest.mark.parametrize("windows", [None, Windows(stride=2, max_windows=3)])
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe"])
+def test_very_long_texts_give_the_inputs_of_their_whole_text_from_their_start(
+    tokenizers: Tokenizers, kind: str, windows: Windows | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [ENGLISH * 400, " " * 30_000 + ENGLISH, CHINESE * 3000, "short", ENGLISH * 3]
+
+    def encode(pairs: bool) -> Inputs:
+        seconds = list(reversed(texts)) if pairs else None
+        return encode_inputs(tokenizers[kind], texts, seconds, block_size=32, windows=windows)
+
+    whole = [encode(pairs) for pairs in (False, True)]
+    encoded: list[int] = []
+    read = labelled._encode
+    monkeypatch.setattr(labelled, "LONG_CHARACTERS", 6_000)
+    monkeypatch.setattr(labelled, "_MARGIN_TOKENS", 50)
+    monkeypatch.setattr(labelled, "_encode", lambda *given: encoded.extend(map(len, given[1])) or read(*given))
+    for before, pairs in zip(whole, (False, True), strict=True):
+        after = encode(pairs)
+        assert after.ids.tolist() == before.ids.tolist() and after.ends.tolist() == before.ends.tolist()
+        assert after.is_cut.tolist() == before.is_cut.tolist()
+    assert encoded[0] == 6_000 < len(texts[0]), "only its start was encoded"
+    assert max(encoded) <= len(texts[1])

@@ -19,6 +19,7 @@ from llmkit.models.loading import (
     embedding_rows,
     load_causal_lm,
     max_context_length,
+    read_config,
     read_kind,
     resolve_model,
     translate_loading_errors,
@@ -238,4 +239,34 @@ def test_causal_model_whose_tokens_see_later_ones_is_refused(is_decoder: bool, t
         load_causal_lm(str(tmp_path))
         return
     with pytest.raises(UsageError, match="attend to later tokens"):
+        load_causal_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"n_layer": 10**9}, "num_hidden_layers is 1,000,000,000, which does not fit the weights"),
+        ({"n_embd": 10**12}, "hidden_size is 1,000,000,000,000, which does not fit"),
+        ({"vocab_size": 10**12}, "vocab_size is 1,000,000,000,000, which does not fit"),
+        ({"n_head": -1}, "num_attention_heads is -1"),
+        ({"n_layer": 0}, "num_hidden_layers is 0"),
+    ],
+)
+def test_sizes_that_do_not_fit_the_weights_are_refused_before_memory_is_taken(
+    change: dict[str, int], what: str, tmp_path: Path
+) -> None:
+    make_gpt2().save_pretrained(tmp_path)
+    assert read_config(str(tmp_path)).n_layer >= 1
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=what) as caught:
+        read_config(str(tmp_path))
+    assert caught.value.problems[0].where == str(path)
+
+
+def test_weights_of_other_shapes_are_named_without_the_words_of_the_library(tmp_path: Path) -> None:
+    make_gpt2().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_positions": 99}))
+    with pytest.raises(ModelError, match="its weights do not have the shapes"):
         load_causal_lm(str(tmp_path))

@@ -245,7 +245,7 @@ def test_learning_curve_over_folds_leaves_out_sizes_per_fold_and_max_rows_is_ref
 ) -> None:
     result = curve_of(bert, messages, tmp_path / "out", (6, 99, None), folds=2)
     assert list(result["runs"]) == ["rows-6-fold-0", "rows-6-fold-1", "rows-99-fold-0", "rows-99-fold-1"]
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="cannot be used together"):
         finetune_repeatedly(
             recipe("train.max_rows=5"), files={"train": messages}, out=tmp_path / "b", model=bert, folds=None, seeds=1,
             sizes=(2,),

@@ -15,7 +15,7 @@ from four_kinds import KINDS, N_STEPS, make_commands, read_log
 from several import Fault, run_command
 
 from llmkit.cli.app import app
-from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, ModelError, UsageError
+from llmkit.core.errors import EnvironmentFault, Interrupted, LlmkitError, UsageError
 from llmkit.core.files import read_json
 from llmkit.core.lock import lock_output
 from llmkit.training.callbacks import IntervalCallbacks
@@ -168,11 +168,12 @@ def test_auto_starts_goes_on_and_leaves_what_has_ended(
     signal_at(signal.SIGTERM, 5)
     with pytest.raises(Interrupted):
         llmkit(*again)
-    shutil.rmtree(run / "checkpoints")  # as if it had been killed before its first checkpoint
-    with pytest.raises(ModelError, match="there is no checkpoint"):
-        llmkit(*again[:-1])
-    with pytest.raises(Interrupted):
-        llmkit(*again)
+    for resume in ([*again[:-1]], again):
+        shutil.rmtree(run / "checkpoints")  # as if it had been killed before its first checkpoint
+        capsys.readouterr()
+        with pytest.raises(Interrupted):
+            llmkit(*resume)
+        assert ("has no checkpoint yet: the run starts again at step 0" in capsys.readouterr().err) == (resume != again)
     monkeypatch.undo()
     llmkit(*again)
     assert_same_end(run, straight["clm"])

@@ -114,7 +114,13 @@ def test_run_and_data_can_be_moved_together(run: Path, data: Path, tmp_path: Pat
 
 
 def test_huge_learning_rate_ends_with_exit_code_5_and_no_model(data: Path, tmp_path: Path) -> None:
-    wild = recipe("optim.learning_rate=1e30", "optim.warmup_steps=0", "optim.max_grad_norm=0")
+    wild = recipe(
+        "optim.learning_rate=1000",
+        "optim.name=sgd",
+        "train.max_steps=20",
+        "optim.warmup_steps=0",
+        "optim.max_grad_norm=0",
+    )
     with pytest.raises(TrainingFailed) as caught:
         pretrain(wild, data=data, out=tmp_path / "run")
     assert caught.value.exit_code == 5

@@ -49,7 +49,7 @@ def test_prompt_is_shown_before_and_after_it_was_normalized() -> None:
     tokenizer = tokenizer_of("char")
     set_normalization(tokenizer, {"unicode": "NFC", "lowercase": True})
     (note,) = notes(tokenizer, "the", "The\r\nCat")
-    assert note == "prompt 2 of 2: 'The ⏎Cat' is read as 'the⏎cat' (line ends, lowercase)"
+    assert note == "prompt 2 of 2: 'The⏎Cat' is read as 'the⏎cat' (line ends, lowercase)"
 
 
 def test_mask_stays_in_a_prompt_that_is_normalized() -> None:

@@ -172,7 +172,7 @@ SPOILED = {
             "pair.csv",
             {"text": "#1 String", "label": "Quality"},
             ["0", "1"],
-            "not read: '#2 String'; --text '#1 ",
+            "not used: '#2 String'; --text '#1 ",
         ),
     ],
 )

@@ -14,7 +14,10 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core.errors import UsageError
 from llmkit.models.classifier import load_classifier_for_training
+from llmkit.models.saved_head import HeadSpec
 from llmkit.tasks.cls.defaults import describe_chosen, resolve, start_pooler
+
+HEAD = HeadSpec("single_label_classification", {"a": 0, "b": 1})
 
 
 def load(*overrides: str) -> ClsRecipe:
@@ -130,14 +133,14 @@ def test_regression_keeps_the_pooler() -> None:
 @pytest.mark.parametrize("setting", ["auto", "keep"])
 def test_models_without_a_pooler_start_as_they_are(setting: str, tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single_label_classification", {"a": 0, "b": 1}, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     assert isinstance(model, GPT2ForSequenceClassification)
     assert start_pooler(model, load(f"cls.pooler={setting}"), is_new=True) == []
 
 
 def test_identity_that_cannot_be_set_is_refused(tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single_label_classification", {"a": 0, "b": 1}, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     with pytest.raises(UsageError, match="no pooler"):
         start_pooler(model, load("cls.pooler=identity"), is_new=True)
     with pytest.raises(UsageError, match="keeps its head"):
@@ -148,6 +151,6 @@ def test_pooler_of_a_language_model_without_one_starts_as_the_identity(tmp_path:
     from transformers import BertForMaskedLM
 
     make_bert(BertForMaskedLM).save_pretrained(tmp_path)
-    model, _ = load_classifier_for_training(str(tmp_path), "single_label_classification", {"a": 0, "b": 1}, 0)
+    model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     assert start_pooler(model, load(), is_new=True)
     assert has_identity_pooler(model)

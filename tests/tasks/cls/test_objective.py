@@ -156,7 +156,7 @@ def make_task(kind: str, labels: np.ndarray, class_weights: Any) -> ClsTraining:
         label_type=LABEL_TYPES[kind], label2id=names, splits={"train": SimpleNamespace(labels=labels)}
     )
     tokenizer: Any = SimpleNamespace(pad_token_id=0)
-    return ClsTraining(recipe, data, tokenizer, True, False, {})
+    return ClsTraining(recipe, data, tokenizer, True, False, [], {})
 
 
 LABELS = np.array([0] * 60 + [1] * 30 + [2] * 10)

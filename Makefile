@@ -45,9 +45,10 @@ PYTEST := python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 test: .venv/.installed  ## all tests except the long ones, on all cores
 	$(BIN)/$(PYTEST) -m "not slow and not gpu"
 
-test-all: .venv/.installed  ## the long tests: several ranks, compilers, fuzz, kills
+test-all: .venv/.installed  ## the long tests: several ranks, users and jobs, compilers, fuzz, kills
 	$(BIN)/$(PYTEST) -m "slow or gpu"
 	$(BIN)/python tests/chaos.py --kills 24
+	$(BIN)/python tests/shared_machine.py
 
 NEWEST ?= 5.24.0
 test-newest: .venv/.installed  ## all tests with another transformers, NEWEST=5.24.0, in a separate environment

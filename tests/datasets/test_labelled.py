@@ -26,7 +26,7 @@ from llmkit.datasets.labelled import (
     take_rows,
 )
 from llmkit.text.language.words import choose_segmenter
-from llmkit.tokens.tokenizer import encode_texts, load_tokenizer
+from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "Unbelievable: the next morning came, and Holmes said it was 3.14 miles. "
@@ -66,27 +66,6 @@ def bare(tokenizer: PreTrainedTokenizerBase, input_: Input) -> list[int]:
 
 def read_all(inputs: Inputs) -> list[list[int]]:
     return [each.ids.tolist() for row in range(len(inputs)) for each in inputs.read(row)]
-
-
-@pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe"])
-@pytest.mark.parametrize("windows", [None, Windows(stride=2, max_windows=3)])
-def test_only_the_start_of_a_very_long_text_is_encoded_and_its_inputs_are_the_same(
-    tokenizers: Tokenizers, kind: str, windows: Windows | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = [ENGLISH * 400, " " * 900 + CHINESE * 600, "short"]
-    whole = encode_inputs(tokenizers[kind], texts, texts[::-1], block_size=40, windows=windows)
-    lengths: list[int] = []
-
-    def watch(tokenizer: PreTrainedTokenizerBase, given: list[str]) -> Any:
-        lengths.extend(map(len, given))
-        return encode_texts(tokenizer, given)
-
-    monkeypatch.setattr(labelled, "encode_texts", watch)
-    monkeypatch.setattr(labelled, "LONG_CHARACTERS", 100)
-    monkeypatch.setattr(labelled, "_MARGIN_TOKENS", 8)
-    found = encode_inputs(tokenizers[kind], texts, texts[::-1], block_size=40, windows=windows)
-    assert read_all(found) == read_all(whole) and found.is_cut.tolist() == whole.is_cut.tolist()
-    assert 400 <= max(lengths) < min(len(text) for text in texts[:2])
 
 
 TEXTS = [ENGLISH, CHINESE, ENGLISH * 4, "a", "", " ", CHINESE + ENGLISH, "\n\x00\t"]

@@ -27,6 +27,8 @@ PORT = 29_500
 N_PORTS = 2_000
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Set by mpirun; accelerate reads them."""
 MAX_RANKS = 1_000_000
 LAUNCHER = "LLMKIT_LAUNCHER_PID"
 """Environment variable with the process id of training/launch.py."""
@@ -54,9 +56,13 @@ def init_from_env() -> None:
     size of 1 are named in a message.
 
     Raises:
-        UsageError: a variable is not a number in its range, or one that several ranks need is missing.
+        UsageError: a variable is not a number in its range, or one that several ranks need is missing, or mpirun
+            started several processes.
     """
     environ = os.environ
+    for name in RANK_VARIABLES:
+        if environ.get(name) == "":
+            del environ[name]
     given = {name: environ[name] for name in RANK_VARIABLES if name in environ}
     is_launcher = any(word.partition("=")[0] == "--nproc" for word in sys.argv)
     is_half = bool(given) and not {"RANK", "WORLD_SIZE"} <= given.keys()
@@ -73,7 +79,14 @@ def init_from_env() -> None:
         _require(("MASTER_ADDR", "MASTER_PORT"), "RANK", hint)
         _check_ranks(RANK_VARIABLES, hint)
         return
-    if is_launcher or environ.get("SLURM_STEP_NUM_TASKS", "1") == "1":
+    if is_launcher:
+        return
+    if environ.get("SLURM_STEP_NUM_TASKS", "1") == "1":
+        for name in MPI_SIZES:
+            if environ.get(name, "1") not in ("", "0", "1"):
+                what = f"{name} is {environ[name]} in the environment: processes that mpirun starts cannot form a job"
+                hint = f"start them with --nproc, torchrun or srun; to run one process, unset {name}"
+                raise UsageError(what, where=name, hint=hint)
         return
     hint = "start it with srun; outside of a job step, unset SLURM_STEP_NUM_TASKS"
     _require(SLURM_VARIABLES, "SLURM_STEP_NUM_TASKS", hint)

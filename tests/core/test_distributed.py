@@ -78,6 +78,27 @@ def test_half_of_the_variables_of_a_rank_is_ignored_and_named(
     assert said in capsys.readouterr().err and environ == {}
 
 
+def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(distributed.os, "environ", environ := {"RANK": "", "WORLD_SIZE": "", "LOCAL_RANK": ""})
+    distributed.init_from_env()
+    assert environ == {} and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", distributed.MPI_SIZES)
+def test_processes_of_mpirun_are_refused_unless_they_are_one_or_have_ranks(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed.os, "environ", environ := {name: "2"})
+    with pytest.raises(UsageError, match=f"{name} is 2 in the environment") as caught:
+        distributed.init_from_env()
+    assert "--nproc, torchrun or srun" in caught.value.problems[0].hint
+    environ |= {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "h", "MASTER_PORT": "1"}
+    distributed.init_from_env()
+    environ.clear()
+    environ[name] = "1"
+    distributed.init_from_env()
+
+
 def test_launcher_does_not_take_the_rank_of_another_job(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

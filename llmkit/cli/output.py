@@ -101,7 +101,7 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
             [
                 metric.name,
                 *(f"{found[what]:.4f}" for what in ("mean", "std", "min", "max")),
-                " to ".join(f"{bound:.4f}" for bound in found.get("interval", ())),
+                " to ".join(f"{bound:.4f}" for bound in metric.clip(found.get("interval", ()))),
             ]
             for metric in TASKS[task].metrics(first[split]).metrics
             if metric.in_terminal and (found := figures.get(metric.key)) is not None

@@ -293,6 +293,10 @@ def _malformed(setting: str) -> Problem:
         key, _, value = narrowed.partition("=" if "=" in narrowed else ":")
         hint = f"write ASCII characters: -s {key.strip()}={value.strip() or 'VALUE'}"
         return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
+    if ":" in setting and "=" not in setting:
+        key, _, value = setting.partition(":")
+        hint = f"write = between key and value: -s {key.strip()}={value.strip() or 'VALUE'}"
+        return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
     # `-seed 1` is read as `-s eed`.
     hint = describe_unknown(name, where) or describe_unknown(f"s{name}", where) or "such as -s train.max_steps=100"
     return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)

@@ -65,6 +65,11 @@ def _format_of(out: Path | None) -> Format:
         return "csv"
     if out.suffix in (".tsv", ".jsonl"):
         return "tsv" if out.suffix == ".tsv" else "jsonl"
+    if out.is_dir():
+        raise UsageError(f"{str(out)!r} is a folder", where="--out", hint="give the name of a file: labelled.csv")
+    if out.suffix.casefold() in (".xlsx", ".xls"):
+        hint = f"write a .csv that Excel opens without changing cells: --out {out.with_suffix('.csv').name} --excel"
+        raise UsageError(f"predictions are not written as {out.suffix}", where="--out", hint=hint)
     hint = "use the suffix .csv, .tsv or .jsonl, or set --format"
     raise UsageError(f"the output format of {out.name!r} is unknown", where="--out", hint=hint)
 

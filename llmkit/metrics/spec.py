@@ -5,7 +5,7 @@ metrics. The descriptions are plain data; other modules compute the values.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,17 @@ class Metric:
     per_token: bool = False
     """Whether the metric is per token, so that it compares only runs with the same tokenizer."""
 
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """Lowest and highest possible value; of a fraction always 0 and 1."""
+
     @property
     def is_fraction(self) -> bool:
         return self.format.endswith("%}")
+
+    def clip(self, bounds: Sequence[float]) -> list[float]:
+        """Cut an interval at the metric's limits, which that of a mean of two runs may exceed."""
+        low, high = (0.0, 1.0) if self.is_fraction else self.limits
+        return [min(max(bound, low), high) for bound in bounds]
 
     def show_on_page(self, value: float) -> str:
         """Format the value for the top of the report."""

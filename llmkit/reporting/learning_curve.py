@@ -49,13 +49,13 @@ def make_table(metric: Metric, entries: Sequence[Record], split: str) -> Table:
             found = _find(entry, split, key)
             mean, bounds = get_number(found, "mean"), _bounds(found, ranges=ranges)
             cells.append("" if mean is None else metric.format.format(mean))
-            cells.append(" to ".join(metric.format.format(bound) for bound in bounds))
+            cells.append(" to ".join(metric.format.format(bound) for bound in metric.clip(bounds)))
         rows.append(cells)
     range_name = "min to max" if ranges else "95% interval"
     header = ["train rows", metric.name, range_name, "n-gram baseline", range_name][: 1 + 2 * len(keys)]
     runs = ", mean of runs" if several else ""
     numeric = [name for name in header if name != range_name]
-    return Table(header, rows, f"{split} rows{runs}", numeric=numeric)
+    return Table(header, rows, f"{metric.title or metric.name} on {split} rows{runs}", numeric=numeric)
 
 
 def _make_chart(metric: Metric, entries: Sequence[Record], split: str) -> LineChart:

@@ -64,7 +64,8 @@ def _make_result(summary: Record, split: str, metrics: MetricSet, series: Record
     rows = [[metric.title or metric.name.strip(), *_list_figures(metric, found)] for metric, found in known]
     header = ["metric", "mean", "std", "95% interval", "min", "max"]
     parts = [f"{series[name]} {name}" for name in ("folds", "seeds") if series.get(name) and series[name] != 1]
-    basis = f"{n_runs} runs: {' × '.join(parts)}. The interval is that of the mean, from Student's t."
+    basis = f"{n_runs} runs: {' × '.join(parts)}. The interval is that of the mean, from Student's t, "
+    basis += "cut at the metric's limits."
     if series.get("folds"):
         basis += " Folds share their train rows, so it is too narrow (Bengio and Grandvalet 2004)."
     return [
@@ -76,7 +77,7 @@ def _make_result(summary: Record, split: str, metrics: MetricSet, series: Record
 
 def _list_figures(metric: Metric, found: Record) -> list[str]:
     bounds = found.get("interval")
-    interval = " to ".join(_show(metric, each) for each in bounds) if isinstance(bounds, list) else ""
+    interval = " to ".join(_show(metric, each) for each in metric.clip(bounds)) if isinstance(bounds, list) else ""
     mean, std, low, high = (_show(metric, found.get(name)) for name in ("mean", "std", "min", "max"))
     return [mean, std, interval, low, high]
 

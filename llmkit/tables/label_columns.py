@@ -5,6 +5,7 @@ column with the longest cells, and the label is the column with few different va
 that lists the columns. A second text is found by name only, and only together with the first.
 """
 
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
 _SPLIT_NAMES = {"train", "training", "dev", "valid", "validation", "val", "eval", "test", "testing"}
 _DELIMITERS = "，；、،؛;|\t^~¦§:\x01"
 """Characters that may separate cells though the delimiter was not detected."""
+_NAME_WORD = re.compile(r"[a-z]+|[^\W\d_a-z]+")
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
 
@@ -173,8 +175,13 @@ class _CellChooser:
         return found[0]
 
     def choose_label(self, taken: set[str | None]) -> str:
-        """Return the only column with few different, short values, or with lists."""
+        """Return the only column with few different, short values, or with lists.
+
+        Of several, it is the only one whose name has a well-known word, such as `标签 label` or `sentiment_class`.
+        """
         found = [column for column in self._columns if column not in taken and self._stats[column].may_be_label]
+        if len(found) > 1:
+            found = [column for column in found if not _words_of(column).isdisjoint(LABEL_NAMES)]
         if len(found) != 1:
             raise self._ambiguous("label")
         return found[0]
@@ -212,6 +219,10 @@ class _CellChooser:
             if cells and all(mark in cell for cell in cells):
                 return f"if {mark!r} separates the cells: --delimiter {shlex.quote(mark)}, with the file named .csv"
         return "a table of one column has no labels; give a .csv with a column for each, such as text,label"
+
+
+def _words_of(column: str) -> set[str]:
+    return set(_NAME_WORD.findall(column.casefold()))
 
 
 def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:

@@ -7,7 +7,14 @@ from cli.test_app import run
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("x.foo", "the output format of 'x.foo' is unknown"), ("there.csv", "exists")]
+    ("name", "words"),
+    [
+        ("x.foo", "the output format of 'x.foo' is unknown"),
+        ("there.csv", "exists"),
+        ("there.CSV.xlsx", "--out there.CSV.csv --excel"),
+        (".", "'.' is a folder"),
+        ("model", "'model' is a folder"),
+    ],
 )
 def test_result_that_cannot_be_written_is_refused_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, words: str

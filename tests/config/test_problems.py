@@ -67,6 +67,7 @@ def test_setting_in_the_place_of_the_recipe_is_told_to_follow_s() -> None:
     ("override", "hint"),
     [
         ("train.epochs＝3", "write ASCII characters: -s train.epochs=3"),
+        ("train.epochs:3", "write = between key and value: -s train.epochs=3"),
         ("train.epochs：3", "write ASCII characters: -s train.epochs=3"),
         ("ｔｒａｉｎ．ｅｐｏｃｈｓ＝３", "write ASCII characters: -s train.epochs=3"),
         ("train。epochs=3", "write ASCII characters: train.epochs"),

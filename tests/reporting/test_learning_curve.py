@@ -36,16 +36,19 @@ def test_table_has_the_95_percent_interval_of_one_run_and_the_range_of_several()
     assert table.rows[1][0] == "1,234 (all)"
     several = make_table(metric, [entry(10, 0.5, n_runs=3)], "test")
     assert several.header[2] == "min to max" and several.rows[0][2] == "40.00% to 60.00%"
-    assert several.title == "test rows, mean of runs"
+    assert several.title == "accuracy on test rows, mean of runs"
     measured = entry(10, 0.5, n_runs=3)
-    measured["test"]["accuracy"] = measured["test"]["accuracy"] | {"interval": [0.3, 0.7]}
+    measured["test"]["accuracy"] = measured["test"]["accuracy"] | {"interval": [0.3, 1.7]}
     table = make_table(metric, [measured], "test")
-    assert table.header[2] == "95% interval" and table.rows[0][2] == "30.00% to 70.00%"
+    assert table.header[2] == "95% interval" and table.rows[0][2] == "30.00% to 100.00%"
 
 
 def test_terminal_has_one_table_per_split_and_the_report_one_chart_per_metric() -> None:
     found = metrics(entry(10, 0.5), entry(100, 0.7), entry(800, 0.9, wanted=None))
-    assert [table.title for table in make_tables(found, TASK)] == ["test rows", "validation rows"]
+    assert [table.title for table in make_tables(found, TASK)] == [
+        "accuracy on test rows",
+        "accuracy on validation rows",
+    ]
     sections = make_learning_curve(found, TASK)
     assert [section.title for section in sections] == [
         "Learning curve on test rows",

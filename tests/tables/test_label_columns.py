@@ -107,6 +107,15 @@ def test_what_the_cells_do_not_tell_is_never_guessed() -> None:
         choose(table(a=[str(n) for n in range(12)], b=texts))
 
 
+@pytest.mark.parametrize("name", ["标签 label", "标签（label）", "情感/标签", "review_sentiment", "Label (0/1)"])
+def test_a_well_known_word_in_a_name_decides_between_columns_that_may_be_labels(name: str) -> None:
+    cells: list[object] = ["pos", "neg"] * 6
+    rows = table(text=[f"text number {n} of all" for n in range(12)], region=cells, **{name: cells})
+    assert choose(rows).label == name
+    with pytest.raises(DataError, match="which one holds the label"):
+        choose(table(text=[row["text"] for row in rows], region=cells, **{name: cells, "other label": cells}))
+
+
 def test_without_need_a_label_is_taken_by_name_only() -> None:
     texts: list[object] = [f"some text {n}" for n in range(12)]
     assert choose(table(text=texts, kind=["x", "y"] * 6), need_label=False) == Columns("text", None, None)

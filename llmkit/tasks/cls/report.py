@@ -107,7 +107,7 @@ def _make_baselines(figures: Mapping[str, Any], metrics: MetricSet) -> Table | N
     method = get_section(figures, NGRAM_BASELINE)
     if not method:
         return None
-    shown = metrics.headlines
+    shown = [metric for metric in metrics.headlines if get_number(figures, metric.key) is not None]
     models = {
         "this model": [metric.key for metric in shown],
         "n-gram baseline": [f"{NGRAM_BASELINE}_{metric.key}" for metric in shown],

@@ -14,6 +14,7 @@ from llmkit.text.records.fields import is_text
 
 _MAX_NAME_CHARS = 50
 _MIN_TEXT_WORDS = 3
+_MIN_COLUMNS_BELOW_FACTS = 4
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_END = re.compile(r"[.!?。！？…।؟][\"'”’」』)）]*$")
 
@@ -46,17 +47,21 @@ def is_header(
 
 
 def count_title_rows(records: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> int:
-    """Return the number of rows above a table: rows of one cell, such as a title, above rows of several cells.
+    """Return the number of rows above a table: a title in one cell, or facts in two, such as `Exported` and a date.
 
-    A row with a well-known name, or one that the user named, is not above the table.
+    The table below has more than one column, and at least four if a row above it has two cells. A row of well-known
+    names, or with one that the user named, is not above the table.
     """
-    widths = [sum(bool(cell.strip()) for cell in cells) for cells in records]
-    n_above = next((number for number, width in enumerate(widths) if width != 1), 0)
+    filled = [[cell.strip().casefold() for cell in cells if cell.strip()] for cells in records]
+    widths = [len(cells) for cells in filled]
+    usual = median(widths) if widths else 0
+    max_above = 2 if usual >= _MIN_COLUMNS_BELOW_FACTS else 1
+    n_above = next((number for number, width in enumerate(widths) if not 0 < width <= max_above), 0)
     below = widths[n_above:]
-    names = {*KNOWN_NAMES, *(name.casefold() for name in wanted)}
-    if any(cell.strip().casefold() in names for cells in records[:n_above] for cell in cells):
+    named = {name.casefold() for name in wanted}
+    if any(named.intersection(cells) or KNOWN_NAMES.issuperset(cells) for cells in filled[:n_above]):
         return 0
-    return n_above if len(below) > 1 and 10 * sum(width > 1 for width in below) >= 9 * len(below) else 0
+    return n_above if len(below) > 1 and 10 * sum(width > max_above for width in below) >= 9 * len(below) else 0
 
 
 def _names_numbers(cell: str, column: Sequence[str]) -> bool:

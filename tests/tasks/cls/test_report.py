@@ -29,6 +29,13 @@ def report(run: Path, scores: dict[str, Any], label_type: str = "single_label", 
     return read_report(make_run(run, [], metrics={"test": scores, **splits}, manifest=manifest, recipe="a: 1"))
 
 
+def test_table_of_the_baseline_has_only_metrics_with_a_value(tmp_path: Path) -> None:
+    scores = make_scores(3) | {"ngram_baseline": {"model": "linear", "n_train_rows": 9}, "ngram_baseline_accuracy": 0.5}
+    page = report(tmp_path / "r", scores)
+    assert "n-gram baseline: linear, fitted on 9 rows" in page.text
+    assert "F1, macro" in page.text and "F1, positive label" not in page.text
+
+
 def test_headlines_have_interval_and_baseline(tmp_path: Path) -> None:
     scores = make_scores(3)
     page = report(tmp_path / "r", scores)

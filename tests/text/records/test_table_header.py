@@ -58,6 +58,19 @@ def test_a_column_that_the_user_named_makes_a_header() -> None:
         ([["Survey"], ["a", "b"]], 0),
         ([["a"], ["b"], ["c"]], 0),
         ([], 0),
+        (
+            [
+                ["Survey"],
+                ["Date", "2024-05-01"],
+                ["n", "text", "label", "x"],
+                ["1", "a", "b", "c"],
+                ["2", "d", "e", "f"],
+            ],
+            2,
+        ),
+        ([["Exported", "2024-05-01"], ["text", "label", "x"], ["a", "b", "c"], ["d", "e", "f"]], 0),
+        ([["text", "label"], ["n", "a", "b", "x"], ["1", "c", "d", "y"]], 0),
+        ([["1", "a", "", ""], ["2", "b", "c", ""], ["3", "d", "", ""], ["4", "e", "f", "g"]], 0),
     ],
 )
 def test_only_lone_cells_without_a_known_name_above_wider_rows_are_titles(records: list[list[str]], n: int) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from llmkit.tokens.tokenizer import count_ids
+
 TokenIds = NDArray[np.int64]
 
 MASK_SHARE_OF_CHOSEN = 0.8
@@ -32,7 +34,7 @@ class MaskVocabulary:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> "MaskVocabulary":
-        is_special = np.zeros(len(tokenizer), bool)
+        is_special = np.zeros(count_ids(tokenizer), bool)
         is_special[tokenizer.all_special_ids] = True
         return cls(int(tokenizer.mask_token_id), np.flatnonzero(~is_special), is_special)
 

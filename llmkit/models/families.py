@@ -20,6 +20,7 @@ from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
 from llmkit.core.machine import total_memory
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
+from llmkit.tokens.tokenizer import count_ids
 
 NUMBERS_PER_WIDTH = 12
 """Numbers of a layer per square of its width: four matrices in attention, eight in the MLP."""
@@ -44,7 +45,7 @@ def make_config(section: Model, tokenizer: PreTrainedTokenizerBase, block_size: 
             attention_dropout=section.attention_dropout,
             tie_embeddings=section.tie_embeddings,
             adaptive_cutoffs=section.adaptive_cutoffs or None,
-            vocab_size=len(tokenizer),
+            vocab_size=count_ids(tokenizer),
             **{name: getattr(tokenizer, name) for name in names},
         )
     )

@@ -38,7 +38,7 @@ from llmkit.core.files import expand_home
 from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
-from llmkit.tokens.tokenizer import fetch_from_hub, require_on_hub
+from llmkit.tokens.tokenizer import count_ids, fetch_from_hub, require_on_hub
 
 COMMANDS_BY_KIND = {
     "causal": "pretrain-clm, eval, generate, finetune-cls",
@@ -286,8 +286,9 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         ModelError: an id has no embedding; states both sizes.
     """
     rows = embedding_rows(model)
-    if len(tokenizer) > rows:
-        what = f"the tokenizer has {len(tokenizer)} entries, but the model's embedding has only {rows}"
+    if (n_ids := count_ids(tokenizer)) > rows:
+        ids = "" if n_ids == len(tokenizer) else f" and ids up to {n_ids - 1}"
+        what = f"the tokenizer has {len(tokenizer)} entries{ids}, but the model's embedding has only {rows}"
         hint = "use the model's own tokenizer, or set model.resize_embeddings=true to grow the model"
         raise ModelError(what, where=name, hint=hint)
 

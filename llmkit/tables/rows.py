@@ -110,11 +110,12 @@ def _read_file(stream: RowStream) -> Rows:
         raise DataError("this is a document, not a table", where=entry.path, hint="give .csv, .tsv, .jsonl or .parquet")
     if entry.ending in TABLE_ENDINGS:
         yield from read_entry(stream, entry)
-        return
-    with open_text(entry, stream.source, stream.read) as text:
-        ending, pieces = _sniff(stream, text)
-        stream.may_guess_header = False  # every line is a row, unless the first one has known column names
-        yield from read_text(stream, ending, pieces)
+    else:
+        with open_text(entry, stream.source, stream.read) as text:
+            ending, pieces = _sniff(stream, text)
+            stream.may_guess_header = False  # every line is a row, unless the first one has known column names
+            yield from read_text(stream, ending, pieces)
+    next(entries, None)  # the archive is checked for changes at its end
 
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:

@@ -14,7 +14,7 @@ from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
 from llmkit.tokens.prepared import Prepared
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import count_ids, ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
 from llmkit.training.callbacks import require_trackers
 
 DROPOUTS = (
@@ -116,7 +116,7 @@ def adapt_model(
     for note in describe_dropout(network.config):
         console.info(note)
     if recipe.model.resize_embeddings or n_own <= embedding_rows(network):
-        resize_embeddings(network, len(tokenizer), recipe.train.seed, reasons)
+        resize_embeddings(network, count_ids(tokenizer), recipe.train.seed, reasons)
     check_vocabulary(network, tokenizer, name)
 
 

@@ -16,6 +16,7 @@ import logging
 import lzma
 import os
 import shutil
+import stat
 import sys
 import tarfile
 import tempfile
@@ -180,6 +181,7 @@ class Entry:
             with unpack(buffered, self.packing, lambda: counted.n_bytes) as file:
                 yield file
             source.n_bytes, source.sha256 = counted.n_bytes, counted.sha256.hexdigest()
+            _require_unchanged(raw, self.path)
 
     @contextmanager
     def open_seekable(self, source: Source) -> Iterator[BinaryIO]:
@@ -224,10 +226,36 @@ def find_entries(path: str, source: Source) -> Iterator[Entry]:
     yield from _find(Entry(shown, ending, packing, partial(_open_file, path), reopens=not is_stream(path)), source, 0)
 
 
+class _WatchedFile(io.BufferedReader):
+    """A file that remembers its size and time of change when it was opened."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))  # takes half the time of Path.open
+        self.path = path
+        self.opened = os.fstat(self.fileno())
+
+
 def _open_file(path: str) -> BinaryIO:
-    # Takes half the time of Path.open.
-    is_stdin = path == "-"
-    return io.BufferedReader(io.FileIO(sys.stdin.fileno() if is_stdin else path, closefd=not is_stdin))
+    return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False)) if path == "-" else _WatchedFile(path)
+
+
+def _require_unchanged(file: BinaryIO, shown: str) -> None:
+    """Raise DataError if the file of a `_WatchedFile` was written, replaced or removed since it was opened.
+
+    Other files are not checked: streams, members of archives, and small files, which are read at once. Inodes are not
+    compared, because some network file systems give a file a new one.
+    """
+    if not isinstance(file, _WatchedFile) or not stat.S_ISREG(file.opened.st_mode):
+        return
+    before = file.opened
+    try:
+        after = os.stat(file.path)  # noqa: PTH116
+        same = (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        what = f"changed while it was read: {before.st_size:,} bytes before, {after.st_size:,} after"
+    except FileNotFoundError:
+        same, what = False, "changed while it was read: it was removed or renamed"
+    if not same:
+        raise DataError(what, where=shown, hint="wait until nothing writes to it, or copy it and give the copy")
 
 
 def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
@@ -340,6 +368,7 @@ def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
                 what = f"{display_name(info.filename)} is encrypted"
                 member = _refuse(member, what, "unpack it with its password first")
             yield from _find_member(info.filename, member, source, depth)
+        _require_unchanged(file, entry.path)
 
 
 def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -21,6 +21,7 @@ from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.files import expand_home
 from llmkit.core.untrusted import check_model_files
 from llmkit.tokens.normalization import own_normalizer
+from llmkit.tokens.tokenizer_check import catch_panics, check_tokenizer_files, hide_panic_traces
 
 if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
     from transformers import PreTrainedTokenizerBase
@@ -85,6 +86,8 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
     try:
         return _load(path_or_name, path_or_name, local_files_only=True)
     except ModelError:
+        if fetch_from_hub(path_or_name, local_files_only=True)("tokenizer.json") is not None:
+            raise
         require_on_hub(path_or_name)
         check_model_files(path_or_name, fetch_from_hub(path_or_name), weights=False)
         return _load(path_or_name, path_or_name, local_files_only=False)
@@ -93,9 +96,22 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
 def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedTokenizerBase":
     import transformers
 
+    folder = Path(source)
+    fetch = fetch_from_hub(source, local_files_only=local_files_only)
+    check_tokenizer_files(folder.joinpath if folder.is_dir() else fetch, shown)
+    with hide_panic_traces() if local_files_only else nullcontext(), catch_panics(_cannot(shown), shown):
+        tokenizer = _open(shown, source, local_files_only=local_files_only)
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
+        raise _cannot_load(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+    return tokenizer
+
+
+def _open(shown: str, source: str, *, local_files_only: bool) -> object:
+    import transformers
+
     try:
         loader = getattr(transformers, _plain_class(Path(source)) or "AutoTokenizer")
-        tokenizer: object = loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
+        return loader.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file, transformers nearly any type
         if _needs_sentencepiece(Path(source)):
             hint = "pip install 'llmkit[sentencepiece]'"
@@ -103,9 +119,6 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
             raise EnvironmentFault(what, where=shown, hint=hint) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise _cannot_load(shown, lines[0]) from error
-    if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
-        raise _cannot_load(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
-    return tokenizer
 
 
 def _needs_sentencepiece(folder: Path) -> bool:
@@ -157,9 +170,13 @@ def _load_wordpiece(shown: str, vocabulary: Path) -> "PreTrainedTokenizerBase":
     return BertTokenizer({token: number for number, token in enumerate(tokens)}, do_lower_case=not has_capitals)
 
 
+def _cannot(path_or_name: str) -> str:
+    return f"cannot load a tokenizer from {path_or_name!r}"
+
+
 def _cannot_load(path_or_name: str, reason: str) -> ModelError:
     return ModelError(
-        f"cannot load a tokenizer from {path_or_name!r}: {reason}",
+        f"{_cannot(path_or_name)}: {reason}",
         where=path_or_name,
         hint="give a folder with a tokenizer.json, as written by save_pretrained, or the name of a hub model",
     )
@@ -291,6 +308,14 @@ def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
     return np.min_scalar_type(max(len(tokenizer) - 1, 0))
 
 
+def count_ids(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Return the largest id plus one: the number of embeddings that the tokenizer needs.
+
+    It is larger than `len(tokenizer)` if ids were left out of the vocabulary.
+    """
+    return max(max(backend_of(tokenizer).get_vocab(with_added_tokens=True).values(), default=-1) + 1, len(tokenizer))
+
+
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
     """Return (concatenated ids of all texts in `id_dtype`, number of ids of each), without special tokens."""
     dtype = id_dtype(tokenizer)
@@ -339,7 +364,8 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     backend.no_padding()
     backend.encode_special_tokens = True  # True means: encode them as ordinary text
     try:
-        yield backend
+        with catch_panics("the tokenizer cannot encode a text", "tokenizer.json"):
+            yield backend
     finally:
         backend.encode_special_tokens = as_text
         backend.no_truncation()

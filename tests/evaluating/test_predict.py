@@ -147,3 +147,21 @@ def test_link_keeps_its_place_and_its_target_gets_the_result(run: str, tmp_path:
     link.symlink_to("results/out.csv")
     predict(recipe(), model=run, data=data, out=link, write=print)
     assert link.is_symlink() and len((tmp_path / "results/out.csv").read_text().splitlines()) == 5
+
+
+def test_table_that_grows_while_it_is_predicted_is_an_error_and_leaves_no_result(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(write_table(tmp_path / "new.csv", make_messages(3000)))
+    monkeypatch.setattr(row_format, "ROWS_AT_ONCE", 500)
+
+    def grow(*arguments: Any) -> Any:
+        with data.open("a") as file:
+            file.write("more,ham\n")
+        return encode(*arguments)
+
+    encode = prediction.encode_chunk
+    monkeypatch.setattr(prediction, "encode_chunk", grow)
+    with pytest.raises(DataError, match="changed while it was read"):
+        predict(recipe(), model=run, data=str(data), out=tmp_path / "out.csv", write=print)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]

@@ -9,6 +9,7 @@ import random
 import tarfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow
@@ -255,3 +256,63 @@ def test_a_file_that_may_not_be_read_names_its_permissions(tmp_path: Path, monke
     monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
     with pytest.raises(AccessDenied, match="no permission to read"):
         list(find_entries(str(tmp_path / "a.txt"), Source("")))
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def rewrite(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[::-1])
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+
+def replace_file(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(b"x" * path.stat().st_size)
+    os.utime(other, ns=(0, 10**18))
+    other.replace(path)
+
+
+CHANGES = {"append": append, "rewrite": rewrite, "replace": replace_file, "truncate": lambda path: os.truncate(path, 9)}
+
+
+@pytest.mark.parametrize("change", [*CHANGES.values(), Path.unlink], ids=[*CHANGES, "unlink"])
+def test_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(DATA)
+    [entry] = find_entries(str(path), Source(str(path)))
+    with pytest.raises(DataError, match="changed while it was read") as caught, entry.open(Source("a.txt")) as file:
+        file.read(1 << 12)
+        change(path)
+        while file.read(1 << 16):
+            pass
+    assert caught.value.problems[0].where == str(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archive_that_changes_while_it_is_read_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        write_zip(path, {"a.txt": DATA.decode()})
+    else:
+        (tmp_path / "a.txt").write_bytes(DATA)
+        with tarfile.open(path, "w") as archive:
+            archive.add(tmp_path / "a.txt", "a.txt")
+    with pytest.raises(DataError, match="changed while it was read"):
+        for entry in find_entries(str(path), Source(str(path))):
+            with entry.open(Source(entry.path)) as file:
+                assert file.read() == DATA
+            os.utime(path)
+
+
+def test_file_that_is_only_read_opens_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(DATA)
+    [entry] = find_entries(str(path), Source(str(path)))
+    for _ in range(3):
+        with entry.open(Source("a.txt")) as file:
+            file.read(10)
+            path.chmod(0o600)  # changes neither size nor time

@@ -1,0 +1,67 @@
+"""Run the pipeline of a tokenizer on difficult texts, in a process of its own with limits on time and memory.
+
+A call of the tokenizers library cannot be interrupted, and a pattern that backtracks or a replacement that multiplies
+the text makes it run without end or allocate all memory. tokenizer_check.py starts this file as a program; it imports
+nothing of llmkit, so that it starts fast.
+
+Reads {"steps": {"normalizer": ..., "pre_tokenizer": ..., "decoder": ...}, "texts": [...]} in JSON from stdin. Prints
+what is wrong with the pipeline, or nothing.
+"""
+
+import json
+import resource
+import sys
+from typing import Any
+
+MAX_CPU_SECONDS = 5
+MAX_MEMORY_BYTES = 1 << 29
+RUN_CHARS = 2000
+MAX_GROWTH = 100
+"""Maximum length of a normalized text relative to its original. NFKD makes 18 characters of one."""
+MIN_BOUNDED_CHARS = 10_000
+
+RUNS = (
+    *("a", "Z", "q", "é", "0", " ", "\n", "\t", "_", "-", ".", "!", "'", "<"),
+    *("中", "ا", "e\u0301", "👩\u200d", "ab", "a ", "a1"),
+)
+TEXTS = (
+    *(run * RUN_CHARS + end for run in RUNS for end in ("", "!", "\n", "b")),
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" * 20,
+    "".join(map(chr, range(1, 0x600))),
+    "It's 3.14, she'll say: “don't”\r\n\n\t\tx = y[0] + 'ß' # 中文，日本語 हिन्दी ไทย <s>[MASK]</s> " * 20,
+)
+
+
+def find_fault(steps: dict[str, Any], texts: list[str]) -> str:
+    """Return what is wrong with the steps of a tokenizer; empty if they handle all texts."""
+    from tokenizers import Tokenizer
+
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    tokenizer = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model} | steps))
+    for text in [*texts, *TEXTS]:
+        normalized = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
+        if len(normalized) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
+            return f"its normalizer makes {len(normalized):,} characters of {len(text):,}"
+        if tokenizer.pre_tokenizer is not None:
+            tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
+        if tokenizer.decoder is not None and text:
+            decoded = tokenizer.decoder.decode([text, text[:10]])
+            if len(decoded) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
+                return f"its decoder makes {len(decoded):,} characters of {len(text):,}"
+    return ""
+
+
+def main() -> None:
+    """Limit this process, and print the fault of the pipeline that is read from stdin."""
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    request = json.load(sys.stdin)
+    try:
+        fault = find_fault(request["steps"], request["texts"])
+    except BaseException as error:  # a panic of the library is not an Exception
+        fault = f"it fails on ordinary text: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    print(json.dumps(fault))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Damaged models of strangers end in an error of llmkit's own on every road, and never open with random weights."""
+
+import json
+import random
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tiny import make_gpt2, make_messages, write_table
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+import llmkit
+from llmkit.config.prepare import TokenizerSection
+from llmkit.core.errors import LlmkitError, ModelError
+from llmkit.tokens.training_tokenizers import train_tokenizer
+
+TEXT = "the cash prize is here, call home later. " * 200
+MAX_SECONDS = 30
+
+
+def train_letters(kind: str) -> PreTrainedTokenizerFast:
+    return train_tokenizer(iter([TEXT]), TokenizerSection(kind=kind, vocab_size=300))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gpt2")
+    tokenizer = train_letters("byte-bpe")
+    make_gpt2(vocab_size=len(tokenizer), n_positions=32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = train_letters("wordpiece")
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, id2label={0: "ham", 1: "spam"}, label2id={"ham": 0, "spam": 1},
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    (folder / "a.txt").write_text(TEXT + "\n\n" + TEXT[::-1], encoding="utf-8")
+    llmkit.prepare(folder / "a.txt", folder / "data", prepare__tokenizer__path=str(gpt2))
+    return folder / "data"
+
+
+def copy_model(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def lose_a_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights[next(name for name in sorted(weights) if ".1." in name and name.endswith("weight"))]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def add_a_layer(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    key = "n_layer" if "n_layer" in config else "num_hidden_layers"
+    (folder / "config.json").write_text(json.dumps(config | {key: config[key] + 1}))
+
+
+def evaluate(model: Path, folder: Path, data: Path) -> None:
+    (folder / "a.txt").write_text(TEXT, encoding="utf-8")
+    llmkit.evaluate(model, folder / "a.txt")
+
+
+def generate(model: Path, folder: Path, data: Path) -> None:
+    llmkit.generate(model, "the cash", max_new_tokens=2)
+
+
+def pretrain(model: Path, folder: Path, data: Path) -> None:
+    llmkit.pretrain(data=data, out=folder / "run", model=model, task="clm", train__max_steps=1)
+
+
+def finetune(model: Path, folder: Path, data: Path) -> None:
+    table = write_table(folder / "rows.csv", make_messages(40))
+    llmkit.finetune(data=table, out=folder / "run", model=model, train__max_steps=1)
+
+
+def predict(model: Path, folder: Path, data: Path) -> None:
+    llmkit.predict(model, ["call home", "cash prize"])
+
+
+ROADS = [("gpt2", road) for road in (evaluate, generate, pretrain, finetune)]
+ROADS += [("bert", road) for road in (predict, finetune)]
+
+
+@pytest.mark.parametrize("damage", [lose_a_tensor, add_a_layer])
+@pytest.mark.parametrize(("kind", "road"), ROADS, ids=[f"{kind}-{road.__name__}" for kind, road in ROADS])
+def test_model_that_lacks_weights_opens_on_no_road(
+    kind: str,
+    road: Callable[[Path, Path, Path], None],
+    damage: Callable[[Path], None],
+    prepared: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    model = copy_model(request.getfixturevalue(kind), tmp_path / "model")
+    damage(model)
+    with pytest.raises(ModelError, match=r"lacks .* of its weights|weights of the encoder are missing"):
+        road(model, tmp_path, prepared)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+# Mutations
+
+
+VALUES: list[Any] = [None, True, -1, 0, 1, 7, 2**31, 2**32, 2**63, 2**64, 10**30, -(10**12), 1.5, 1e308, float("nan"),
+                     float("inf"), "", "x", "\0", "../x", [], {}, [1], {"a": 1}, [[]], "a" * 10_000]  # fmt: skip
+
+
+def places_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield (*path, key)
+        yield from places_of(part, (*path, key))
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Change a value of the JSON, remove one, or change bytes."""
+    if rng.random() < 0.8:
+        tree = json.loads(data)
+        *path, key = rng.choice([place for place in places_of(tree) if len(place) < 3 or rng.random() < 0.1])
+        part = tree
+        for step in path:
+            part = part[step]
+        if rng.random() < 0.2:
+            del part[key]
+        else:
+            part[key] = rng.choice(VALUES)
+        return json.dumps(tree).encode()
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed[: rng.randrange(len(changed))] if rng.random() < 0.3 else changed)
+
+
+def mutate_weights(data: bytes, rng: random.Random) -> bytes:
+    n_header = int.from_bytes(data[:8], "little")
+    if rng.random() < 0.1:
+        return rng.randbytes(8) + data[8:]
+    header = mutate(data[8 : 8 + n_header], rng)
+    return len(header).to_bytes(8, "little") + header + data[8 + n_header :]
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
+N_MUTATIONS = 500
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("kind", "road"), [("gpt2", generate), ("bert", predict)])
+def test_mutated_model_files_end_in_a_result_or_in_an_error_of_ours(
+    kind: str,
+    road: Callable[[Path, Path, Path], None],
+    name: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    model = copy_model(request.getfixturevalue(kind), tmp_path / "model")
+    if not (model / name).is_file():
+        (model / name).write_text('{"eos_token_id": 0, "pad_token_id": 0, "max_length": 20}')
+    whole = (model / name).read_bytes()
+    failed: dict[str, int] = {}
+    for seed in range(N_MUTATIONS):
+        rng = random.Random(seed)
+        changed = mutate_weights(whole, rng) if name == "model.safetensors" else mutate(whole, rng)
+        (model / name).write_bytes(changed)
+        try:
+            with time_limit(MAX_SECONDS):
+                road(model, tmp_path, tmp_path)
+        except LlmkitError:
+            pass
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            failed.setdefault(f"{type(error).__name__}: {str(error)[:100]}", seed)
+    assert not failed

@@ -21,7 +21,7 @@ class Optim(Section):
 
     name: Literal["adamw", "muon", "adam", "sgd"] = Field(
         default="adamw",
-        description="muon: hidden matrices, with AdamW for other weights; sgd: learning rate 20, reduced on plateaus.",
+        description="muon: Muon for hidden matrices, AdamW for the rest; sgd: learning rate 20, reduced on plateaus.",
     )
     learning_rate: float | None = Field(
         default=1e-3,

@@ -41,7 +41,7 @@ class Read(Section):
     )
     separator: str = Field(
         default=END_OF_TEXT,
-        description="Regular expression that separates documents, for documents: separator; ^ and $ "
+        description="Regular expression that separates documents, if documents is separator; ^ and $ "
         "match at every line.",
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")

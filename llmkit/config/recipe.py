@@ -59,8 +59,9 @@ class Recipe(Section):
 
     @property
     def code(self) -> list[str]:
-        """Return the settings that name Python code, as for `--set`. The copy of a recipe in a run folder, which may
-        come from somebody else, never runs code: the user must name it.
+        """Return the settings that name Python code, in the form of `--set`.
+
+        llmkit does not run code that only the recipe in a run folder names, because the run may come from others.
         """
         return []
 
@@ -104,7 +105,7 @@ class Recipe(Section):
         if self.COLUMNS_SECTION is not None:
             return self
         if self.train.max_rows is not None:
-            what = f"train.max_rows is for tasks that read rows of a table, not for {self.task}"
+            what = f"train.max_rows applies only to tasks that read rows of a table, not to {self.task}"
             raise ValueError(f"{what}; remove it: train.max_steps, epochs or max_minutes set the length of training")
         if self.inputs.validation is not None or self.inputs.test is not None:
             what = f"inputs.validation and inputs.test are files of rows, which {self.task} does not read"
@@ -168,7 +169,7 @@ class MlmRecipe(Recipe):
     def _has_no_stride(self) -> "MlmRecipe":
         if self.evaluate.stride is not None:
             raise ValueError(
-                "evaluate.stride is for task clm; remove it: the context of a masked token is its whole block"
+                "evaluate.stride applies only to task clm; remove it: the context of a masked token is its whole block"
             )
         return self
 

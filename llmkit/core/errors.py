@@ -127,8 +127,8 @@ _FULL_WIDTH = {ord("。"): ".", ord("、"): ",", ord("【"): "[", ord("】"): "]
 
 
 def narrow(text: str) -> str:
-    """Return a text with ASCII for full-width letters, digits and marks, which input methods of Chinese and Japanese
-    write: `ｔｒａｉｎ．ｓｅｅｄ＝１`.
+    """Convert full-width letters, digits and marks to ASCII. Chinese and Japanese input methods type them:
+    `ｔｒａｉｎ．ｓｅｅｄ＝１`.
     """
     return unicodedata.normalize("NFKC", text.translate(_FULL_WIDTH))
 

@@ -1,9 +1,9 @@
 """Write files and folders so that they are complete or absent after a crash; check for disk space.
 
-Everything is written to a temporary sibling on the same file system, flushed to the disk and renamed last. A file's
-sibling (`.NAME.PROCESS.partial`) belongs to one process and is locked while it is written, so several processes can
-write one file; those that killed processes left are deleted. A folder's sibling is `.NAME.partial`; its caller holds
-the lock of the folder.
+Everything is written to a temporary path next to the target, flushed to disk and then renamed. The temporary file of a
+file (`.NAME.PROCESS.partial`) belongs to one process and is locked while it is written, so several processes can write
+the same file. Temporary files of killed processes are deleted. The temporary folder of a folder is `.NAME.partial`; the
+caller must hold the lock of the folder.
 """
 
 import errno
@@ -27,7 +27,7 @@ PARTIAL = ".partial"
 PROCESS = re.compile(r"\.[0-9]+-[0-9a-f]{6}(?=\.partial$)")
 """The part of a temporary name that belongs to one process."""
 MAX_NAME_BYTES = 200
-"""Bytes of a name that are kept in a temporary name; most file systems allow 255."""
+"""Maximum bytes of the name in a temporary name; most file systems allow 255 bytes in total."""
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file write failed", "unexpected pos")
 """Messages of safetensors and torch, which raise no OSError on a full disk."""
@@ -215,7 +215,7 @@ def refuse_special(path: Path, where: str = "--out") -> None:
     """Check that `path` is a regular file or does not exist.
 
     Raises:
-        UsageError: it is a folder, or a device, pipe or socket.
+        UsageError: `path` is a folder, device, pipe or socket.
     """
     if path.exists() and not path.is_file():
         if path.is_dir():
@@ -242,7 +242,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
             is_file = stat.S_ISREG(path.lstat().st_mode)
         except (OSError, ValueError):
             continue
-        # The folder of a file is resolved once for all files in it.
+        # Resolve the folder once for all of its files.
         if (is_file or path.exists()) and is_inside(str(path.parent if is_file else path)):
             hint = "move the input to another folder, or give another --out"
             raise UsageError(f"the input {name!r} is in the output folder {str(out)!r}", where="--out", hint=hint)
@@ -254,8 +254,8 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk.
 
-    Files that only their owner may read, as safetensors and tempfile create them, get the permissions of other files
-    under this umask.
+    Files that only their owner may read, such as those of safetensors and tempfile, get the permissions that the umask
+    gives to new files.
     """
     mode = folder.stat().st_mode & 0o666
     for path in sorted(folder.rglob("*")):

@@ -57,7 +57,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
         what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
         raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
-        # With the suffix, so that validation.csv does not replace the run's own `validation`.
+        # Keep the suffix, so that validation.csv does not replace the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
         console.info(f"report: {write_report(run.path)}")
     return metrics

@@ -88,7 +88,7 @@ def read_config(name: str) -> PreTrainedConfig:
     """Load a model's configuration without its weights.
 
     Raises:
-        ModelError, EnvironmentFault: as `load_causal_lm`; ModelError also if sizes cannot be those of the weights.
+        ModelError, EnvironmentFault: as `load_causal_lm`; ModelError also if sizes do not match the weights.
     """
     check_hub(name)
     with translate_loading_errors(name):
@@ -98,7 +98,7 @@ def read_config(name: str) -> PreTrainedConfig:
 
 
 def _check_sizes(name: str, config: PreTrainedConfig) -> None:
-    """Compare sizes of the configuration with the files of the weights, before memory is allocated for them."""
+    """Check that the weight files can have the sizes of the configuration, before memory is allocated."""
     n_tensors = largest = 0
     with suppress(SafetensorError, OSError):  # loading reports damaged files
         for path in Path(name).glob("*.safetensors") if Path(name).is_dir() else ():
@@ -112,7 +112,7 @@ def _check_sizes(name: str, config: PreTrainedConfig) -> None:
         size = getattr(config.get_text_config(), key, None)
         if isinstance(size, int) and (size < 1 or (n_tensors and size > bound)):
             what = f"{key} is {size:,}, which does not fit the weights" if size > 0 else f"{key} is {size:,}"
-            hint = "restore config.json from where the model comes from"
+            hint = "restore config.json from the original model"
             raise ModelError(what, where=f"{name}/config.json", hint=hint)
 
 
@@ -311,7 +311,7 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
             return
         message = first_line(error)
         if "ignore_mismatched_sizes" in message:
-            message = "its weights do not have the shapes that config.json gives"
+            message = "the shapes of its weights differ from config.json"
         if "trust_remote_code" in str(error):  # transformers' own message advises to run remote code
             hint = "give a model of an architecture that transformers or llmkit has"
             raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error

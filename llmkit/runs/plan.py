@@ -125,7 +125,7 @@ def plan_run(
         plan = Plan(0, 0, 0, batches, precision, fingerprint, compiled, step_seconds=[costs.step])
         plan = replace(plan, **asdict(length), calibration_step=calibration_step(length.n_steps))
         if recipe.evaluate.pseudo_perplexity:
-            console.info("the time of evaluate.pseudo_perplexity is not part of train.max_minutes")
+            console.info("train.max_minutes does not include the time for evaluate.pseudo_perplexity")
         console.info(
             f"budget {train.max_minutes:g} min: about {count(plan.n_steps, 'step')} of {costs.step:.3f} s; planned "
             f"again after step {plan.calibration_step}"

@@ -129,7 +129,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
 
 
 def resume_command(run: RunFolder, recipe: Recipe) -> str:
-    """Return the command line that continues a run with its own recipe, and names the recipe's code."""
+    """Return the command line that continues a run with its own recipe, including the code that the recipe names."""
     words = ["llmkit", f"{recipe.COMMANDS[0]}-{recipe.task}"]
     if "data_path" in run.read_manifest():  # a run on rows reads its files from its manifest
         words += ["--data", str(run.data_path)]

@@ -35,7 +35,7 @@ _MARKS = "\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2000-\u206f\u3000-\u303f\ufe30-\
 _LEADS = (0xE2, 0xE3, 0xEF)
 """First UTF-8 bytes of the _MARKS beyond Latin-1, which have three bytes."""
 _FEW_BYTES, _MAX_REPLACED = 5_000, 12
-"""Size of a text, and number of its distinct non-ASCII characters, up to which bytes.replace is faster than numpy."""
+"""Maximum size of a text and maximum number of distinct non-ASCII characters to use bytes.replace instead of numpy."""
 _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
 
 

@@ -53,7 +53,9 @@ class SplitPlan:
     forced: dict[str, SplitName]
     """Splits of documents, by text hash, that override the rule where it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For split by tail: ends of train and validation in documents that are stored in several parts, by text hash."""
+    """Split by tail: character positions where train and validation end, by text hash; only for documents that are
+    stored in several parts.
+    """
 
     @cached_property
     def names(self) -> tuple[SplitName, ...]:
@@ -67,7 +69,7 @@ class SplitPlan:
 
     @cached_property
     def _end_ratios(self) -> list[tuple[int, int]]:
-        """The share of a document at which each split except the last ends, as (numerator, denominator)."""
+        """Fraction of a document where each split except the last ends, as (numerator, denominator)."""
         ends = [1 - self.validation - self.test, 1 - self.test][: len(self.names) - 1]
         return [end.as_integer_ratio() for end in ends]
 
@@ -151,7 +153,7 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
 
 
 def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
-    """Return the plan with the cuts of documents that are stored in several parts; only a plan by tail changes.
+    """Return the plan with `cuts` for documents that are stored in several parts, if the split is by tail.
 
     `documents` and `totals` are in the same order. Reads the complete text once, to find paragraphs and sentences.
     """

@@ -60,7 +60,7 @@ class Trial:
         are tried after `MAX_FIT_SECONDS`.
 
         Raises:
-            EnvironmentFault: it does not fit; names a setting that fits, with the same global batch size.
+            EnvironmentFault: it does not fit; the error names a setting that fits, with the same global batch size.
         """
         deadline = time.perf_counter() + MAX_FIT_SECONDS
         while time.perf_counter() < deadline:

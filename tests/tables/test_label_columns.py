@@ -161,7 +161,7 @@ def test_labels_inside_of_other_keys_are_named_and_never_guessed() -> None:
     rows: list[dict[str, object]] = [{"data": {"text": "a lamp", "meta": {"label": "pos"}}}] * 3
     assert "--text data.text: data.text, data.meta.label" in hint_for(rows)
     rows = [{"text": "a lamp", "annotations": [{"label": "pos"}]}] * 3
-    assert "inside of other keys: annotations.label" in hint_for(rows)
+    assert "nested keys: annotations.label" in hint_for(rows)
 
 
 def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None
     with open_rows(data, Read()) as rows:
         [note] = describe_split_column(rows, Columns("text", None, "label"))
         assert describe_split_column(rows, Columns("text", None, "Split")) == []
-    assert note.startswith("column 'Split' assigns rows to splits (test, train), but all rows are used")
+    assert note.startswith("column 'Split' assigns rows to splits (test, train), but llmkit uses all rows")
 
 
 def test_names_with_a_full_width_comma_lead_to_the_ascii_one(tmp_path: Path) -> None:

@@ -319,7 +319,7 @@ def test_an_encoding_that_was_guessed_is_said_with_a_line(tmp_path: Path, caplog
     text = "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,dobrý\nKdyž jsme přišli k řece; byla tma,špatný\n"
     with open_rows(write(tmp_path / "cs.csv", text.encode("cp1250")), Read()) as rows:
         assert len(list(rows)) == 2
-    assert "cs.csv: read as cp1250 (prepare.read.encoding), such as" in caplog.text and "žluťoučký" in caplog.text
+    assert "cs.csv: read as cp1250 (prepare.read.encoding), for example" in caplog.text and "žluťoučký" in caplog.text
     caplog.clear()
     for name, read in (("u8.csv", Read()), ("named.csv", Read(encoding="cp1250")), ("u16.csv", Read())):
         encoding = {"u8.csv": "utf-8", "named.csv": "cp1250", "u16.csv": "utf-16"}[name]
@@ -364,9 +364,9 @@ def test_comments_above_a_table_and_repeated_headers_are_left_out_and_said(
     rows, _ = read(write(tmp_path / "a.csv", f"# made by me\n# on Monday\n{part}{part}"))
     assert [row["text"] for row in rows] == ["a lamp", "a ferry"] * 2
     said = "\n".join(caplog.messages)
-    assert "rows above the table are left out" in said
-    assert "such rows: 2, first '# made by me'" in said
-    assert "rows that repeat the header are left out, as in files that were joined; such rows: 1, first line 6" in said
+    assert "rows above the table are skipped" in said
+    assert "number of rows: 2, first '# made by me'" in said
+    assert "rows that repeat the header, as in concatenated files, are skipped; number of rows: 1, first line 6" in said
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])

@@ -101,18 +101,18 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
-            console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too optimistic")
+            console.info(f"the run was trained on rows of {data[0]}, so the metrics are too optimistic")
         return scored.measure(Path(data[0]).name)
     assert run is not None
     return scored.measure(scored.add_held_out_rows(recipe, run))
 
 
 def _note_unnamed_code(run: RunFolder, custom: Sequence[CustomMetric]) -> None:
-    """Print how to compute the metrics that the run's recipe names, and that the user does not name."""
+    """Print how to compute the custom metrics of the run's recipe, if the user has not named any."""
     kept = load_recipe(run.recipe).code if run.recipe.is_file() else []
     if kept and not custom:
         hint = shlex.join(["-s", *kept])
-        console.info(f"custom metrics are not computed, as the code of a run is not run; if you trust it, add: {hint}")
+        console.info(f"custom metrics of the run are not computed; to run their code, if you trust it, add: {hint}")
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:

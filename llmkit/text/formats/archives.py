@@ -55,7 +55,7 @@ def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
         raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")
     n_unpacked = sum(info.file_size for info in members)
     if n_unpacked > MIN_BOUNDED_BYTES and n_unpacked > MAX_RATIO * n_bytes:
-        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is implausible for text")
+        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is not plausible for text")
 
 
 # ---- .tar ----

@@ -48,7 +48,7 @@ def is_header(
 def count_title_rows(records: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> int:
     """Return the number of rows above a table: rows of one cell, such as a title, above rows of several cells.
 
-    A row with a well-known name, or one that the user named, is not above the table.
+    A row with a well-known column name, or with a name that the user gave, belongs to the table.
     """
     widths = [sum(bool(cell.strip()) for cell in cells) for cells in records]
     n_above = next((number for number, width in enumerate(widths) if width != 1), 0)

@@ -133,7 +133,7 @@ class Cls(Section):
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
         default=None,
-        description="Label for which F1 is also reported (f1_positive). If there are two labels, it is predicted above a "
+        description="Label whose F1 is reported as f1_positive. If there are two labels, it is predicted above a "
         "threshold, which is tuned on the validation rows and saved with the model.",
     )
     metric: str = Field(

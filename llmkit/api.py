@@ -88,7 +88,7 @@ def pretrain(
         out: Run folder to write.
         data: Prepared folder; default: `inputs.data` of the recipe, or with `resume` the data of the run.
         model: Run, model folder or hub name to start from; default: `inputs.model` of the recipe, else from scratch.
-        task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
+        task: Task if the recipe names none: `clm` (causal language model) or `mlm` (BERT).
         resume: Continue the run in `out`; `auto`: start it if there is none.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.
@@ -441,7 +441,7 @@ def _running() -> Iterator[None]:
 
 
 def _own_recipe(out: StrPath, resume: bool | Literal["auto"], recipe: RecipeLike) -> RecipeLike:
-    """Return the recipe, or for a resumed run without one the recipe in its folder."""
+    """Return the recipe; if a run is resumed without a recipe, the recipe in its folder."""
     kept = Path(out) / "recipe.yaml"
     return kept if resume and recipe is None and kept.is_file() else recipe
 

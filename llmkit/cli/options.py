@@ -283,7 +283,7 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     """Check that a recipe belongs to this command; `task` is the command's task.
 
     Raises:
-        UsageError: it belongs to another command; names it.
+        UsageError: it belongs to another command; the error names this command.
     """
     if command in config.COMMANDS and task in (None, config.task):
         return

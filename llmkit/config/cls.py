@@ -127,8 +127,8 @@ class Cls(Section):
     lora_alpha: int = Field(default=16, gt=0, le=10**6, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     lora_target_modules: list[str] = Field(
         default=[],
-        description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: peft's for "
-        "the architecture, else all linear layers outside of the head.",
+        description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: as in peft "
+        "for the architecture, else all linear layers outside of the head.",
     )
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
@@ -138,8 +138,8 @@ class Cls(Section):
     )
     metric: str = Field(
         default="auto",
-        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, f1_positive with a "
-        "positive_label, average_precision_micro for multi_label, mse for regression.",
+        description="Metric for early stopping and the best checkpoint. auto: f1_positive if positive_label is set, "
+        "average_precision_micro for multi_label, mse for regression, else f1_macro.",
     )
     metrics: Annotated[list[FunctionName], BeforeValidator(_to_list, json_schema_input_type=str | list[str])] = Field(
         default=[],

@@ -55,7 +55,10 @@ class Optim(Section):
         "after each evaluation without improvement.",
     )
     plateau_factor: float = Field(
-        default=0.25, gt=0, lt=1, description="Factor on the learning rate at each plateau, for schedule plateau."
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="schedule plateau: the learning rate is multiplied by this at each plateau.",
     )
     warmup_steps: float = Field(
         default=0.05, ge=0, le=10**9, description="Optimizer steps of warmup; below 1: a fraction of all steps."

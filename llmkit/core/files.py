@@ -77,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Replace `path` with `value` as JSON, atomically. NaN is refused, as JSON has none.
+    """Replace `path` with `value` as JSON, atomically. NaN is refused, because JSON has no NaN.
 
     `indent=None` writes one line, ten times as fast.
     """
@@ -166,7 +166,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
     """Check that a folder to replace or delete has no files that llmkit did not write.
 
     Raises:
-        UsageError: there are such files; names the first three.
+        UsageError: there are such files; the error names the first three.
     """
     if foreign := find_foreign(folder, is_ours):
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
@@ -228,7 +228,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
     """Check that no input is in the folder to replace, with links resolved; names that are not files are skipped.
 
     Raises:
-        UsageError: an input is in it; names the first one.
+        UsageError: an input is in it; the error names the first one.
     """
     folder = out.resolve()
 
@@ -286,7 +286,7 @@ def check_writable(folder: Path, *, dry_run: bool = False) -> None:
     """Create the parents of `folder` and write a probe file before long work; a dry run only checks permissions.
 
     Raises:
-        EnvironmentFault: the folder is not writable; gives the system's reason.
+        EnvironmentFault: the folder is not writable; the error gives the system's reason.
     """
     parent = folder if folder.is_dir() else folder.parent
     probe = parent / f".llmkit-probe-{os.getpid()}"
@@ -353,7 +353,7 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     """Check that the disk has enough space.
 
     Raises:
-        EnvironmentFault: there is too little space; gives both sizes.
+        EnvironmentFault: there is too little space; the error gives both sizes.
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:

@@ -19,7 +19,7 @@ def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> Non
     """Check that column options are given only together with a file.
 
     Raises:
-        UsageError: names the first option.
+        UsageError: there is no file; the error names the first option.
     """
     given = next((name for name, column in columns.items() if column is not None), None)
     if given and not data:

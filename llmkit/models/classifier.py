@@ -27,7 +27,7 @@ def check_can_classify(config: PreTrainedConfig, name: str) -> None:
     """Check that transformers has a sequence classifier for this model type.
 
     Raises:
-        UsageError: there is none; names the model type.
+        UsageError: there is none; the error names the model type.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         hint = "give an encoder or decoder of text, such as a BERT or a GPT-2"

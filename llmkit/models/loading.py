@@ -165,7 +165,7 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
 
 
 def wrong_kind(name: str, kind: str, path: str) -> UsageError:
-    """Return the error for a model of the wrong kind; names the commands that accept the model."""
+    """Return the error for a model of the wrong kind; it names the commands that accept the model."""
     does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
     hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
     return UsageError(f"{name!r} is {does[kind]}", where=f"{path}/config.json, architectures", hint=hint)
@@ -175,7 +175,7 @@ def check_causal(name: str) -> None:
     """Check that a model is a causal language model.
 
     Raises:
-        UsageError: another kind of model; names the commands that accept it.
+        UsageError: another kind of model; the error names the commands that accept it.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     if (kind := read_kind(name)) != "causal":
@@ -283,7 +283,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     """Check that the model has an embedding for each id of the tokenizer; larger ids crash or give wrong results.
 
     Raises:
-        ModelError: an id has no embedding; states both sizes.
+        ModelError: an id has no embedding; the error gives both sizes.
     """
     rows = embedding_rows(model)
     if len(tokenizer) > rows:

@@ -170,7 +170,7 @@ def _stage_texts(
     for the manifest. `left_out` are the folders with skipped files.
 
     Raises:
-        DataError, AccessDenied: files cannot be read; names all of them.
+        DataError, AccessDenied: files cannot be read; the error names all files.
     """
 
     @cache

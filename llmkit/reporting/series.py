@@ -1,4 +1,4 @@
-"""The report of a series of runs (`--folds`, `--seeds`): mean, spread and interval of each metric, and each run.
+"""The report of a series of runs (`--folds`, `--seeds`): statistics of each metric over the runs, and each run.
 
 Reads the files of the runs; does not import torch.
 """

@@ -261,7 +261,7 @@ def _train(
     best = progress.best_step or step
     if step < plan.n_steps or best != step:
         early = f"stopped early at step {step} of {plan.n_steps}; " if step < plan.n_steps else ""
-        console.info(f"{early}the weights of step {best} are kept: the best on held-out data")
+        console.info(f"{early}keeping the weights of step {best}, the best on held-out data")
     if not distributed.is_main_process():
         return trainer
     run.add_metrics(

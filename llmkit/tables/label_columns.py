@@ -60,7 +60,7 @@ def choose_columns(
     Without `need_label` a label column is used only if it is given or has a well-known name.
 
     Raises:
-        DataError: a given column does not exist, or the choice is ambiguous; lists the columns.
+        DataError: a given column does not exist, or the choice is ambiguous; the error lists the columns.
     """
     given = [name for name in (text, pair, label) if name]
     if duplicate := next((name for name in given if given.count(name) > 1), None):
@@ -211,7 +211,7 @@ class _CellChooser:
         for mark in _DELIMITERS:
             if cells and all(mark in cell for cell in cells):
                 return f"if {mark!r} separates the cells, name the file .csv and set --delimiter {shlex.quote(mark)}"
-        return "a table of one column has no labels; give a .csv with a column for each, such as text,label"
+        return "the table has only one column, so it has no labels; give a .csv with columns such as text,label"
 
 
 def _compute_stats(column: str, cells: Sequence[object]) -> _ColumnStats:

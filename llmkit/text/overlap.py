@@ -202,7 +202,7 @@ def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Hashe
 
 
 def _choose_offsets(data: bytes, start: int, n_windows: int, choose: Choose) -> Offsets:
-    """Return the unsorted offsets of the windows that `choose` selects among `n_windows` windows from `start` on."""
+    """Return the unsorted offsets of the windows that `choose` selects among `n_windows` windows after `start`."""
     found = []
     for shift in range(min(8, n_windows)):
         words = np.frombuffer(data, "<u8", (n_windows - shift + 7) // 8, start + shift)

@@ -4,7 +4,7 @@ By document: a hash of (seed, text) assigns each complete document, so its split
 equal documents are in the same split. If there are only a few short documents, those with the lowest hashes are held
 out. By tail: the first 1 - validation - test of each document is train, followed by validation and test, cut at the
 nearest end of a paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that
-validation 0.1 and test 0 produce the usual split of tinyshakespeare. With a fraction of 0 there is no such split.
+validation 0.1 and test 0 produce the usual split of tinyshakespeare. A fraction of 0 omits the split.
 
 Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """

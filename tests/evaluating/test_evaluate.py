@@ -41,7 +41,7 @@ def test_options_that_the_task_does_not_read_are_refused(models: dict[str, str],
 
 
 def test_nothing_to_score_and_no_model_are_told_apart(models: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing to score on"):
+    with pytest.raises(UsageError, match="no data to score is given"):
         evaluate(load_recipe(None), model=models["clm"])
     with pytest.raises(ModelError, match="there is no model"):
         evaluate(load_recipe(None), model=str(tmp_path))

@@ -124,7 +124,7 @@ def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_said(sav
 def test_two_labels_with_one_new_name_have_no_row_to_keep(saved: str) -> None:
     _, [note] = start(saved, ["other", "pos"], label_map={"neg": "other", "中性": "other"})
     assert "1 kept (pos), 1 new (other)" in note
-    assert "several labels of the model are called other: its row is new" in note
+    assert "several labels of the model are called other, so its row is new" in note
 
 
 def test_unnamed_labels_are_said_with_the_map_that_names_them() -> None:

@@ -88,7 +88,7 @@ def test_a_separator_that_does_not_occur_is_noted() -> None:
 def test_a_separator_with_carriage_returns_is_told_that_there_are_none() -> None:
     source = Source("a.txt")
     assert split("One.\r\n\r\nTwo.", source, documents="separator", separator=r"\r\n\r\n") == ["One.\n\nTwo."]
-    assert r"every line end is \n there" in next(iter(source.notes))
+    assert r"has \n for every line end" in next(iter(source.notes))
 
 
 def test_a_text_without_blank_lines_is_one_paragraph_and_it_is_noted() -> None:

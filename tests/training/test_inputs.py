@@ -75,7 +75,7 @@ def test_pretraining_takes_its_folder_from_option_recipe_or_run(place: Path) -> 
     recipe, path = write({"data": "../books"}, task="clm")
     assert choose_prepared(recipe, path, None, None) == (None, Path("books"))
     assert choose_prepared(recipe, path, "m", "other") == ("m", Path("other"))
-    with pytest.raises(UsageError, match=r"nothing to train on(.|\n)*inputs\.data"):
+    with pytest.raises(UsageError, match=r"no training data is given(.|\n)*inputs\.data"):
         choose_prepared(load_recipe(None, task="clm"), None, None, None)
     run_folder = RunFolder(place / "run")
     run_folder.path.mkdir()

@@ -90,7 +90,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         hint = "score one after the other, or put them into one file"
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
-        raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
+        raise UsageError("no data to score is given", where="--data", hint="give a file with texts and labels")
     custom = load_custom_metrics(recipe.cls.metrics)
     scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
     custom = check_custom_metrics(custom, scorer.label_type, scorer.names, scorer.label_type.make_labels(scorer.names))

@@ -92,4 +92,4 @@ def _translate(path: str) -> Iterator[None]:
 
 def _bad_pdf(problem: str, path: str) -> DataError:
     hint = "save it again with another program, convert it to .txt, or skip it with --skip-bad"
-    return DataError(f"a PDF that cannot be read: {problem}", where=path, hint=hint)
+    return DataError(f"the PDF cannot be read: {problem}", where=path, hint=hint)

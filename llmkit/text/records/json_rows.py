@@ -21,7 +21,7 @@ _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
-    """Stands in for a value that cannot be parsed."""
+    """A value that cannot be parsed."""
 
     problem: str
     starts_value: bool = False

@@ -140,7 +140,7 @@ def test_guesses_about_labels_and_splits_are_said(tmp_path: Path, tokenizer: Pre
     path = write_table(tmp_path / "a.csv", [*rows, (rows[0][0], "other", "train")], ("text", "label", "split"))
     notes = load(tokenizer, {"train": path}).notes
     assert any(note.startswith("column 'split' assigns rows to splits (test, train)") for note in notes)
-    assert any("1 label of a single row: 'other'" in note for note in notes)
+    assert any("1 label with a single row: 'other'" in note for note in notes)
 
 
 SPOILED = {
@@ -172,7 +172,7 @@ SPOILED = {
             "pair.csv",
             {"text": "#1 String", "label": "Quality"},
             ["0", "1"],
-            "not used: '#2 String'; --text '#1 ",
+            "unused columns with text: '#2 String'; to join them: --text '#1 ",
         ),
     ],
 )

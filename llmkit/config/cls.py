@@ -178,5 +178,5 @@ class Cls(Section):
         given = [name for name in ("focal_gamma", "label_smoothing") if getattr(self, name)]
         given += ["class_weights"] if self.class_weights != "none" else []
         if self.labels == "regression" and given:
-            raise ValueError(f"{given[0]} is for classification, not for regression; remove it")
+            raise ValueError(f"{given[0]} applies only to classification, not to regression; remove it")
         return self

@@ -170,7 +170,7 @@ def _apply_columns(
         if recipe.COLUMNS_SECTION is None and name == "text":
             continue  # `eval` also sets prepare.read.field, which language models read
         if recipe.COLUMNS_SECTION is None:
-            hint = "remove it: it is for tasks that read rows of a table"
+            hint = "remove it: it applies only to tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} has no columns", option, hint))
             continue
         section = values.get(recipe.COLUMNS_SECTION)

@@ -74,9 +74,9 @@ class Optim(Section):
     def _every_setting_is_read(self) -> "Optim":
         fields = type(self).model_fields
         if self.momentum and self.name != "sgd":
-            raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
+            raise ValueError("momentum applies only to sgd; set adam_beta1 or muon_momentum for the others")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
-            raise ValueError("plateau_factor is for schedule plateau; remove it")
+            raise ValueError("plateau_factor applies only to schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
             raise ValueError(
                 f"min_learning_rate_ratio has no effect, as schedule {self.schedule} has no decay; remove it"

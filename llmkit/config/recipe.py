@@ -76,7 +76,7 @@ class Recipe(Section):
         lost = set(type(self).model_fields) - set(RECIPES[task].model_fields)
         for name in (name for name in type(self).model_fields if name in lost):
             if getattr(self, name) != type(self).model_fields[name].default:
-                hint = f"leave it out: it is for task {self.task}, and the model is of task {task}"
+                hint = f"remove it: it applies only to task {self.task}, and the model's task is {task}"
                 raise UsageError(f"section {name} is not read", where=name, hint=hint)
         shared = ("prepare", "evaluate", "generate", "report")
         return RECIPES[task](task=task).with_updates(**{name: getattr(self, name) for name in shared})
@@ -97,7 +97,7 @@ class Recipe(Section):
     def _family_carries_state(self) -> "Recipe":
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
-            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}; remove it")
+            raise ValueError(f"train.carry_state applies only to {carrying}, not to {self.model.family}; remove it")
         return self
 
     @model_validator(mode="after")

@@ -357,7 +357,7 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        hint = "make space there, or choose another --out"
+        hint = "free space there, or choose another --out"
         raise EnvironmentFault(
             f"{what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free", where=str(folder), hint=hint
         )
@@ -382,7 +382,7 @@ def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder).free
         what = f"the disk is full: {what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free"
-        hint = "what was saved before is complete; make space and continue with: --resume"
+        hint = "everything that was saved before is complete; free space and continue with: --resume"
         raise EnvironmentFault(what, where=str(folder), hint=hint) from error
 
 

@@ -68,8 +68,8 @@ def test_encodings_marks_and_line_ends_change_no_cell(tmp_path: Path, encoding: 
 @pytest.mark.parametrize(
     ("rows", "line", "problem"),
     [
-        ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
-        ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells where the header has 2"),
+        ("1,a\n2,b,c\n3,d\n", 3, "3 cells, but the header has 2"),
+        ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells, but the header has 2"),
         ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_user_decides_about_the_header_by_saying_so_or_by_naming_a_column(tm
 
 
 def test_a_ragged_row_without_a_header_is_compared_with_the_first_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 cells where the first row has 2") as caught:
+    with pytest.raises(DataError, match="1 cells, but the first row has 2") as caught:
         read(write(tmp_path / "a.tsv", "ham\ta\nham\tb\nham\n"))
     assert caught.value.problems[0].where.endswith("a.tsv:3")
 

@@ -87,7 +87,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
     """
     data, run = request.data, request.run
     if len(data) > 1:
-        hint = "score one after the other, or put them into one file"
+        hint = "score the files one by one, or concatenate them"
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
         raise UsageError("no data to score is given", where="--data", hint="give a file with texts and labels")

@@ -121,8 +121,8 @@ class TextStream:
         source.encoding, source.example = self.encoding, self.example
         source.notes.update(self._notes)
         if self._n_replacements:
-            what = "replacement characters U+FFFD in the text: an earlier conversion lost what was there"
-            source.notes[what] = f"{self._n_replacements:,} of them"
+            what = "replacement characters U+FFFD in the text: an earlier conversion lost the original characters"
+            source.notes[what] = f"number: {self._n_replacements:,}"
 
     def _detect(self, head: bytes, offset: int) -> bytes:
         """Choose the encoding by the window at the first non-ASCII byte; returns `head` and the bytes read."""

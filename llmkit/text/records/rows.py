@@ -209,7 +209,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
         elif len(cells) == 1 < len(columns) and not cells[0].strip():
             continue  # a blank line with spaces
         elif len(cells) != len(columns):
-            what = f"{len(cells)} cells where the {model} has {len(columns)}"
+            what = f"{len(cells)} cells, but the {model} has {len(columns)}"
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
@@ -292,7 +292,7 @@ def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows
             late.update({key: line for key in value if key not in known and key not in late and len(late) < 1000})
     if late:
         places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
-        what = "some rows have columns that the first rows do not have; a .csv or .tsv that predict writes lacks them"
+        what = "some rows have columns that the first rows lack; predict does not write these columns to .csv or .tsv"
         stream.note(what, f"number of rows: {n_late:,}, first {places}")
 
 

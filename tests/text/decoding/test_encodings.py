@@ -216,7 +216,7 @@ def test_a_named_encoding_that_is_right_has_no_note(text: str, named: str) -> No
 def test_replacement_characters_are_counted() -> None:
     ((what, example),) = notes_of("Caf\ufffd, na\ufffdve.\n".encode()).items()
     assert "U+FFFD" in what
-    assert example == "2 of them"
+    assert example == "number: 2"
 
 
 @pytest.mark.parametrize(

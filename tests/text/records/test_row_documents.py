@@ -36,8 +36,8 @@ def test_line_ends_and_quotes_inside_quotes_belong_to_the_text(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("rows", "line", "problem"),
     [
-        ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
-        ("1,a\n2\n3,d\n", 3, "1 cells where the header has 2"),
+        ("1,a\n2,b,c\n3,d\n", 3, "3 cells, but the header has 2"),
+        ("1,a\n2\n3,d\n", 3, "1 cells, but the header has 2"),
         ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
         ('1,a\n2,"b" c\n3,d\n', 3, "bad quoting"),
         ('1,"a\nb"\n2\n3,d\n', 4, "1 cells"),

@@ -38,7 +38,9 @@ class Optim(Section):
     )
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the first moment.")
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
-    adam_epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the denominator.")
+    adam_epsilon: float = Field(
+        default=1e-8, gt=0, le=1, description="Epsilon, added to the denominator of Adam's update."
+    )
     layer_decay: float = Field(
         default=1.0,
         gt=0,

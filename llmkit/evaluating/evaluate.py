@@ -24,7 +24,7 @@ def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> Non
     given = next((name for name, column in columns.items() if column is not None), None)
     if given and not data:
         hint = "add --data FILE, or leave it out: a run is scored on its own held-out data"
-        raise UsageError(f"--{given} names a column of --data, which is missing", where=f"--{given}", hint=hint)
+        raise UsageError(f"--{given} needs --data: it names a column of a file", where=f"--{given}", hint=hint)
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:

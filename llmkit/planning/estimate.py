@@ -124,7 +124,7 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
         raise UsageError("plan does not forecast fine-tuning", where="task", hint=hint)
     if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
-        raise UsageError(f"{device.title} is a CPU; plan forecasts one CPU only", where="--gpus", hint=hint)
+        raise UsageError(f"{device.title} is a CPU; plan supports only one CPU", where="--gpus", hint=hint)
     batch, precision = recipe.train.global_batch_size, recipe.train.precision
     if batch % n_gpus:
         hint = "use a number of GPUs that divides it, or change train.global_batch_size"

@@ -48,7 +48,7 @@ def choose_prepared(
 ) -> tuple[str | None, Path]:
     """Return (model, prepared folder) for pretraining from the options, else from the recipe.
 
-    The data of a resumed `run` default to its own.
+    If a `run` is resumed, its own data is the default.
 
     Raises:
         UsageError: no data is named. See also `choose_inputs`.

@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 16
 
 
 class Bomb(OSError):  # noqa: N818 - a decompression bomb
-    """Data that unpacks to implausibly many bytes for text."""
+    """Data that unpacks to more bytes than is plausible for text."""
 
 
 @contextmanager

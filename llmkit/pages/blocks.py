@@ -107,7 +107,7 @@ class Preformatted:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over ascending steps, all finite and at least one. `style` is one or two classes of the style sheet."""
+    """One or more finite values over ascending steps. `style` is one or two classes of the style sheet."""
 
     name: str
     steps: Sequence[float]

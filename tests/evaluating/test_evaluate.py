@@ -64,7 +64,7 @@ def test_weights_that_are_not_finite_are_a_fault_of_the_model(kind: str, tmp_pat
 def test_a_column_without_a_file_is_refused() -> None:
     check_columns({"text": "body", "label": None}, ["a.csv"])
     check_columns({"text": None, "label": None}, ())
-    with pytest.raises(UsageError, match="--label names a column of --data, which is missing"):
+    with pytest.raises(UsageError, match="--label needs --data"):
         check_columns({"text": None, "label": "verdict"}, ())
 
 

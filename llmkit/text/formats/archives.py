@@ -49,7 +49,7 @@ def read_mimetype(archive: zipfile.ZipFile) -> bytes:
 
 
 def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
-    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to more bytes than is plausible for text."""
+    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to too many bytes for text."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")

@@ -82,7 +82,7 @@ def _open_locked(path: Path, out: Path) -> int:
             file = os.open(path, os.O_RDONLY)
         is_free = _try_lock(file)
         if is_free is None:
-            console.info(f"{str(out)!r} is on a file system without locks: do not run two commands that write to it")
+            console.info(f"cannot lock {str(out)!r} (no file locks): do not run two commands that write to it at once")
             return file
         if not is_free:
             holder = os.read(file, 200).decode(errors="replace") or "another process"

@@ -82,9 +82,7 @@ class SplitPlan:
             yield self.forced.get(text_hash, hashed)
 
     def targets(self, n_chars: int) -> list[int]:
-        """Return where each split except the last ends in a document of `n_chars` characters, before the cuts move to
-        boundaries.
-        """
+        """Return the exact end of each split except the last in a document of `n_chars` characters."""
         return [n_chars * numerator // denominator for numerator, denominator in self._end_ratios]
 
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:

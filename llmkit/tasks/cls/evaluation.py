@@ -81,7 +81,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
     """Return metrics on a labelled file or, if no file is given, on the held-out rows of the model's run.
 
     Raises:
-        UsageError: nothing to score on, or more than one file.
+        UsageError: no data to score, or more than one file.
         DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
         ModelError: the model cannot be used.
     """

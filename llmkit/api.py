@@ -86,9 +86,9 @@ def pretrain(
     Args:
         recipe: Path of a YAML file, mapping or recipe object; None: the defaults of `task`.
         out: Run folder to write.
-        data: A folder that `prepare` made; None: the one that the recipe names, with `resume` the run's.
-        model: Start from these weights (a run, a model folder or a hub name); None: the recipe's, else from scratch.
-        task: For a recipe that names none: `clm`, a causal language model, or `mlm`, BERT.
+        data: Prepared folder; default: `inputs.data` of the recipe, or with `resume` the data of the run.
+        model: Run, model folder or hub name to start from; default: `inputs.model` of the recipe, else from scratch.
+        task: Task if the recipe names none: `clm` (causal language model) or `mlm` (BERT).
         resume: Continue the run in `out`; `auto`: start it if there is none.
         allow: With `resume`, the names of fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.
@@ -140,18 +140,20 @@ def finetune(
     """Fine-tune a classifier or a regressor on texts with labels.
 
     Args:
-        data: A table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; default: the recipe's or, resumed, the run's.
-        model: The pretrained model: a run, a model folder or a hub name; default: as for `data`.
+        data: Table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; default: `inputs.data` of the recipe, or with
+            `resume` the data of the run.
+        model: Pretrained model: a run, a model folder or a hub name; default: `inputs.model`, as for `data`.
         validation, test: Files of held-out rows; without `validation`, a tenth of the rows is held out.
         text, pair, label: Names of columns; inferred unless given.
         folds: Cross-validate with this number of folds.
         seeds: Number of seeds; with more than one, or with folds, the result has mean and standard deviation.
-        learning_curve: Numbers of train rows, such as `[10, 100, "all"]`; one run for each.
+        learning_curve: Numbers of train rows, such as `[10, 100, "all"]`; trains one model per number.
         resume, allow, overwrite, dry_run: As in `pretrain`.
         keys: Recipe keys, such as `cls__class_weights="balanced"`.
 
     Returns:
-        The contents of metrics.json; with folds or seeds `runs` and `summary`, with sizes `runs` and `learning_curve`.
+        The contents of metrics.json. With folds or seeds: `runs` and `summary`. With `learning_curve`: `runs` and
+        `learning_curve`.
 
     Raises:
         UsageError, DataError, EnvironmentFault, TrainingFailed, ModelError: see llmkit.core.errors.
@@ -439,7 +441,7 @@ def _running() -> Iterator[None]:
 
 
 def _own_recipe(out: StrPath, resume: bool | Literal["auto"], recipe: RecipeLike) -> RecipeLike:
-    """Return the recipe, or for a resumed run without one the recipe in its folder."""
+    """Return the recipe; if a run is resumed without a recipe, the recipe in its folder."""
     kept = Path(out) / "recipe.yaml"
     return kept if resume and recipe is None and kept.is_file() else recipe
 

@@ -56,7 +56,7 @@ def _is_former_demo(run: Path, data: Path) -> bool:
 
 
 def _prepare(recipe: Recipe, data: Path, corpus: str | None) -> None:
-    """Prepare the user's corpus; the default is Shakespeare's plays, or else Python's documentation."""
+    """Prepare the user's corpus; default: Shakespeare's plays, or Python's documentation if they are not installed."""
     if corpus is not None:
         prepare([corpus], data, recipe.prepare)
         return

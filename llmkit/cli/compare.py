@@ -71,5 +71,5 @@ def show_count(number: float) -> str:
 
 
 def show_large(value: float) -> str:
-    """Format a perplexity; from a million up, in scientific notation."""
+    """Format a perplexity; values of a million or more in scientific notation."""
     return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"

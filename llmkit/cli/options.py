@@ -114,7 +114,7 @@ LearningCurve = Annotated[
     typer.Option(
         "--learning-curve",
         metavar="N,N,...",
-        help="Numbers of train rows, such as 10,100,1000 or 10,100,all; one run each, on a sample by label.",
+        help="Numbers of train rows, such as 10,100,1000 or 10,100,all; one run each, on a stratified sample.",
     ),
 ]
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
@@ -125,7 +125,7 @@ LabelMap = Annotated[
     typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file with names."),
 ]
 Delimiter = Annotated[str | None, typer.Option("--delimiter", help="Delimiter of a .csv or .tsv; detected by default.")]
-Sheet = Annotated[str | None, typer.Option("--sheet", help="Sheet of an .xlsx; the first one by default.")]
+Sheet = Annotated[str | None, typer.Option("--sheet", help="Sheet of an .xlsx; default: the first visible, non-empty.")]
 HasHeader = Annotated[
     bool | None,
     typer.Option("--header/--no-header", help="Whether the first row of a table is a header; detected by default."),
@@ -163,10 +163,10 @@ PredictData = Annotated[
 PredictOut = Annotated[Path | None, typer.Option("--out", help="File to write: .csv, .tsv or .jsonl; default: stdout.")]
 Probabilities = Annotated[bool, typer.Option("--probabilities", help="Add one column of probabilities per label.")]
 SafeCsv = Annotated[
-    bool, typer.Option("--safe-csv", help="Put an apostrophe before cells that spreadsheets take for formulas.")
+    bool, typer.Option("--safe-csv", help="Put an apostrophe before cells that a spreadsheet would run as formulas.")
 ]
 Excel = Annotated[
-    bool, typer.Option("--excel", help="Write a .csv that Excel opens correctly, with all letters and ids.")
+    bool, typer.Option("--excel", help="Write a .csv for Excel: keeps non-ASCII letters, long ids and leading zeros.")
 ]
 Format = Annotated[
     Literal["csv", "tsv", "jsonl"] | None, typer.Option("--format", help="Output format; csv on stdout.")
@@ -283,7 +283,7 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     """Check that a recipe belongs to this command; `task` is the command's task.
 
     Raises:
-        UsageError: it belongs to another command; names it.
+        UsageError: it belongs to another command; the error names this command.
     """
     if command in config.COMMANDS and task in (None, config.task):
         return

@@ -22,7 +22,7 @@ NAME_WIDTH = 22
 """Width of the column of names, in characters."""
 MAX_CELL = 32
 READER_LEFT = 141
-"""Exit code of a program that SIGPIPE ended."""
+"""Exit code of a program that SIGPIPE has terminated."""
 PIPE_COLUMNS = 10_000
 """Width without a terminal, so that no line is wrapped or cut."""
 

@@ -37,7 +37,7 @@ def plan_command(
     config = load_recipe(recipe, set_ or [])
     named = config.inputs.data
     if data is None and named is not None and (Path(named) / "manifest.json").is_file():
-        console.info(f"the prepared folder is inputs.data of the recipe: {named}")
+        console.info(f"reading the prepared folder that the recipe names in inputs.data: {named}")
         data = Path(named)
     from llmkit.planning.estimate import plan  # torch loads here, so --help stays instant
 

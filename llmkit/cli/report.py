@@ -18,7 +18,7 @@ def report_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files in --tables.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write the run's report.html again, and with --tables its tables and figures as files."""
+    """Write the run's report.html again; --tables also writes its tables and figures to files."""
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
     from llmkit.reporting.export import export_report

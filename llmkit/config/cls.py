@@ -102,7 +102,7 @@ class Cls(Section):
     )
     stride: int = Field(default=32, ge=0, le=10**7, description="Number of tokens that adjacent windows share.")
     max_windows: int = Field(
-        default=16, ge=1, le=10**6, description="Maximum number of windows per text; the text after them is truncated."
+        default=16, ge=1, le=10**6, description="Maximum number of windows per text; the rest of the text is truncated."
     )
 
     class_weights: Literal["none", "balanced"] | dict[LabelName, Annotated[float, Field(gt=0, le=10**6)]] = Field(
@@ -120,31 +120,31 @@ class Cls(Section):
     )
     pooler: Literal["auto", "keep", "identity"] = Field(
         default="auto",
-        description="Start of the dense layer between the first token and a new head (BERT, ALBERT); keep: its "
-        "pretrained weights; auto: identity for models of width 256 or less that predict labels, else keep.",
+        description="Initial weights of the dense layer between the first token and a new head (BERT, ALBERT). keep: "
+        "the pretrained weights; auto: identity for models of width 256 or less that predict labels, else keep.",
     )
     lora_rank: int = Field(default=0, ge=0, le=10**5, description="Rank of LoRA; 0: train all weights (extra: lora).")
     lora_alpha: int = Field(default=16, gt=0, le=10**6, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     lora_target_modules: list[str] = Field(
         default=[],
-        description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: peft's for "
-        "the architecture, else all linear layers outside of the head.",
+        description="Modules that LoRA adapts, by the ends of their names, such as [query, value]; default: as in peft "
+        "for the architecture, else all linear layers outside of the head.",
     )
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
         default=None,
-        description="Label whose own F1 is reported (f1_positive). If there are two labels, it is predicted above a "
+        description="Label whose F1 is reported as f1_positive. If there are two labels, it is predicted above a "
         "threshold, which is tuned on the validation rows and saved with the model.",
     )
     metric: str = Field(
         default="auto",
-        description="Metric of early stopping and of the best checkpoint; auto: f1_macro, f1_positive with a "
-        "positive_label, average_precision_micro for multi_label, mse for regression.",
+        description="Metric for early stopping and the best checkpoint. auto: f1_positive if positive_label is set, "
+        "average_precision_micro for multi_label, mse for regression, else f1_macro.",
     )
     metrics: Annotated[list[FunctionName], BeforeValidator(_to_list, json_schema_input_type=str | list[str])] = Field(
         default=[],
-        description="Further metrics: functions of Python files, such as my_metrics.py:kappa, that return a number for "
-        "(labels, predictions) or (labels, predictions, probabilities); in a recipe, relative to its file.",
+        description="Custom metrics: functions in Python files, such as my_metrics.py:kappa, that take (labels, "
+        "predictions) or (labels, predictions, probabilities) and return a number. Paths are relative to the recipe.",
     )
     baseline: bool = Field(
         default=True,
@@ -178,5 +178,5 @@ class Cls(Section):
         given = [name for name in ("focal_gamma", "label_smoothing") if getattr(self, name)]
         given += ["class_weights"] if self.class_weights != "none" else []
         if self.labels == "regression" and given:
-            raise ValueError(f"{given[0]} is for classification, not for regression; remove it")
+            raise ValueError(f"{given[0]} applies only to classification, not to regression; remove it")
         return self

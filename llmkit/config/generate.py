@@ -33,7 +33,7 @@ class Generate(Section):
         default=None,
         ge=0,
         le=1,
-        description="Sample from tokens at least this fraction as likely as the most likely one.",
+        description="Minimum probability of a sampled token, as a fraction of the highest probability.",
     )
     repetition_penalty: float = Field(
         default=1.0, gt=0, le=1_000, description="Values above 1 penalize tokens that already occurred."

@@ -1,4 +1,4 @@
-"""The section inputs: model and data of a training run, so that a recipe runs alone."""
+"""The section inputs: model and data of a training run, so that a recipe needs no options."""
 
 import os
 from collections.abc import Collection
@@ -13,15 +13,15 @@ _NOT_PATHS = ("hf:", "pickle:", "/", "~")
 
 
 class Inputs(Section):
-    """What a training command reads; its options of the same names override these keys.
+    """Model and data that a training command reads. Options of the same names override these keys.
 
-    A relative path is relative to the folder of the recipe; given with `-s`, to the current folder.
+    Paths in a recipe are relative to its folder. Paths given with `-s` are relative to the current folder.
     """
 
-    model: str | None = Field(default=None, min_length=1, description="Model to start from, as --model.")
-    data: str | None = Field(default=None, min_length=1, description="Prepared folder or train rows, as --data.")
-    validation: str | None = Field(default=None, min_length=1, description="Validation rows, as --validation.")
-    test: str | None = Field(default=None, min_length=1, description="Test rows, as --test.")
+    model: str | None = Field(default=None, min_length=1, description="Model to start from, like --model.")
+    data: str | None = Field(default=None, min_length=1, description="Prepared folder or train rows, like --data.")
+    validation: str | None = Field(default=None, min_length=1, description="Validation rows, like --validation.")
+    test: str | None = Field(default=None, min_length=1, description="Test rows, like --test.")
 
     @property
     def given(self) -> dict[str, str]:
@@ -31,19 +31,19 @@ class Inputs(Section):
     def read_from(self, folder: Path, keys: Collection[str]) -> Self:
         """Return a copy with the values of `keys` relative to the current folder instead of to `folder`.
 
-        A model that is no folder there and does not begin with a point is a name of the hub.
+        A model that is not an existing folder and does not begin with `.` is a hub name.
         """
         found = {}
         for name, value in self.given.items():
             path = os.path.normpath(folder / value)
             is_path = name != "model" or value.startswith(("./", "../")) or Path(path).exists()
             if name in keys and is_path and not value.startswith(_NOT_PATHS):
-                # Without a point, a model that was moved would be a name of the hub.
+                # Without `./`, the path of a model that was moved would be read as a hub name.
                 found[name] = path if name != "model" or path.startswith(("..", "/")) else f"./{path}"
         return self.with_updates(**found)
 
     def written_to(self, folder: Path) -> Self:
-        """Return a copy with paths relative to `folder`, where the recipe is written; begins with a point."""
+        """Return a copy with paths relative to `folder`, where the recipe is written; each path begins with `.`."""
         found = {}
         for name, value in self.given.items():
             path = Path(os.path.expanduser(value))  # noqa: PTH111 - Path.expanduser raises RuntimeError

@@ -45,11 +45,10 @@ def load_recipe(
 
     An override that comes from a separate option is a pair with the option: `("--split", "evaluate.split=test")`.
     `task` is the command's task, for a recipe that names none. `columns` are the command's options for columns; values
-    other than None are set in the task's section for columns. `forget_columns` drops the file's code, and its column
-    settings, encoding and delimiter, which apply only to its train file; a classifier's config.json has the names too.
-    Files of code that a recipe names are relative to the recipe. Keys and values that were renamed since earlier
-    versions are accepted. Their new names are logged, unless the recipe is the copy in a run folder, which nobody
-    edits.
+    other than None are set in the task's section for columns. `forget_columns` drops custom metrics, and the settings
+    of columns, encoding and delimiter, which apply only to the train file of the recipe. Paths of code are relative to
+    the recipe. Old names of keys and values are accepted; the new names are logged, except for the copy of a recipe in
+    a run folder, which users do not edit.
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
@@ -118,7 +117,7 @@ def _load_recipe(
 
 
 def _locate_inputs(recipe: Recipe, path: Path, sources: Mapping[Key, str]) -> Recipe:
-    """Return the recipe with the paths of its file relative to the current folder; those of `--set` are already."""
+    """Return the recipe with paths from its file relative to the current folder, as paths from `--set` are."""
     keys = {name: (("inputs",), ("inputs", name)) for name in recipe.inputs.given}
     written = [name for name in keys if not any(sources.get(key, "").startswith("--") for key in keys[name])]
     return recipe.with_updates(inputs=recipe.inputs.read_from(path.parent, written)) if written else recipe
@@ -132,14 +131,14 @@ def find_line(path: Path, key: Key) -> str:
 
 
 def require_named_code(recipe: Recipe, path: Path, overrides: Sequence[str | tuple[str, str]]) -> None:
-    """Check that the user named the code of a recipe that was found in a run folder.
+    """Check that the user has named the code that the recipe of a run folder names.
 
     Raises:
-        UsageError: a setting of `recipe.code` is not in `overrides`; names it.
+        UsageError: a setting in `recipe.code` is missing from `overrides`; the error names the setting.
     """
     given = {each.partition("=")[0].strip() for each in overrides if isinstance(each, str)}
     if missing := [setting for setting in recipe.code if setting.partition("=")[0] not in given]:
-        what = f"the recipe of the run names code, which is run only if you name it: {missing[0]}"
+        what = f"the recipe of the run names Python code, which llmkit runs only if you name it too: {missing[0]}"
         raise UsageError(what, where=str(path), hint=f"if you trust it, add: {shlex.join(['-s', missing[0]])}")
 
 
@@ -171,7 +170,7 @@ def _apply_columns(
         if recipe.COLUMNS_SECTION is None and name == "text":
             continue  # `eval` also sets prepare.read.field, which language models read
         if recipe.COLUMNS_SECTION is None:
-            hint = "remove it: it is for tasks that read rows of a table"
+            hint = "remove it: it applies only to tasks that read rows of a table"
             problems.append(Problem(f"task {values.get('task') or 'clm'} has no columns", option, hint))
             continue
         section = values.get(recipe.COLUMNS_SECTION)

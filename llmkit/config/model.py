@@ -75,7 +75,7 @@ class Model(Section):
             changed = getattr(self, name) != type(self).model_fields[name].get_default()
             if changed and name not in ARCHITECTURES[self.family].reads:
                 readers = [family for family, each in ARCHITECTURES.items() if name in each.reads]
-                raise ValueError(f"{name} is for {', '.join(readers)}, not for {self.family}; remove it")
+                raise ValueError(f"{name} applies only to {', '.join(readers)}, not to {self.family}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -101,7 +101,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _range_is_used(self) -> "Model":
         if self.init not in ("normal", "uniform") and self.init_range != type(self).model_fields["init_range"].default:
-            raise ValueError("init_range is for init normal and uniform; set init to one of them, or remove it")
+            raise ValueError("init_range applies only to init normal and uniform; change init, or remove it")
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class Optim(Section):
 
     name: Literal["adamw", "muon", "adam", "sgd"] = Field(
         default="adamw",
-        description="muon: hidden matrices, with AdamW for other weights; sgd: learning rate 20, reduced on plateaus.",
+        description="muon: Muon for hidden matrices, AdamW for the rest; sgd: learning rate 20, reduced on plateaus.",
     )
     learning_rate: float | None = Field(
         default=1e-3,
@@ -38,7 +38,9 @@ class Optim(Section):
     )
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the first moment.")
     adam_beta2: float = Field(default=0.99, ge=0, lt=1, description="Decay rate of the second moment.")
-    adam_epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the denominator.")
+    adam_epsilon: float = Field(
+        default=1e-8, gt=0, le=1, description="Epsilon, added to the denominator of Adam's update."
+    )
     layer_decay: float = Field(
         default=1.0,
         gt=0,
@@ -55,7 +57,10 @@ class Optim(Section):
         "after each evaluation without improvement.",
     )
     plateau_factor: float = Field(
-        default=0.25, gt=0, lt=1, description="Factor on the learning rate at each plateau, for schedule plateau."
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="schedule plateau: the learning rate is multiplied by this at each plateau.",
     )
     warmup_steps: float = Field(
         default=0.05, ge=0, le=10**9, description="Optimizer steps of warmup; below 1: a fraction of all steps."
@@ -71,9 +76,9 @@ class Optim(Section):
     def _every_setting_is_read(self) -> "Optim":
         fields = type(self).model_fields
         if self.momentum and self.name != "sgd":
-            raise ValueError("momentum is for sgd; the others have adam_beta1 and muon_momentum")
+            raise ValueError("momentum applies only to sgd; set adam_beta1 or muon_momentum for the others")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
-            raise ValueError("plateau_factor is for schedule plateau; remove it")
+            raise ValueError("plateau_factor applies only to schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):
             raise ValueError(
                 f"min_learning_rate_ratio has no effect, as schedule {self.schedule} has no decay; remove it"

@@ -41,7 +41,7 @@ class Read(Section):
     )
     separator: str = Field(
         default=END_OF_TEXT,
-        description="Regular expression that separates documents, for documents: separator; ^ and $ "
+        description="Regular expression that separates documents, if documents is separator; ^ and $ "
         "match at every line.",
     )
     skip_bad: bool = Field(default=False, description="Skip and count files and rows that cannot be read.")
@@ -142,8 +142,8 @@ class Clean(Section):
     )
     languages: list[str] = Field(
         default=[],
-        description="Keep documents in these languages (ISO 639-1 codes such as zh) and those too short to judge; "
-        "empty: keep all (extra: languages).",
+        description="Keep documents in these languages (ISO 639-1 codes such as zh) and documents too short to classify"
+        "; empty: keep all (extra: languages).",
     )
     quality: Quality = Quality()
 
@@ -172,8 +172,9 @@ class Split(Section):
 
     by: Literal["auto", "document", "tail", "position"] = Field(
         default="auto",
-        description="document: whole documents; tail: the end of each, cut at a paragraph, sentence or line; position: "
-        "the end of each, cut at exactly that character; auto: tail for fewer than 100 long documents.",
+        description="Held-out text. document: complete documents; tail: the end of each document, cut at a paragraph, "
+        "sentence or line; position: the same, cut at the exact character; auto: tail for fewer than 100 long "
+        "documents, else document.",
     )
     validation: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for validation.")
     test: float = Field(default=0.05, ge=0, lt=1, description="Fraction of the text for the test split.")

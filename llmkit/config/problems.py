@@ -42,7 +42,7 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
             return Problem(f"unknown key {name!r}", where, f"write ASCII characters: {narrow(name)}")
         if name in OWNERS:
             what = f"task {task} does not read section {name!r}"
-            return Problem(what, where, f"leave it out: it is for task {' or '.join(OWNERS[name])}")
+            return Problem(what, where, f"remove it: it applies only to task {' or '.join(OWNERS[name])}")
         return Problem(f"unknown key {name!r}", where, _suggest_key(location, kind, where))
     field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
     if item["type"] == "value_error":

@@ -59,8 +59,9 @@ class Recipe(Section):
 
     @property
     def code(self) -> list[str]:
-        """Return the settings that name Python code, as for `--set`. The copy of a recipe in a run folder, which may
-        come from somebody else, never runs code: the user must name it.
+        """Return the settings that name Python code, in the form of `--set`.
+
+        llmkit does not run code that only the recipe in a run folder names, because the run may come from others.
         """
         return []
 
@@ -75,7 +76,7 @@ class Recipe(Section):
         lost = set(type(self).model_fields) - set(RECIPES[task].model_fields)
         for name in (name for name in type(self).model_fields if name in lost):
             if getattr(self, name) != type(self).model_fields[name].default:
-                hint = f"leave it out: it is for task {self.task}, and the model is of task {task}"
+                hint = f"remove it: it applies only to task {self.task}, and the model's task is {task}"
                 raise UsageError(f"section {name} is not read", where=name, hint=hint)
         shared = ("prepare", "evaluate", "generate", "report")
         return RECIPES[task](task=task).with_updates(**{name: getattr(self, name) for name in shared})
@@ -96,7 +97,7 @@ class Recipe(Section):
     def _family_carries_state(self) -> "Recipe":
         if not self.train.carry_state and not ARCHITECTURES[self.model.family].carries_state:
             carrying = " and ".join(name for name, each in ARCHITECTURES.items() if each.carries_state)
-            raise ValueError(f"train.carry_state is for {carrying}, not for {self.model.family}; remove it")
+            raise ValueError(f"train.carry_state applies only to {carrying}, not to {self.model.family}; remove it")
         return self
 
     @model_validator(mode="after")
@@ -104,7 +105,7 @@ class Recipe(Section):
         if self.COLUMNS_SECTION is not None:
             return self
         if self.train.max_rows is not None:
-            what = f"train.max_rows is for tasks that read rows of a table, not for {self.task}"
+            what = f"train.max_rows applies only to tasks that read rows of a table, not to {self.task}"
             raise ValueError(f"{what}; remove it: train.max_steps, epochs or max_minutes set the length of training")
         if self.inputs.validation is not None or self.inputs.test is not None:
             what = f"inputs.validation and inputs.test are files of rows, which {self.task} does not read"
@@ -168,7 +169,7 @@ class MlmRecipe(Recipe):
     def _has_no_stride(self) -> "MlmRecipe":
         if self.evaluate.stride is not None:
             raise ValueError(
-                "evaluate.stride is for task clm; remove it: the context of a masked token is its whole block"
+                "evaluate.stride applies only to task clm; remove it: the context of a masked token is its whole block"
             )
         return self
 

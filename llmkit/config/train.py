@@ -70,8 +70,8 @@ class Train(Section):
         default=None,
         ge=1,
         le=10**9,
-        description="Maximum number of rows to train on: a sample stratified by label that depends on `seed`; default: "
-        "all rows. Held-out rows stay the same. For tasks that read rows.",
+        description="Maximum number of train rows, sampled by label with `seed`; default: all rows. Held-out rows do "
+        "not change. Applies only to tasks that read rows.",
     )
     early_stopping: int | None = Field(
         default=None,

@@ -31,7 +31,7 @@ _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 
 
 _INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
-"""Characters without width and without effect on the text around them."""
+"""Zero-width characters that do not affect the text around them."""
 
 
 def clean_lines(text: str) -> str:

@@ -77,7 +77,7 @@ def tune_malloc() -> None:
 
 
 def trim_malloc() -> None:
-    """Return memory that training has freed to the kernel.
+    """Release the memory that training has freed to the operating system.
 
     The final evaluation has larger tensors that would not fit into that memory and would raise the peak (docs/log.md).
     """

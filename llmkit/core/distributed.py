@@ -52,8 +52,8 @@ _is_alone = False
 def init_from_env() -> None:
     """Check the variables of launchers and SLURM, and translate SLURM's if `srun` started one process per rank.
 
-    Variables that do not make this process a rank of several are removed, so no library reads them; all but a world
-    size of 1 are named in a message.
+    If the variables do not describe several ranks, they are removed, so that no library reads them. A message names
+    them, unless the world size is 1.
 
     Raises:
         UsageError: a variable is not a number in its range, or one that several ranks need is missing, or mpirun
@@ -70,10 +70,10 @@ def init_from_env() -> None:
         for name in given:
             del environ[name]
         if is_launcher and given:
-            console.info(f"ignoring {_list_variables(given)} of the environment: --nproc starts the processes")
+            console.info(f"ignoring {_list_variables(given)} from the environment: --nproc starts the processes")
         elif given.get("WORLD_SIZE") != "1":
             missing = "WORLD_SIZE" if "RANK" in given else "RANK"
-            console.info(f"ignoring {_list_variables(given)} of the environment, as {missing} is not set: one process")
+            console.info(f"running one process: ignoring {_list_variables(given)}, because {missing} is not set")
     elif "RANK" in given:
         hint = "unset RANK and WORLD_SIZE to run one process, or start several with --nproc"
         _require(("MASTER_ADDR", "MASTER_PORT"), "RANK", hint)
@@ -109,7 +109,7 @@ def _check_ranks(names: Sequence[str], hint: str) -> None:
     """Check the variables of rank, world size and local rank that are set, and MASTER_PORT.
 
     Raises:
-        UsageError: one is not a number in its range; names the variable.
+        UsageError: a variable is not a number in its range; the error names the variable.
     """
     bounds = dict.fromkeys(names, MAX_RANKS) | {"MASTER_PORT": 65_535}
     for name in bounds.keys() & os.environ.keys():
@@ -136,7 +136,7 @@ def _find_slurm_host() -> str:
 
 
 def _slurm_port() -> str:
-    """Return a port that two jobs on one machine do not share: the same for all ranks of a job step."""
+    """Return a port from the ids of the SLURM job and step: equal for all ranks of a step, different between jobs."""
     step = f"{os.environ.get('SLURM_JOB_ID', '')}.{os.environ.get('SLURM_STEP_ID', '')}"
     return str(PORT + zlib.crc32(step.encode()) % N_PORTS if step != "." else PORT)
 
@@ -148,7 +148,7 @@ def die_with_launcher() -> None:
     """
     if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):  # it died before the call
+        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):  # the launcher died before the call
             os._exit(128 + signal.SIGKILL)
 
 

@@ -127,9 +127,7 @@ _FULL_WIDTH = {ord("。"): ".", ord("、"): ",", ord("【"): "[", ord("】"): "]
 
 
 def narrow(text: str) -> str:
-    """Return a text with ASCII for full-width letters, digits and marks, which input methods of Chinese and Japanese
-    write: `ｔｒａｉｎ．ｓｅｅｄ＝１`.
-    """
+    """Convert full-width characters, which Chinese and Japanese input methods type, to ASCII: `ｓｅｅｄ＝１`."""
     return unicodedata.normalize("NFKC", text.translate(_FULL_WIDTH))
 
 

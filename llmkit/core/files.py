@@ -1,9 +1,9 @@
 """Write files and folders so that they are complete or absent after a crash; check for disk space.
 
-Everything is written to a temporary sibling on the same file system, flushed to the disk and renamed last. A file's
-sibling (`.NAME.PROCESS.partial`) belongs to one process and is locked while it is written, so several processes can
-write one file; those that killed processes left are deleted. A folder's sibling is `.NAME.partial`; its caller holds
-the lock of the folder.
+Everything is written to a temporary path next to the target, flushed to disk and then renamed. The temporary file of a
+file (`.NAME.PROCESS.partial`) belongs to one process and is locked while it is written, so several processes can write
+the same file. Temporary files of killed processes are deleted. The temporary folder of a folder is `.NAME.partial`; the
+caller must hold the lock of the folder.
 """
 
 import errno
@@ -28,7 +28,7 @@ PARTIAL = ".partial"
 PROCESS = re.compile(r"\.[0-9]+-[0-9a-f]{6}(?=\.partial$)")
 """The part of a temporary name that belongs to one process."""
 MAX_NAME_BYTES = 200
-"""Bytes of a name that are kept in a temporary name; most file systems allow 255."""
+"""Maximum bytes of the name in a temporary name; most file systems allow 255 bytes in total."""
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_MESSAGES = ("No space left", "File too large", "Disk quota", "file write failed", "unexpected pos")
 """Messages of safetensors and torch, which raise no OSError on a full disk."""
@@ -78,7 +78,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Replace `path` with `value` as JSON, atomically. NaN is refused, as JSON has none.
+    """Replace `path` with `value` as JSON, atomically. NaN is refused, because JSON has no NaN.
 
     `indent=None` writes one line, ten times as fast.
     """
@@ -176,7 +176,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
     """Check that a folder to replace or delete has no files that llmkit did not write.
 
     Raises:
-        UsageError: there are such files; names the first three.
+        UsageError: there are such files; the error names the first three.
     """
     if foreign := find_foreign(folder, is_ours):
         more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
@@ -225,7 +225,7 @@ def refuse_special(path: Path, where: str = "--out") -> None:
     """Check that `path` is a regular file or does not exist.
 
     Raises:
-        UsageError: it is a folder, or a device, pipe or socket.
+        UsageError: `path` is a folder, device, pipe or socket.
     """
     if path.exists() and not path.is_file():
         if path.is_dir():
@@ -238,7 +238,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
     """Check that no input is in the folder to replace, with links resolved; names that are not files are skipped.
 
     Raises:
-        UsageError: an input is in it; names the first one.
+        UsageError: an input is in it; the error names the first one.
     """
     folder = out.resolve()
 
@@ -252,7 +252,7 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
             is_file = stat.S_ISREG(path.lstat().st_mode)
         except (OSError, ValueError):
             continue
-        # The folder of a file is resolved once for all files in it.
+        # Resolve the folder once for all of its files.
         if (is_file or path.exists()) and is_inside(str(path.parent if is_file else path)):
             hint = "move the input to another folder, or give another --out"
             raise UsageError(f"the input {name!r} is in the output folder {str(out)!r}", where="--out", hint=hint)
@@ -264,8 +264,8 @@ def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
 def sync_tree(folder: Path) -> None:
     """Flush every file and folder below `folder` to the disk.
 
-    Files that only their owner may read, as safetensors and tempfile create them, get the permissions of other files
-    under this umask.
+    Files that only their owner may read, such as those of safetensors and tempfile, get the permissions that the umask
+    gives to new files.
     """
     mode = folder.stat().st_mode & 0o666
     for path in sorted(folder.rglob("*")):
@@ -296,7 +296,7 @@ def check_writable(folder: Path, *, dry_run: bool = False) -> None:
     """Create the parents of `folder` and write a probe file before long work; a dry run only checks permissions.
 
     Raises:
-        EnvironmentFault: the folder is not writable; gives the system's reason.
+        EnvironmentFault: the folder is not writable; the error gives the system's reason.
     """
     parent = folder if folder.is_dir() else folder.parent
     probe = parent / f".llmkit-probe-{os.getpid()}"
@@ -363,11 +363,11 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
     """Check that the disk has enough space.
 
     Raises:
-        EnvironmentFault: there is too little space; gives both sizes.
+        EnvironmentFault: there is too little space; the error gives both sizes.
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
-        hint = "make space there, or choose another --out"
+        hint = "free space there, or choose another --out"
         raise EnvironmentFault(
             f"{what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free", where=str(folder), hint=hint
         )
@@ -392,7 +392,7 @@ def explain_full_disk(folder: Path, what: str, n_bytes: int) -> Iterator[None]:
             raise
         free = shutil.disk_usage(folder).free
         what = f"the disk is full: {what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free"
-        hint = "what was saved before is complete; make space and continue with: --resume"
+        hint = "everything that was saved before is complete; free space and continue with: --resume"
         raise EnvironmentFault(what, where=str(folder), hint=hint) from error
 
 

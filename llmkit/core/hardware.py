@@ -74,7 +74,7 @@ def get_device(name: str) -> Device:
     """Like `find_device`, but an unknown name is an error.
 
     Raises:
-        UsageError: there is no such entry; suggests similar ones.
+        UsageError: there is no such entry; the error suggests similar ones.
     """
     device = find_device(name)
     if device is None:

@@ -25,11 +25,11 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def lock_output(out: Path) -> Iterator[None]:
     """Lock a file or folder against other llmkit processes within the block; its parent must exist.
 
-    A place where no lock is possible is named in a message.
+    If the file system or the permissions do not allow a lock, a message says so and the block runs without one.
 
     Raises:
-        EnvironmentFault: another process holds the lock (names it, its machine and the time), or another user's lock
-            cannot be opened.
+        EnvironmentFault: another process holds the lock (the error names the process, its machine and the start time),
+            or the lock of another user cannot be opened.
     """
     if os.name == "nt":  # has no flock
         yield
@@ -41,10 +41,10 @@ def lock_output(out: Path) -> Iterator[None]:
     except OSError as error:
         if path.exists():
             what = f"{str(out)!r} may be in use: its lock cannot be opened: {error.strerror}"
-            hint = "if no command of another user writes there, delete the lock; or give another --out"
+            hint = "give another --out, or delete the lock if no command of another user writes to this folder"
             raise EnvironmentFault(what, where=str(path), hint=hint) from None
-        # The parent may be read-only, such as for a volume of a container.
-        console.info(f"no lock beside {str(out)!r} ({error.strerror}): do not let two commands write there at once")
+        # The parent may be read-only, for example the parent of a container volume.
+        console.info(f"cannot lock {str(out)!r} ({error.strerror}): do not run two commands that write to it at once")
         yield
         return
     _held.add(file)
@@ -82,7 +82,7 @@ def _open_locked(path: Path, out: Path) -> int:
             file = os.open(path, os.O_RDONLY)
         is_free = _try_lock(file)
         if is_free is None:
-            console.info(f"{str(out)!r} is on a file system without locks: do not let two commands write there at once")
+            console.info(f"cannot lock {str(out)!r} (no file locks): do not run two commands that write to it at once")
             return file
         if not is_free:
             holder = os.read(file, 200).decode(errors="replace") or "another process"
@@ -118,7 +118,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def create_locked(path: Path) -> TextIO:
-    """Create a text file that `delete_unlocked` of other processes keeps while it is open."""
+    """Create a locked text file: `delete_unlocked` in other processes does not delete it while it is open."""
     while True:
         file = path.open("x", encoding="utf-8", newline="\n")
         if os.name == "nt" or _try_lock(file.fileno()) is None or _is_at(file.fileno(), path):
@@ -127,9 +127,9 @@ def create_locked(path: Path) -> TextIO:
 
 
 def delete_unlocked(path: Path) -> None:
-    """Delete a file that no process has locked; keeps it on a file system without locks."""
+    """Delete a file if no process has locked it. On a file system without locks the file is kept."""
     with suppress(OSError):
-        if os.name == "nt":  # where an open file cannot be deleted
+        if os.name == "nt":  # Windows cannot delete an open file
             path.unlink()
             return
         file = os.open(path, os.O_RDONLY)

@@ -57,7 +57,7 @@ def _check_links(folder: Path) -> None:
         kind = path.stat().st_mode if path.exists() else 0
         is_other_folder = path.is_symlink() and stat.S_ISDIR(kind) and path.name != "additional_chat_templates"
         if not any(target.is_relative_to(place) for place in allowed) and not is_other_folder:
-            hint = "put the file itself in its place, if you trust the target of the link"
+            hint = "if you trust the target of the link, replace the link with a copy of it"
             raise ModelError(
                 f"{path.name} is a link to a place outside of the model's folder", where=str(path), hint=hint
             )

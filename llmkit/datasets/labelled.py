@@ -213,13 +213,13 @@ _NOTHING: Text = (np.zeros(0, np.uint16), None)
 LONG_CHARACTERS = 1_000_000
 """Length above which only the start of a text is encoded; a tokenizer takes 240 bytes of memory per character."""
 _MARGIN_TOKENS = 1_000
-"""Tokens after those that are used, as the end of a part may change the tokens before it."""
+"""Additional tokens to encode, because the cut at the end of a part may change the tokens before it."""
 
 
 def _encode_starts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n_used: int, segmenter: str | None
 ) -> Iterator[Text]:
-    """Encode texts; of a very long one at least the first `n_used` tokens."""
+    """Encode texts. Texts above LONG_CHARACTERS are cut, but keep at least their first `n_used` tokens."""
     starts = [text[:LONG_CHARACTERS] for text in texts]
     for text, start, found in zip(texts, starts, _encode(tokenizer, starts, segmenter), strict=True):
         encoded, n_characters = found, len(start)

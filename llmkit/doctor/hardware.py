@@ -302,8 +302,8 @@ def _check_gpu(torch: Any, index: int) -> Finding:
 def has_kernels(major: int, minor: int, architectures: list[str]) -> bool:
     """Whether torch's kernels run on this compute capability.
 
-    Machine code (sm_) runs on the same major version from its minor version up, PTX (compute_) on all later versions
-    (CUDA programming guide, "Application compatibility"). The result for an empty list is true.
+    Machine code (sm_) runs on the same major version with an equal or later minor version. PTX (compute_) also runs on
+    all later versions (CUDA programming guide, "Application compatibility"). The result for an empty list is true.
     """
     for architecture in architectures:
         target, _, number = architecture.rstrip("af").partition("_")

@@ -19,12 +19,12 @@ def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> Non
     """Check that column options are given only together with a file.
 
     Raises:
-        UsageError: names the first option.
+        UsageError: there is no file; the error names the first option.
     """
     given = next((name for name, column in columns.items() if column is not None), None)
     if given and not data:
         hint = "add --data FILE, or leave it out: a run is scored on its own held-out data"
-        raise UsageError(f"--{given} names a column of --data, which is missing", where=f"--{given}", hint=hint)
+        raise UsageError(f"--{given} needs --data: it names a column of a file", where=f"--{given}", hint=hint)
 
 
 def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_samples: bool = False) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
         what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
         raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
-        # With the suffix, so that validation.csv does not replace the run's own `validation`.
+        # Keep the suffix, so that validation.csv does not replace the run's own `validation`.
         run.add_metrics(f"file {Path(data[0]).name}" if data else recipe.evaluate.split, metrics)
         console.info(f"report: {write_report(run.path)}")
     return metrics

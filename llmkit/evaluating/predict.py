@@ -44,7 +44,7 @@ def predict(
     task = task_of_model(path)
 
     if (safe_csv and chosen == "jsonl") or (excel and chosen != "csv"):
-        what = f"{'--excel' if excel else '--safe-csv'} is not for {chosen}"
+        what = f"{'--excel' if excel else '--safe-csv'} does not apply to the format {chosen}"
         raise UsageError(what, where="--format", hint="leave it out, or write a .csv")
 
     def run(write: Write) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Write rows with predictions as .csv, .tsv or .jsonl.
 
-A .csv keeps every cell as it was read, line ends included. Two options are for spreadsheets. `for_excel` begins the
-file with a byte order mark, without which Excel shows letters other than ASCII wrongly, and protects long numbers and
-leading zeros. `is_safe` puts an apostrophe before cells that a spreadsheet takes for a formula (OWASP, "CSV
-Injection"). JSON has no NaN and no infinity: both become null.
+A .csv keeps every cell unchanged, including line ends. Two options are for spreadsheets. `for_excel` starts the file
+with a byte order mark, because Excel otherwise shows non-ASCII letters wrongly, and protects long numbers and leading
+zeros. `is_safe` puts an apostrophe before cells that a spreadsheet would run as a formula (OWASP, "CSV Injection").
+JSON cannot represent NaN and infinity: both become null.
 """
 
 import csv
@@ -24,7 +24,7 @@ Format = Literal["csv", "tsv", "jsonl"]
 Write = Callable[[str], object]
 
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""First characters of cells that spreadsheets take for a formula; some programs accept the full-width forms."""
+"""Characters that start a formula in a spreadsheet; some programs also accept the full-width forms."""
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -35,9 +35,9 @@ class RowWriter:
     write: Write
     format: Format = "csv"
     is_safe: bool = False
-    """Put an apostrophe before cells that a spreadsheet would take for a formula."""
+    """Put an apostrophe before cells that a spreadsheet would run as a formula."""
     for_excel: bool = False
-    """Begin with a byte order mark, and write numbers that Excel would change as `="0123"`."""
+    """Start with a byte order mark, and write numbers that Excel would change as `="0123"`."""
     n_escaped: int = 0
     """Number of cells that got an apostrophe."""
     n_protected: int = 0

@@ -80,7 +80,7 @@ def measure_ranking(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[f
 
 
 def _count_above(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the number of true and of false rows at or above each different score, highest score first."""
+    """Return the numbers of true and false rows at or above each distinct score, in descending order of the scores."""
     order = np.argsort(scores, kind="stable")[::-1]
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
     hits = np.cumsum(is_true[order], dtype=np.float64)[ends]
@@ -88,12 +88,12 @@ def _count_above(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[NDAr
 
 
 def trace_curves(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, list[list[float]]]:
-    """Return the points of the ROC curve `roc`, (false positive rate, true positive rate), and of the precision-recall
-    curve `pr`, (recall, precision), both by ascending x; a curve that is undefined is left out.
+    """Return the ROC curve `roc` as points (false positive rate, true positive rate) and the precision-recall curve
+    `pr` as points (recall, precision), both by ascending x. Undefined curves are omitted.
 
-    The points are those of scikit-learn's `roc_curve` and `precision_recall_curve`: one per different score, and the
-    ends. Points on straight lines are dropped, and a curve with more than MAX_CURVE_POINTS keeps that many, evenly
-    spaced along it.
+    The points equal those of scikit-learn's `roc_curve` and `precision_recall_curve`: one per distinct score, and the
+    end points. Points on straight lines are dropped. Longer curves are reduced to MAX_CURVE_POINTS points, evenly
+    spaced along the curve.
     """
     hits, misses = (np.append(0.0, counts) for counts in _count_above(is_true, scores))
     curves = {}
@@ -101,7 +101,7 @@ def trace_curves(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, 
         curves["roc"] = _thin_curve(misses / misses[-1], hits / hits[-1])
     if hits[-1]:
         precision = np.append(1.0, hits[1:] / (hits[1:] + misses[1:]))
-        end = int(np.argmax(hits == hits[-1])) + 1  # lower scores than those of all true rows: recall stays 1
+        end = int(np.argmax(hits == hits[-1])) + 1  # below the lowest score of a true row, recall stays 1
         curves["pr"] = _thin_curve((hits / hits[-1])[:end], precision[:end])
     return curves
 
@@ -109,8 +109,8 @@ def trace_curves(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, 
 def curves_by_label(
     names: list[str], columns: list[tuple[NDArray[np.bool_], NDArray[Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the entry `curves` of metrics.json, with areas and curves of each label; `columns` has (is_true, scores)
-    per name. Empty if there are more than MAX_CURVE_LABELS labels.
+    """Return the entry `curves` of metrics.json: areas and curves per label. `columns` maps label names to (is_true,
+    scores). Empty if there are more than MAX_CURVE_LABELS labels.
     """
     if len(names) > MAX_CURVE_LABELS:
         return {}
@@ -123,7 +123,7 @@ def curves_by_label(
 
 
 def _thin_curve(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[list[float]]:
-    """Return [x, y] of the curve without points on straight lines, at most MAX_CURVE_POINTS evenly along its length."""
+    """Drop points on straight lines, and reduce the curve to MAX_CURVE_POINTS evenly spaced points; returns [x, y]."""
     bends = np.diff(x[:-1]) * np.diff(y[1:]) != np.diff(x[1:]) * np.diff(y[:-1])
     kept = np.flatnonzero(np.concatenate([[True], bends, [True]])[: len(x)])
     if len(kept) > MAX_CURVE_POINTS:

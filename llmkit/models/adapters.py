@@ -62,7 +62,7 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     model, lacking = load_base(base, auto_class, **options)
     lacking -= _add_weights(model, folder, name)
     if lacking:
-        what = f"neither the adapter nor its base model {name!r} has {min(lacking)}, so it would be random"
+        what = f"weights {min(lacking)} are missing from the adapter and from its base model {name!r}"
         hint = "train it again with modules_to_save that include it"
         raise ModelError(what, where=str(folder), hint=hint)
     copy = Path(tempfile.mkdtemp(prefix="llmkit-"))

@@ -27,7 +27,7 @@ def check_can_classify(config: PreTrainedConfig, name: str) -> None:
     """Check that transformers has a sequence classifier for this model type.
 
     Raises:
-        UsageError: there is none; names the model type.
+        UsageError: there is none; the error names the model type.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         hint = "give an encoder or decoder of text, such as a BERT or a GPT-2"
@@ -52,7 +52,7 @@ def load_classifier_for_training(
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load a model with the head that training needs, in fp32 on the CPU; returns it with notes on its new parts.
 
-    Labels that a saved head has keep their rows (saved_head.py). New weights are initialized from `seed`. The bias of a
+    Labels of the saved head keep their rows (saved_head.py). New weights are initialized from `seed`. The bias of a
     new row starts at the logit of its label frequency. Training then spends no steps on learning the label frequencies
     (Lin et al. 2017, section 4.1). With `from_scratch` all weights are new.
 
@@ -84,7 +84,7 @@ def load_classifier_for_training(
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     if not new:
-        if head.problem_type == REGRESSION:  # its outputs are in the unit of the labels
+        if head.problem_type == REGRESSION:  # the head outputs values in the unit of the labels
             mean, std = head.target_scale
             fold_target_scale(model, -mean / std, 1 / std)
         return model, [match.note] if match.note else []
@@ -151,8 +151,8 @@ def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
 def reset_pooler(model: PreTrainedModel) -> bool:
     """Set the pooler, the dense layer with tanh after the first token (BERT, ALBERT), to the identity, in place.
 
-    Narrow models learn labels faster from it than from a pooler that was pretrained on sentence pairs (docs/log.md).
-    Returns whether the model has a pooler; otherwise it is unchanged.
+    Narrow models learn labels faster with it than with a pooler pretrained on sentence pairs (docs/log.md). Returns
+    whether the model has a pooler; a model without one is unchanged.
     """
     pooler = getattr(model.base_model, "pooler", None)
     dense = getattr(pooler, "dense", pooler)

@@ -23,7 +23,7 @@ from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 from llmkit.tokens.tokenizer import count_ids
 
 NUMBERS_PER_WIDTH = 12
-"""Numbers of a layer per square of its width: four matrices in attention, eight in the MLP."""
+"""Parameters of a layer divided by the square of its width: 4 for attention, 8 for the MLP."""
 LARGE_VOCABULARY = 4096
 """Vocabulary size in tokens. Below it, logits take little memory compared with the layers' activations."""
 
@@ -68,12 +68,12 @@ def require_memory(network_class: Any, config: PreTrainedConfig, section: Model)
     """Check that this machine has memory for a new network, before it is allocated; does nothing on the meta device.
 
     Raises:
-        UsageError: the weights and buffers need more; gives both sizes.
+        UsageError: the weights and buffers need more memory; the error gives both sizes.
     """
     total, shape = total_memory(), section.shape
     n_positions = int(getattr(config, "max_position_embeddings", 0))
     rows = NUMBERS_PER_WIDTH * shape["n_layer"] * shape["n_embd"] + int(config.vocab_size) + n_positions
-    n_bytes = 4 * rows * shape["n_embd"] + n_positions**2  # approximate; it includes a causal mask
+    n_bytes = 4 * rows * shape["n_embd"] + n_positions**2  # approximate; includes a causal mask
     if total is None or n_bytes < total / 2 or torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
@@ -84,7 +84,7 @@ def require_memory(network_class: Any, config: PreTrainedConfig, section: Model)
         what = (
             f"the model has {weights:,} parameters and needs {show_size(n_bytes)}; this machine has {show_size(total)}"
         )
-        hint = "lower them; `llmkit plan --gpu` shows what other machines need for a model"
+        hint = "use lower values; `llmkit plan --gpu` estimates the memory on other machines"
         raise UsageError(what, where="model.n_layer, model.n_embd, model.n_positions", hint=hint)
 
 

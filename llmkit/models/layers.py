@@ -153,7 +153,7 @@ def add_lora(
         peft.inject_adapter_in_model(config, model)
     except ValueError as error:
         names = sorted({name.rpartition(".")[2] for name in list_linear(model)})
-        hint = f"choose from {', '.join(names)}" if targets else f"set {where} to 0; or freeze layers instead"
+        hint = f"choose from {', '.join(names)}" if targets else f"set {where} to 0, or freeze layers instead"
         raise UsageError(f"no LoRA for {kind}: {error}", where=where, hint=hint) from None
     for name, weight in model.named_parameters():
         weight.requires_grad = "lora_" in name or is_head(model, name)

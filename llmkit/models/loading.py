@@ -88,7 +88,7 @@ def read_config(name: str) -> PreTrainedConfig:
     """Load a model's configuration without its weights.
 
     Raises:
-        ModelError, EnvironmentFault: as `load_causal_lm`; ModelError also if sizes cannot be those of the weights.
+        ModelError, EnvironmentFault: as `load_causal_lm`; ModelError also if sizes do not match the weights.
     """
     check_hub(name)
     with translate_loading_errors(name):
@@ -98,7 +98,7 @@ def read_config(name: str) -> PreTrainedConfig:
 
 
 def _check_sizes(name: str, config: PreTrainedConfig) -> None:
-    """Compare sizes of the configuration with the files of the weights, before memory is allocated for them."""
+    """Check that the weight files can have the sizes of the configuration, before memory is allocated."""
     n_tensors = largest = 0
     with suppress(SafetensorError, OSError):  # loading reports damaged files
         for path in Path(name).glob("*.safetensors") if Path(name).is_dir() else ():
@@ -112,7 +112,7 @@ def _check_sizes(name: str, config: PreTrainedConfig) -> None:
         size = getattr(config.get_text_config(), key, None)
         if isinstance(size, int) and (size < 1 or (n_tensors and size > bound)):
             what = f"{key} is {size:,}, which does not fit the weights" if size > 0 else f"{key} is {size:,}"
-            hint = "restore config.json from where the model comes from"
+            hint = "restore config.json from the original model"
             raise ModelError(what, where=f"{name}/config.json", hint=hint)
 
 
@@ -165,7 +165,7 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
 
 
 def wrong_kind(name: str, kind: str, path: str) -> UsageError:
-    """Return the error for a model of the wrong kind; names the commands that accept the model."""
+    """Return the error for a model of the wrong kind; it names the commands that accept the model."""
     does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
     hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
     return UsageError(f"{name!r} is {does[kind]}", where=f"{path}/config.json, architectures", hint=hint)
@@ -175,7 +175,7 @@ def check_causal(name: str) -> None:
     """Check that a model is a causal language model.
 
     Raises:
-        UsageError: another kind of model; names the commands that accept it.
+        UsageError: another kind of model; the error names the commands that accept it.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     if (kind := read_kind(name)) != "causal":
@@ -283,7 +283,7 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     """Check that the model has an embedding for each id of the tokenizer; larger ids crash or give wrong results.
 
     Raises:
-        ModelError: an id has no embedding; states both sizes.
+        ModelError: an id has no embedding; the error gives both sizes.
     """
     rows = embedding_rows(model)
     if (n_ids := count_ids(tokenizer)) > rows:
@@ -312,7 +312,7 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
             return
         message = first_line(error)
         if "ignore_mismatched_sizes" in message:
-            message = "its weights do not have the shapes that config.json gives"
+            message = "the shapes of its weights differ from config.json"
         if "trust_remote_code" in str(error):  # transformers' own message advises to run remote code
             hint = "give a model of an architecture that transformers or llmkit has"
             raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error

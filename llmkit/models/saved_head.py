@@ -1,7 +1,7 @@
-"""The classification head of a saved model in a model with other labels: rows of the same label are kept, by name.
+"""Reuse the classification head of a saved model for training on other labels.
 
-The order of the labels may differ. Other layers of the head are kept with the rows. A regression head is kept if it
-predicts a value of the same name; its last layer is rescaled to the new targets.
+The rows of labels with the same name are copied, in any order, and so are the other layers of the head. A regression
+head is reused if its value has the same name; its last layer is rescaled to the new targets.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class HeadSpec:
     """The head that a training run needs."""
 
     problem_type: str
-    """A value of transformers."""
+    """`config.problem_type` of transformers."""
     label2id: Mapping[str, int]
     label_frequencies: Sequence[float] = ()
     """The fraction of rows with each label, for the bias of new rows; empty: the bias stays as initialized."""
@@ -35,18 +35,18 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class HeadMatch:
-    """Which rows of a saved head go on."""
+    """Which rows of a saved head are reused."""
 
     rows: Mapping[int, int]
-    """Ids of labels in the new head to their ids in the saved head; empty: the head starts new."""
+    """Maps label ids of the new head to label ids of the saved head; empty: the head is initialized."""
     note: str
-    """Describes what is kept, new and left out; empty for a model without a head."""
+    """Lists kept, new and dropped labels; empty for a model without a head."""
     is_same: bool = False
     """Whether the saved head has the same labels in the same order."""
 
 
 def problem_type_of(config: PreTrainedConfig) -> str:
-    """Return the `problem_type` (a value of transformers) of a classifier's configuration."""
+    """Return the `problem_type` of a classifier's configuration, as transformers names it."""
     if config.num_labels == 1:
         return REGRESSION
     return MULTI_LABEL if config.problem_type == MULTI_LABEL else "single_label_classification"
@@ -76,16 +76,16 @@ def match_head(config: PreTrainedConfig, spec: HeadSpec) -> HeadMatch:
     saved, before = rename_labels(labels_of(config), spec.label_map), problem_type_of(config)
     if before != spec.problem_type:
         kinds = (_KINDS.get(kind, "one label per row") for kind in (before, spec.problem_type))
-        return HeadMatch({}, "the model's head is for {}, the rows have {}: a new head".format(*kinds))
+        return HeadMatch({}, "the model has a head for {}, but the data has {}: using a new head".format(*kinds))
     if before == REGRESSION and "target_std" in (getattr(config, "llmkit", None) or {}):
-        return HeadMatch({}, "the model's head has no bias for the scale of its numbers: a new head")
+        return HeadMatch({}, "the model's head has no bias, so it cannot be rescaled: using a new head")
     twice = [name for name, n in Counter(saved).items() if n > 1]
     rows = {spec.label2id[name]: old for old, name in enumerate(saved) if name in spec.label2id and name not in twice}
     if not rows:
         known, example = ", ".join(saved[:_SHOWN]), f"{saved[0]}={next(iter(spec.label2id))}"
         what = "value" if before == REGRESSION else "label"
-        hint = f"--label-map {example!r} names it, if it is the same {what}"
-        return HeadMatch({}, f"the model's head ({known}) has no {what} of the rows: a new head; {hint}")
+        hint = f"if it is the same {what} under another name, set --label-map {example!r}"
+        return HeadMatch({}, f"the model's head ({known}) has no {what} of the data: using a new head; {hint}")
     is_same = dict(spec.label2id) == {name: number for number, name in enumerate(saved)}
     return HeadMatch(rows, _describe(saved, spec, rows, twice), is_same)
 
@@ -98,20 +98,20 @@ def _describe(saved: Sequence[str], spec: HeadSpec, rows: Mapping[int, int], twi
         return "the model's classification head is kept: it has the same labels"
     parts = [
         f"{len(names):,} {what} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
-        for names, what in ((kept, "kept"), (new, "new"), (lost, "left out, as no row has them"))
+        for names, what in ((kept, "kept"), (new, "new"), (lost, "dropped, because no row has them"))
         if names
     ]
-    note = f"the model's classification head goes on; labels: {', '.join(parts)}"
+    note = f"reusing the model's classification head; labels: {', '.join(parts)}"
     if merged := [name for name in twice if name in new]:
-        note += f"; several labels of the model are called {merged[0]}: its row is new"
+        note += f"; several labels of the model are called {merged[0]}, so its row is new"
     folded = {name.casefold().strip(): name for name in lost}
     if variants := [f"{folded[key]}={name}" for name in new if (key := name.casefold().strip()) in folded]:
-        note += f"; if they are the same labels: --label-map {','.join(variants[:_SHOWN])!r}"
+        note += f"; if these labels are the same, set --label-map {','.join(variants[:_SHOWN])!r}"
     return note
 
 
 def label_weights(config: PreTrainedConfig) -> set[str]:
-    """Return the names of the weights that have one row per label: their shape changes with the number of labels."""
+    """Return the names of the weights with one row per label, found by comparing shapes for two numbers of labels."""
     shapes = []
     for n_labels in (len(labels_of(config)), len(labels_of(config)) + 1):
         sized = deepcopy(config)

@@ -107,7 +107,7 @@ class Preformatted:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Values over ascending steps, all finite and at least one. `style` is one or two classes of the style sheet."""
+    """One or more finite values over ascending steps. `style` is one or two classes of the style sheet."""
 
     name: str
     steps: Sequence[float]
@@ -126,14 +126,14 @@ class LineChart:
     from_zero: bool = False
     along: Literal["step", "token", "train rows"] = "step"
     is_log: bool = False
-    """Whether the axis of the steps is logarithmic; the steps are then 1 or more."""
+    """Whether the x axis is logarithmic; all x values must then be at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateChart:
-    """Curves between two rates from 0 to 1, such as a ROC curve; each has a `reading`, such as its area.
+    """Curves with both axes from 0 to 1, such as ROC curves; each has a `reading`, such as its area.
 
-    `diagonal`: draw the line of a random prediction.
+    `diagonal`: whether to draw the line of a random prediction.
     """
 
     kind: ClassVar[str] = "rates"

@@ -47,8 +47,9 @@ def render_figure(chart: Chart) -> str:
 
 
 def _read_figure_style() -> str:
-    """Return the rules of the page's style sheet for charts, with values instead of variables, which other programs
-    than browsers do not read.
+    """Return the chart rules of the page's style sheet, with variables replaced by their values.
+
+    Only browsers read CSS variables; other programs that show SVG files do not.
     """
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     values = dict(re.findall(r"(--[\w-]+): ([^;]+);", style[: style.index("@media")]))

@@ -19,7 +19,7 @@ _EAST_ASIAN = re.compile(r"[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff
 
 
 def to_csv(table: Table) -> str:
-    """Return the table as CSV with all digits; an empty cell for None."""
+    """Return the table as CSV with all digits; None becomes an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.header)
@@ -30,7 +30,7 @@ def to_csv(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Return the table as a `tabular` of the package booktabs, with numbers as in the report.
 
-    A column of long texts is a paragraph of a third of the line.
+    A column of long texts is a paragraph column, a third of the line wide.
     """
     rows = [[show_value(cell) for cell in row] for row in _list_rows(table)]
     columns = list(zip(table.header, *rows, strict=True))
@@ -50,7 +50,7 @@ def to_latex(table: Table) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Return text that LaTeX shows as it is, on one line."""
+    """Escape text for LaTeX, and put it on one line."""
     return "".join(_LATEX.get(character, character) for character in _clean(text))
 
 

@@ -91,7 +91,7 @@ def plan(
     n_gpus = n_gpus or (max(1, torch.cuda.device_count()) if here else 1)
     _check_request(recipe, device, n_gpus)
     if measure and not here:
-        hint = "remove --gpu, and run it on the machine to measure"
+        hint = "remove --gpu, and run the command on the machine to measure"
         raise UsageError("--measure measures this machine; it cannot be used with --gpu", where="--gpu", hint=hint)
     text, task = _open_text(recipe, data)
     with torch.device("meta"):
@@ -120,11 +120,11 @@ def plan(
 
 def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
     if not TASKS[recipe.task].is_planned:
-        hint = "plan the pretraining; fine-tuning takes minutes, and checks its memory before the first step"
+        hint = "plan only pretraining: fine-tuning takes minutes and checks its memory before the first step"
         raise UsageError("plan does not forecast fine-tuning", where="task", hint=hint)
     if n_gpus > 1 and device.is_cpu:
         hint = "leave --gpus out, or name a GPU with --gpu"
-        raise UsageError(f"{device.title} is a CPU; plan forecasts one CPU only", where="--gpus", hint=hint)
+        raise UsageError(f"{device.title} is a CPU; plan supports only one CPU", where="--gpus", hint=hint)
     batch, precision = recipe.train.global_batch_size, recipe.train.precision
     if batch % n_gpus:
         hint = "use a number of GPUs that divides it, or change train.global_batch_size"

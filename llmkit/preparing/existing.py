@@ -121,7 +121,7 @@ def refuse_foreign_files(out: Path) -> None:
     """Check that the manifest of `out` names all files in it.
 
     Raises:
-        UsageError: there are other files; names the first three.
+        UsageError: there are other files; the error names the first three.
     """
     refuse_foreign(out, _is_ours(out))
 

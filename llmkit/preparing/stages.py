@@ -170,7 +170,7 @@ def _stage_texts(
     for the manifest. `left_out` are the folders with skipped files.
 
     Raises:
-        DataError, AccessDenied: files cannot be read; names all of them.
+        DataError, AccessDenied: files cannot be read; the error names all files.
     """
 
     @cache
@@ -312,7 +312,7 @@ def _describe_split(folder: Path, counts: TextCounts, *, sentences: bool) -> Fac
     """Return the totals of a written split for the manifest; checks that no token is lost."""
     totals = counts.totals
     if not totals["tokens"]:
-        hint = "give more text, or hold nothing out: -s prepare.split.validation=0 -s prepare.split.test=0"
+        hint = "give more text, or disable the held-out splits: -s prepare.split.validation=0 -s prepare.split.test=0"
         raise DataError(f"no text is left for the {folder.name} split", where="prepare.split", hint=hint)
     stored = len(Split(folder).stream)
     if stored != totals["tokens"]:

@@ -27,7 +27,7 @@ def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
             share = f" ({row['n_unknown_tokens'] / row['n_tokens']:.2%} of all)" if row["n_tokens"] else ""
             notes.append(
                 f"{mark_name(row)}: {row['n_unknown_tokens']:,} held-out tokens{share} are unknown to its tokenizer; "
-                "the text that they replace is not scored, so its bits per byte and word perplexity are too low"
+                "the replaced text is not scored, so bits per byte and word perplexity are too low"
             )
     if not same_tokenizer:
         notes += [

@@ -1,7 +1,7 @@
 """Write the tables of a report as CSV and LaTeX, and its figures as SVG and PNG, into a folder.
 
-A file is named after the title of the table or figure, up to its first colon: `scores-per-label.csv`,
-`roc-curve.svg`. Files of the same name are numbered. Does not import torch.
+Files are named after the title of the table or figure, up to its first colon: `scores-per-label.csv`,
+`roc-curve.svg`. Files with the same name are numbered. Does not import torch.
 """
 
 import importlib.util
@@ -25,11 +25,11 @@ PNG_ZOOM = 2
 def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
     """Write all tables and figures of the run's report to `out`; return the paths.
 
-    PNG files need the extra `figures`; without it there are SVG files only, and a line says so.
+    PNG files need the extra `figures`. Without it, only SVG files are written, and a message says so.
 
     Raises:
         ModelError: `run` is not a run folder.
-        UsageError: a file exists already and `overwrite` is not given, or `out` is a file.
+        UsageError: a file exists and `overwrite` is false, or `out` is a file.
         EnvironmentFault: a file cannot be written.
     """
     if out.is_file():
@@ -48,7 +48,7 @@ def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
     taken = [name for name in names if (out / name).exists() or (out / name).is_symlink()]
     if taken and not overwrite:
         more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-        what = f"{str(out)!r} has files of these names: {', '.join(taken[:3])}{more}"
+        what = f"{str(out)!r} already has the files {', '.join(taken[:3])}{more}"
         raise UsageError(what, where="--tables", hint="give another folder, or --overwrite to replace these files")
     check_writable(out)
     try:
@@ -61,7 +61,7 @@ def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
         hint = "check permissions and free space there"
         raise EnvironmentFault(f"a file cannot be written: {error.strerror}", where=str(out), hint=hint) from error
     if charts and not has_png:
-        console.info("figures are written as .svg; for .png too: pip install 'llmkit[figures]'")
+        console.info("figures are written only as .svg; to write .png too: pip install 'llmkit[figures]'")
     return [out / name for name in names]
 
 
@@ -71,7 +71,7 @@ def _list_contents(sections: Sequence[Section]) -> Iterator[tuple[str, Table | C
 
 
 def _list_blocks(title: str, blocks: Sequence[Block]) -> Iterator[tuple[str, Table | Chart]]:
-    """Yield tables and charts with their titles; `title` is that of the section or fold around them."""
+    """Yield tables and charts with their titles; `title` is the title of the enclosing section or fold."""
     for block in blocks:
         if isinstance(block, Fold):
             yield from _list_blocks(block.title, block.blocks)
@@ -88,7 +88,7 @@ def _list_blocks(title: str, blocks: Sequence[Block]) -> Iterator[tuple[str, Tab
 
 
 def _choose_name(title: str, taken: set[str]) -> str:
-    """Return the words of the title up to its first colon, joined by hyphens, with a number if it is taken."""
+    """Join the words of the title, up to its first colon, with hyphens; append a number if the name is taken."""
     words = re.findall(r"\w[\w.+]*", title.split(": ")[0].casefold())
     name = "-".join(words).strip(".")[:80] or "table"
     number = 2

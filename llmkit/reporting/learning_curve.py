@@ -1,8 +1,7 @@
-"""The learning curve of a series of runs: metrics by number of train rows, beside the n-gram baseline.
+"""The learning curve of a series of runs: metrics by number of train rows, with the n-gram baseline.
 
-Reads `learning_curve` of the series' metrics.json. Entries that are missing or of another type are left out.
-
-Does not import torch.
+Reads `learning_curve` from the series' metrics.json, and skips entries that are missing or of another type. Does not
+import torch.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from llmkit.tasks.base import Task
 from llmkit.training.run_record import Record, get_number, get_section
 
 BASELINE = "ngram_baseline_"
-"""Prefix of the metrics of a model that is trained on the same rows without a network."""
+"""Prefix of the metrics of the n-gram baseline, which is trained on the same rows."""
 _MAX_METRICS = 4
 
 
@@ -37,7 +36,7 @@ def make_tables(metrics: Record, task: Task) -> list[Table]:
 def make_table(metric: Metric, entries: Sequence[Record], split: str) -> Table:
     """Return a table of one metric by number of train rows.
 
-    Beside each value stands its 95 % interval, or minimum and maximum of several runs if they have no interval.
+    Each value has a 95 % interval, or minimum and maximum if several runs have no interval.
     """
     several = any((get_number(entry, "n_runs") or 1) > 1 for entry in entries)
     ranges = several and not any("interval" in _find(entry, split, metric.key) for entry in entries)
@@ -73,7 +72,7 @@ def _make_chart(metric: Metric, entries: Sequence[Record], split: str) -> LineCh
 
 
 def _list_splits(metrics: Record, task: Task) -> list[tuple[str, list[Record], list[Metric]]]:
-    """Return (split, entries by number of rows, headline metrics with a value) of each split, test first."""
+    """Return (split, entries by number of rows, headline metrics with a value) for each split, test first."""
     listed = metrics.get("learning_curve")
     entries = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     entries = [each for each in entries if (get_number(each, "n_train_rows") or 0) >= 1]
@@ -98,7 +97,7 @@ def _bounds(found: Record, *, ranges: bool) -> list[float]:
 
 
 def _name_size(entry: Record) -> str:
-    """Return the number of train rows; `800 (all)` if these are all rows."""
+    """Return the number of train rows as text; `800 (all)` if it is the number of all rows."""
     n_rows, wanted = int(entry["n_train_rows"]), entry.get("max_rows")
     is_all = wanted is None or (isinstance(wanted, int) and wanted > n_rows)
     return f"{n_rows:,} (all)" if is_all else f"{n_rows:,}"

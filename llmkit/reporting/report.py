@@ -72,7 +72,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
 
 
 def make_sections(run: Path, record: RunRecord) -> list[Section]:
-    """Return the sections of the report that have a content; `run` is the folder of the record."""
+    """Return the sections of the report that are not empty; `run` is the folder of the record."""
     task = task_of_run(record)
     if is_series(record):
         curve = make_learning_curve(record.metrics, task)

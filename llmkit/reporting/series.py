@@ -1,4 +1,4 @@
-"""The report of a series of runs (`--folds`, `--seeds`): mean, spread and interval of each metric, and each run.
+"""The report of a series of runs (`--folds`, `--seeds`): statistics of each metric over the runs, and each run.
 
 Reads the files of the runs; does not import torch.
 """
@@ -27,12 +27,12 @@ _MAX_CURVES = len(CURVE_STYLES)
 
 
 def is_series(record: RunRecord) -> bool:
-    """Whether a run folder holds the runs of a series."""
+    """Whether the run folder is that of a series."""
     return bool(get_section(record.manifest, "series"))
 
 
 def make_series_sections(folder: Path, record: RunRecord, task: Task) -> list[Section]:
-    """Return the sections on the results of a series; a series that has not ended has no results yet."""
+    """Return the sections on the results of a series; before the series has ended, a note."""
     listed, summary = get_section(record.metrics, "runs"), get_section(record.metrics, "summary")
     runs = {name: run for name, run in listed.items() if isinstance(run, dict)}
     if not runs or not summary:
@@ -64,10 +64,10 @@ def _make_result(summary: Record, split: str, metrics: MetricSet, series: Record
     rows = [[metric.title or metric.name.strip(), *_list_figures(metric, found)] for metric, found in known]
     header = ["metric", "mean", "std", "95% interval", "min", "max"]
     parts = [f"{series[name]} {name}" for name in ("folds", "seeds") if series.get(name) and series[name] != 1]
-    basis = f"{n_runs} runs: {' × '.join(parts)}. The interval is that of the mean, from Student's t, "
-    basis += "cut at the metric's limits."
+    basis = f"{n_runs} runs: {' × '.join(parts)}. Intervals are for the mean, from Student's t distribution, "
+    basis += "cut at the limits of the metric."
     if series.get("folds"):
-        basis += " Folds share their train rows, so it is too narrow (Bengio and Grandvalet 2004)."
+        basis += " Folds share train rows, so the intervals are too narrow (Bengio and Grandvalet 2004)."
     return [
         Headlines(figures[:4]),
         Paragraph(basis),
@@ -112,7 +112,7 @@ def _make_curves(folder: Path, names: list[str], metrics: MetricSet) -> list[Blo
                 curves.append(Curve(name, steps, values, style))
         if curves:
             charts.append(LineChart(title, unit, curves))
-    more = f"The curves of the first {_MAX_CURVES} of {len(logs)} runs are drawn."
+    more = f"Only the curves of the first {_MAX_CURVES} of {len(logs)} runs are drawn."
     return [*([Charts(charts)] if charts else []), *([Paragraph(more)] if len(logs) > _MAX_CURVES else [])]
 
 

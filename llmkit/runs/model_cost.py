@@ -29,7 +29,7 @@ SCORED_LOGIT_BYTES = 14
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """Cost of training a model, on any machine."""
+    """Cost of training a model, independent of the machine."""
 
     n_parameters: int
     n_trainable: int
@@ -87,7 +87,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Return the sum of all parts; all are in use from the second micro-batch of a step on."""
+        """Return the sum of all parts, which are all in use after the first micro-batch of a step."""
         return self.state + self.activations + self.logits + self.evaluation + self.framework
 
 

@@ -125,7 +125,7 @@ def plan_run(
         plan = Plan(0, 0, 0, batches, precision, fingerprint, compiled, step_seconds=[costs.step])
         plan = replace(plan, **asdict(length), calibration_step=calibration_step(length.n_steps))
         if recipe.evaluate.pseudo_perplexity:
-            console.info("the time of evaluate.pseudo_perplexity is not part of train.max_minutes")
+            console.info("train.max_minutes does not include the time for evaluate.pseudo_perplexity")
         console.info(
             f"budget {train.max_minutes:g} min: about {count(plan.n_steps, 'step')} of {costs.step:.3f} s; planned "
             f"again after step {plan.calibration_step}"
@@ -152,7 +152,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 
     Raises:
         UsageError: the recipe's batch cannot be divided.
-        EnvironmentFault: it does not fit into memory; names a setting that does.
+        EnvironmentFault: it does not fit into memory; the error names a setting that fits.
     """
     network, precision, device = trial.model, trial.precision, trial.device
     bf16, on_cpu = precision == "bf16", device.type == "cpu"

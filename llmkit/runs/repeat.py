@@ -38,7 +38,7 @@ class _Part(NamedTuple):
     recipe: Recipe
     fold: tuple[int, int] | None
     size: int | None
-    """Its number of train rows in a learning curve; None: all rows."""
+    """Number of train rows; None: all rows."""
 
 
 def finetune_repeatedly(
@@ -58,17 +58,18 @@ def finetune_repeatedly(
 
     `summary` has mean, standard deviation, minimum, maximum and interval of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
-    recipe's `train.seed`. `sizes` are values of `train.max_rows`, ascending, None for all rows; with them, the result
-    has `learning_curve` instead of `summary`, one entry per size. Sizes above the number of train rows are one run.
+    recipe's `train.seed`. `sizes` are ascending values of `train.max_rows`; None means all rows. With `sizes`, the
+    result has `learning_curve` instead of `summary`, with one entry per size. If several sizes exceed the number of
+    train rows, only the smallest of these sizes is run.
 
-    Raises the errors of `finetune`, and UsageError if folds are combined with a validation file, sizes with
-    `train.max_rows`, or if --resume is used with another series.
+    Raises the errors of `finetune`. Raises UsageError for folds with a validation file, for sizes with
+    `train.max_rows`, and if `resume` finds another series.
     """
     if folds and "validation" in files:
         hint = "remove one of them: each run uses its fold for validation"
         raise UsageError("--folds and --validation cannot be used together", where="--folds", hint=hint)
     if sizes and recipe.train.max_rows is not None:
-        hint = "remove train.max_rows: each run of the learning curve has its own number of rows"
+        hint = "remove train.max_rows: --learning-curve sets the number of rows of each run"
         raise UsageError(
             "train.max_rows and --learning-curve cannot be used together", where="train.max_rows", hint=hint
         )
@@ -95,7 +96,7 @@ def _run_all(
         write_json(group.manifest, {"task": recipe.task, "series": series.describe(), "origin": origin})
     runs: dict[str, Any] = {}
     curve: dict[int | None, list[str]] = {}
-    complete: dict[Any, int] = {}  # by fold: the size for which all its train rows were too few
+    complete: dict[Any, int] = {}  # by fold: the smallest size above its number of train rows
     for part in _list_parts(recipe, series):
         if part.fold in complete and (part.size is None or part.size > complete[part.fold]):
             continue
@@ -104,11 +105,11 @@ def _run_all(
         curve.setdefault(part.size, []).append(part.name)
         train = _read_train_split(out / part.name)
         if without := [label for label, n in train.get("labels", {}).items() if not n]:
-            console.info(f"{part.name}: {count(len(without), 'label')} without a train row, such as {without[0]!r}")
+            console.info(f"{part.name}: {count(len(without), 'label')} without train rows, for example {without[0]!r}")
         if part.size is not None and train["rows"] < part.size and part.fold not in complete:
             complete[part.fold] = part.size
-            few = f"there are only {count(train['rows'], 'train row')}, and all are used"
-            console.info(f"{part.name}: {few}; larger sizes are left out")
+            few = f"there are only {count(train['rows'], 'train row')}, and all of them are used"
+            console.info(f"{part.name}: {few}; larger sizes are skipped")
     result: dict[str, Any] = {"runs": runs}
     if series.sizes:
         result["learning_curve"] = [_summarize_size(out, size, names, runs) for size, names in curve.items()]
@@ -138,7 +139,7 @@ def _list_parts(recipe: Recipe, series: Series) -> Iterator[_Part]:
 
 
 def _summarize_size(out: Path, size: int | None, names: Sequence[str], runs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one entry of a learning curve: sizes, and statistics by split; of a single run also its intervals."""
+    """Return one entry of a learning curve: sizes, statistics by split, and for a single run its intervals."""
     found = [runs[name] for name in names]
     n_rows = round(statistics.fmean(_read_train_split(out / name)["rows"] for name in names))
     splits: dict[str, Any] = summarize(found)
@@ -156,7 +157,7 @@ def _read_train_split(out: Path) -> dict[str, Any]:
 
 def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Return mean, sample standard deviation, minimum and maximum by split and metric, for metrics that all runs
-    have; from two runs on also the 95% `interval` of the mean, from Student's t distribution.
+    have; with two or more runs, also the 95% `interval` of the mean, from Student's t distribution.
     """
     summary: dict[str, dict[str, dict[str, Any]]] = {}
     for split in (name for name in ("validation", "test") if all(name in run for run in runs)):
@@ -176,7 +177,7 @@ def summarize(runs: list[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str
 
 
 def _estimate_interval(values: list[float]) -> dict[str, list[float]]:
-    """Return the 95% interval of the mean of independent values; nothing for a single value."""
+    """Return the 95% interval of the mean of independent values; empty for a single value."""
     if len(values) < 2:
         return {}
     from scipy.special import stdtrit

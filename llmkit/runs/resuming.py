@@ -47,7 +47,7 @@ def restore_plan(
     """Return the checkpoint's plan, or one that continues from its next sample with the changes that `allow` names.
 
     Raises:
-        UsageError: recipe or data differ from the checkpoint's; names each field with old and new value.
+        UsageError: recipe or data differ from the checkpoint's; the error names each field with old and new value.
     """
     saved = read_json(checkpoint / MANIFEST)
     old = choose_plan(saved["plan"], run.read_manifest(), saved["step"])
@@ -83,7 +83,7 @@ def check_recipe(run: RunFolder, recipe: Recipe, allow: Collection[str]) -> None
     fields are compared later.
 
     Raises:
-        UsageError: the recipe differs; names each field with old and new value, and the command that continues the run.
+        UsageError: the recipe differs; the error lists fields with old and new values, and the command to continue.
     """
     manifest = run.read_manifest()
     try:
@@ -129,7 +129,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
 
 
 def resume_command(run: RunFolder, recipe: Recipe) -> str:
-    """Return the command line that continues a run with its own recipe, and names the recipe's code."""
+    """Return the command line that continues a run with its own recipe, including the code that the recipe names."""
     words = ["llmkit", f"{recipe.COMMANDS[0]}-{recipe.task}"]
     if "data_path" in run.read_manifest():  # a run on rows reads its files from its manifest
         words += ["--data", str(run.data_path)]
@@ -145,7 +145,7 @@ def _describe(name: str, old: Plan, new: Any) -> str:
 def _change_plan(
     plan: Plan, changed: Collection[str], recipe: Recipe, task: TrainingTask, network: PreTrainedModel, step: int
 ) -> Plan:
-    """Return the changed plan from optimizer step `step` on; the numbers of steps and samples continue.
+    """Return the plan with changes that apply from optimizer step `step`; counting of steps and samples continues.
 
     If the length is unchanged, the total number of samples stays the same, rounded up to a complete step.
     """

@@ -112,8 +112,8 @@ def train(
         stack.callback(set_threads, torch.get_num_threads())  # a plan may use fewer
 
         def check_folder() -> tuple[bool, bool, Mapping[str, str], str | None, dict[str, Any] | None]:
-            """Lock the run folder; returns whether the run is resumed and overwritten, its files and model, and the
-            metrics of a run that has ended.
+            """Lock the run folder; returns whether the run is resumed, whether it is overwritten, its files, its model,
+            and its metrics if it has ended.
             """
             check_writable(out, dry_run=dry_run)
             if not dry_run:
@@ -261,7 +261,7 @@ def _train(
     best = progress.best_step or step
     if step < plan.n_steps or best != step:
         early = f"stopped early at step {step} of {plan.n_steps}; " if step < plan.n_steps else ""
-        console.info(f"{early}the weights of step {best} are kept: the best on held-out data")
+        console.info(f"{early}keeping the weights of step {best}, the best on held-out data")
     if not distributed.is_main_process():
         return trainer
     run.add_metrics(

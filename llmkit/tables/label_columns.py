@@ -21,7 +21,7 @@ _MIN_PHRASE_CHARS = 4
 _TEXTS = {*LABELLED_TEXT_NAMES, *(first for first, _ in PAIR_NAMES)}
 _SPLIT_NAMES = {"train", "training", "dev", "valid", "validation", "val", "eval", "test", "testing"}
 _DELIMITERS = "，；、،؛;|\t^~¦§:\x01"
-"""Characters that may separate cells though the delimiter was not detected."""
+"""Characters to suggest as the delimiter if none was detected."""
 _NAME_WORD = re.compile(r"[a-z]+|[^\W\d_a-z]+")
 _MIN_ROWS = 10  # with fewer, every row may have a different label
 
@@ -62,7 +62,7 @@ def choose_columns(
     Without `need_label` a label column is used only if it is given or has a well-known name.
 
     Raises:
-        DataError: a given column does not exist, or the choice is ambiguous; lists the columns.
+        DataError: a given column does not exist, or the choice is ambiguous; the error lists the columns.
     """
     given = [name for name in (text, pair, label) if name]
     if duplicate := next((name for name in given if given.count(name) > 1), None):
@@ -93,13 +93,13 @@ def find_unused_texts(rows: RowStream, columns: Columns) -> list[str]:
 
 
 def describe_split_column(rows: RowStream, columns: Columns) -> list[str]:
-    """Return a note if a column assigns the rows to splits, because all rows of a file are used."""
+    """Return a note if a column assigns rows to splits: llmkit ignores the column and uses all rows."""
     taken = {columns.text, columns.pair, columns.label}
     for name in rows.columns:
         found = {str(row.cells.get(name)).strip().casefold() for row in rows.sample} if name not in taken else set()
         if len(found) > 1 and found <= _SPLIT_NAMES:
-            what = f"column {name!r} assigns rows to splits ({', '.join(sorted(found))}), but all rows are used"
-            return [f"{what}; write a file per split: --data, --validation, --test"]
+            what = f"column {name!r} assigns rows to splits ({', '.join(sorted(found))}), but llmkit uses all rows"
+            return [f"{what}; write one file per split: --data, --validation, --test"]
     return []
 
 
@@ -196,7 +196,7 @@ class _CellChooser:
         if len(self._columns) == 1:
             hint = self._explain_single_column()
         elif nested := nested_names(self._sample):
-            hint += f"; inside of other keys: {', '.join(nested[:5])}"
+            hint += f"; nested keys: {', '.join(nested[:5])}"
         if what == "label" and len(flags := find_flag_columns(self._columns, self._sample)) > 1:
             hint += f"; several columns of 0 and 1: --label {shlex.quote(','.join(flags))}"
         elif what == "text" and len(texts) > 1:
@@ -214,11 +214,11 @@ class _CellChooser:
         """Return a hint for a table of one column: the delimiter that it may have, or nested keys."""
         cells = [str(row.get(self._columns[0])) for row in self._sample]
         if nested := nested_names(self._sample):
-            return f"name the columns inside of other keys, such as --text {nested[0]}: {', '.join(nested[:5])}"
+            return f"name nested keys, for example --text {nested[0]}; found: {', '.join(nested[:5])}"
         for mark in _DELIMITERS:
             if cells and all(mark in cell for cell in cells):
-                return f"if {mark!r} separates the cells: --delimiter {shlex.quote(mark)}, with the file named .csv"
-        return "a table of one column has no labels; give a .csv with a column for each, such as text,label"
+                return f"if {mark!r} separates the cells, name the file .csv and set --delimiter {shlex.quote(mark)}"
+        return "the table has only one column, so it has no labels; give a .csv with columns such as text,label"
 
 
 def _words_of(column: str) -> set[str]:

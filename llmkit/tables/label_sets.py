@@ -17,17 +17,17 @@ from llmkit.tables.labelled import Label
 _SHOWN = 3
 _MISSING = frozenset(["na", "n/a", "#n/a", "nan", "<na>", "null", "\\n", "none", "nil", "?", "-", "--"])
 _MIN_USUAL_ROWS = 10
-"""Minimum median of the rows per label for which a label of one row is noted."""
+"""Labels with a single row are noted only if the median number of rows per label is at least this."""
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
-"""Characters without width, except joiners, which distinguish words and emoji."""
+"""Zero-width characters, except joiners, which distinguish words and emoji."""
 _MAX_RARE_LABELS = 20
 _MIN_ALL_DIFFERENT = 4
 """Minimum number of rows for which labels that are all different are an error."""
 
 
 def describe_labels(counts: Mapping[str, int]) -> list[str]:
-    """Return notes on labels that differ only in form, that join several other labels, that may be missing, or that
-    have a single row.
+    """Return notes on labels that differ only in form, contain several labels, may be missing values, or have a single
+    row.
     """
     return [*_describe_variants(counts), *_describe_joins(counts), *_describe_missing(counts), *_describe_rare(counts)]
 
@@ -62,7 +62,7 @@ def describe_contradictions(
         return []
     n_rows = sum(rows[key] for key in contrary)
     example = next(iter(contrary.values()))
-    return [f"{count(n_rows, 'row')} have a text that occurs with different labels, such as {example}"]
+    return [f"{count(n_rows, 'row')} have a text that occurs with different labels: {example}"]
 
 
 def _describe_variants(counts: Mapping[str, int]) -> list[str]:
@@ -77,13 +77,14 @@ def _describe_variants(counts: Mapping[str, int]) -> list[str]:
     setting = repr(",".join(f"{old}={new}" for old, new in pairs.items()))
     if not all(name.isprintable() and not set(name) & set(",=") for name in (*pairs, *pairs.values())):
         setting = f"FILE, a JSON file with {json.dumps(pairs)},"
-    what = "labels that differ only in case or form are different classes"
+    what = "labels that differ only in case or form are separate classes"
     return [f"{what}: {'; '.join(shown)}; --label-map {setting} joins them"]
 
 
 def _fold(label: str) -> str:
-    """Return a key that is equal for labels that differ in case, width, accents' encoding or invisible characters, such
-    as `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
+    """Return a key that ignores case, width, the encoding of accents and invisible characters.
+
+    It is equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
     """
     folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_")
     folded = " ".join(folded.split())
@@ -101,15 +102,15 @@ def _describe_joins(counts: Mapping[str, int]) -> list[str]:
         seen = {part for part, n in n_joins.items() if part in counts or n > 1}
         joined = [label for label, each in parts.items() if len(each) > 1 and each & counts.keys()]
         if any(_is_join(parts[label], counts, seen, mark) for label in joined):
-            some = f"{count(len(joined), 'label')} with {mark!r} between others, such as {joined[0]!r}"
-            notes.append(f"{some}; for several labels per row: -s 'cls.separator={mark}'")
+            some = f"{count(len(joined), 'label')} may contain several labels separated by {mark!r}: {joined[0]!r}"
+            notes.append(f"{some}; to read several labels per row: -s 'cls.separator={mark}'")
     return notes
 
 
 def _is_join(parts: set[str], counts: Mapping[str, int], seen: set[str], mark: str) -> bool:
-    """Whether the parts of a label are labels: all are `seen` elsewhere, or the others are written like those that are.
+    """Whether the parts of a label are labels: each part is in `seen`, or has the same case style as known labels.
 
-    `joy, love` beside `joy` is a join; `C, Inc.` beside `C` and `R&B` beside `R` are names.
+    If `joy` is a label, `joy, love` is two labels. If `C` and `R` are labels, `C, Inc.` and `R&B` are still names.
     """
     styles = {_style(part) for part in parts & counts.keys()}
     unseen = parts - seen
@@ -121,24 +122,24 @@ def _style(label: str) -> str:
 
 
 def _describe_missing(counts: Mapping[str, int]) -> list[str]:
-    """Return a note on labels that other programs write for a missing value; here they are classes like others."""
+    """Return a note on labels that other programs write for missing values; llmkit treats them as classes."""
     found = [label for label in counts if label.casefold() in _MISSING and not (label == "-" and "+" in counts)]
     if not found or len(found) == len(counts):
         return []
     shown = ", ".join(f"{_show(label)} ({counts[label]:,})" for label in found[:_SHOWN])
-    what = "labels that may stand for a missing one are classes like others"
+    what = "labels that may mean a missing value are treated as classes"
     return [f"{what}: {shown}; remove these rows if they have no label"]
 
 
 def _describe_rare(counts: Mapping[str, int]) -> list[str]:
-    """Return a note on labels of one row among labels of many rows: probably no classes, but a total or a slip."""
+    """Return a note on labels with one row if others have many: they may be typing errors or the row of a total."""
     rare = [label for label, n in counts.items() if n == 1]
     if not rare or 2 * len(rare) > len(counts) or median(counts.values()) < _MIN_USUAL_ROWS:
         return []
     shown = ", ".join(map(_show, rare[:_SHOWN])) + (", ..." if len(rare) > _SHOWN else "")
-    return [f"{count(len(rare), 'label')} of a single row: {shown}; is it a class?"]
+    return [f"{count(len(rare), 'label')} with a single row: {shown}; check for typing errors"]
 
 
 def _show(label: Label) -> str:
-    """Return the label in quotes; a label with invisible characters has escapes for them."""
+    """Return the label in quotes, with escapes for invisible characters."""
     return repr(label if isinstance(label, str | float) else ", ".join(label))

@@ -65,10 +65,11 @@ def assign_folds(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_folds: i
 
 
 def sample_rows(keys: NDArray[np.uint64], strata: NDArray[np.int64], n_rows: int, seed: int) -> NDArray[np.int64]:
-    """Return the indices, ascending, of a sample of `n_rows` rows that is stratified; all rows if there are fewer.
+    """Return the ascending indices of a stratified sample of `n_rows` rows, or of all rows if there are fewer.
 
-    Each stratum gives at least one row, or the largest strata do if there are more strata than `n_rows`. With the same
-    seed, a smaller sample is a part of a larger one. The order of the rows decides only between copies of a text.
+    The sample has at least one row of each stratum, or one row of each of the largest strata if there are more strata
+    than `n_rows`. With the same seed, a smaller sample is a subset of a larger one. The order of the rows matters only
+    among copies of a text.
     """
     strata, sizes = np.unique(strata, return_inverse=True, return_counts=True)[1:]
     mixed = _mix(keys, seed)

@@ -161,7 +161,7 @@ def _name_key(cell: object) -> str:
 
 
 def _strip(word: str) -> str:
-    """Remove white space and characters without width, such as a byte order mark, at both ends."""
+    """Remove white space and zero-width characters, such as a byte order mark, from both ends."""
     return word.strip() if word.isascii() else _EDGES.sub("", word)
 
 
@@ -291,15 +291,15 @@ def to_ids(
         names = sorted(unseen_labels.labels)
         more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
-        what = f"labels that the train rows do not have: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}"
-        hint = f"known labels: {known}; --unseen-labels ignore skips these rows"
+        what = f"labels that do not occur in the train rows: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}"
+        hint = f"known labels: {known}; to skip these rows: --unseen-labels ignore"
         if has_default_names(label2id):
-            hint = f"the model's labels have no names: --label-map 0={names[0]},... names LABEL_0, LABEL_1, ..."
+            hint = f"the model's labels have no names; name LABEL_0, LABEL_1, ...: --label-map 0={names[0]},..."
         raise DataError(what, where=f"{where}, {unseen_labels.rows.describe(unit)}", hint=hint)
 
 
 def has_default_names(names: Collection[str]) -> bool:
-    """Whether labels have the names that transformers gives to labels without names."""
+    """Whether labels have the default names of transformers: LABEL_0, LABEL_1, ..."""
     return bool(names) and all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 

@@ -173,7 +173,7 @@ def open_for_evaluation(
     if not data and request.run is not None:
         data, block_size = [str(request.run.data_path)], load_recipe(request.run.recipe).block_size
     if not data:
-        raise UsageError("there is nothing to score on", where="--data", hint="give a prepared folder or text files")
+        raise UsageError("no data to score is given", where="--data", hint="give a prepared folder or text files")
     if not is_own and (len(data) > 1 or not (Path(data[0]) / "manifest.json").is_file()):
         note_unused_split(recipe.evaluate)
         if sentences:

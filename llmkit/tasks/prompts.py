@@ -1,6 +1,6 @@
 """Check prompts, and note how the text that the model reads differs from the prompts; for `generate` of any task.
 
-Each kind of difference gives one note; its example is the first prompt with this difference.
+Each kind of difference gives one note, with the first such prompt as an example.
 """
 
 from collections.abc import Sequence

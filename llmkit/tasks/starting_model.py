@@ -176,7 +176,7 @@ def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added:
     return ModelError(
         f"the tokenizer of the data ({ours[:12]}) differs from the model's ({fingerprint[:12]})",
         where=f"{prepared.path} and {name}",
-        hint=f"prepare again with -s prepare.tokenizer.path={name}, or give eval the text files themselves",
+        hint=f"prepare again with -s prepare.tokenizer.path={name}, or run eval on the text files",
     )
 
 

@@ -22,7 +22,7 @@ _MAX_SEPARATOR_CHARS = 1000
 """Maximum length of a separator in a text that arrives in pieces."""
 
 _MIN_LINES = 10
-"""Minimum number of lines of a file without blank lines for a note."""
+"""A file without blank lines is noted only if it has at least this number of lines."""
 MAX_SEPARATOR_SECONDS = 10.0
 """Maximum CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
 
@@ -46,12 +46,12 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
     if n_pieces > 1 or not index:
         return
     if read.documents == "separator":
-        line_ends = "; every line end is \\n there" if "\\r" in read.separator else ""
+        line_ends = "; the text has \\n for every line end" if "\\r" in read.separator else ""
         source.notes[
-            f"prepare.read.separator {read.separator!r} does not occur: the file is one document{line_ends}"
+            f"prepare.read.separator {read.separator!r} does not occur, so the file is one document{line_ends}"
         ] = ""
     if read.documents == "paragraph" and n_lines >= _MIN_LINES:
-        what = "no blank line: the file is one document; prepare.read.documents=line makes each line one"
+        what = "without blank lines, the file is one document; to make each line one: prepare.read.documents=line"
         source.notes[what] = f"{n_lines:,} lines"
 
 

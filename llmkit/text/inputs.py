@@ -287,7 +287,7 @@ def _keep_readable(names: list[str], where: str, counts: Counter[str], skipped: 
             f"no readable file: {list_counts(counts) or 'the folder is empty'}",
             where=display_name(where),
             hint=f"llmkit reads {' '.join(FORMATS)}, also in {' '.join((*COMPRESSIONS, *ARCHIVES))}; "
-            "a file named explicitly is always read, as plain text if its format is unknown",
+            "a file that is named explicitly is always read, as plain text if its format is unknown",
         )
     if counts:
         skipped[display_name(where)] = counts

@@ -35,7 +35,7 @@ _MARKS = "\x80-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u2000-\u206f\u3000-\u303f\ufe30-\
 _LEADS = (0xE2, 0xE3, 0xEF)
 """First UTF-8 bytes of the _MARKS beyond Latin-1, which have three bytes."""
 _FEW_BYTES, _MAX_REPLACED = 5_000, 12
-"""Size of a text, and number of its distinct non-ASCII characters, up to which bytes.replace is faster than numpy."""
+"""Maximum size of a text and maximum number of distinct non-ASCII characters to use bytes.replace instead of numpy."""
 _ASCII_MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
 
 
@@ -202,7 +202,7 @@ def _hash_joined(data: bytes, ends: list[int], choose: Choose) -> Iterator[Hashe
 
 
 def _choose_offsets(data: bytes, start: int, n_windows: int, choose: Choose) -> Offsets:
-    """Return the unsorted offsets of the windows that `choose` selects among `n_windows` windows from `start` on."""
+    """Return the unsorted offsets of the windows that `choose` selects among `n_windows` windows after `start`."""
     found = []
     for shift in range(min(8, n_windows)):
         words = np.frombuffer(data, "<u8", (n_windows - shift + 7) // 8, start + shift)

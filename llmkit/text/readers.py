@@ -57,7 +57,7 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
     the end.
 
     Raises:
-        DataError, AccessDenied: files cannot be read; names each file and the line or byte.
+        DataError, AccessDenied: files cannot be read; the error names each file and the line or byte.
     """
     bad: list[LlmkitError] = []
     yield from read_files(find_files(inputs), read, sources, bad)

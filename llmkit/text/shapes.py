@@ -51,15 +51,15 @@ def watch_shape(pieces: Iterable[str], source: Source) -> Iterator[str]:
             head += piece[: _HEAD_CHARS - len(head)]
         joined = end + piece
         for mark in _MARKS:
-            # Most text has no `<` and no `[`, and one character is found many times faster than a string.
+            # Fast path: most text has neither `<` nor `[`, and searching one character is much faster.
             if mark[0] in joined and mark in joined:
                 counts[mark] += joined.count(mark) - end.count(mark)
         end = joined[-20:]
         yield piece
     if n_pages := counts.pop("\f", 0):
         setting = r"-s prepare.read.documents=separator -s 'prepare.read.separator=\f'"
-        what = f"form feeds, which end pages, become line ends; {setting} makes each page a document"
-        source.notes[what] = f"{n_pages:,} of them"
+        what = f"form feeds, which end pages, are read as line ends; to make each page a document: {setting}"
+        source.notes[what] = f"number: {n_pages:,}"
     if note := _describe_marks(counts) or _describe_lines(head):
         source.notes[note[0]] = note[1]
 

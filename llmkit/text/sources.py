@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1000)
 def log_once(message: str) -> None:
-    """Log a warning once: a table is opened for its columns, and again for its rows and folds."""
+    """Log a warning only once, although a table is opened several times: for columns, rows and folds."""
     log.warning("%s", message)
 
 
@@ -114,7 +114,7 @@ def describe_encodings(sources: Iterable[Source]) -> list[str]:
     guesses = ((each.encoding, each.path, each.example) for each in sources)
     legacy = (each for each in guesses if each[2] and not each[0].startswith("utf"))
     return [
-        f'{places}: read as {encoding} (prepare.read.encoding), such as "{example}"'
+        f'{places}: read as {encoding} (prepare.read.encoding), for example "{example}"'
         for encoding, places, example in _group(legacy)
     ]
 
@@ -292,7 +292,7 @@ def _choose_ending(entry: Entry, found: Format | None, head: bytes) -> Entry:
             return replace(entry, ending=".html")
         is_page = looks_like_html(head) and entry.ending in (".txt", ".md")
         if is_page or entry.ending == ".xml" or (not entry.ending and entry.path.lower().endswith(_MARKUP)):
-            log_once(f"{entry.path} is markup, but is read as plain text with its marks because of its name")
+            log_once(f"{entry.path} is markup, but is read as plain text, including its tags, because of its suffix")
         return replace(entry, ending="") if entry.ending == ".xml" else entry
     if not found.ending:
         return _refuse(entry, f"this is {found.name}", f"{found.hint}, or skip it with --skip-bad")

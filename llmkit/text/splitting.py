@@ -4,7 +4,7 @@ By document: a hash of (seed, text) assigns each complete document, so its split
 equal documents are in the same split. If there are only a few short documents, those with the lowest hashes are held
 out. By tail: the first 1 - validation - test of each document is train, followed by validation and test, cut at the
 nearest end of a paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that
-validation 0.1 and test 0 produce the usual split of tinyshakespeare. With a fraction of 0 there is no such split.
+validation 0.1 and test 0 produce the usual split of tinyshakespeare. A fraction of 0 omits the split.
 
 Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """
@@ -53,7 +53,9 @@ class SplitPlan:
     forced: dict[str, SplitName]
     """Splits of documents, by text hash, that override the rule where it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """For split by tail: ends of train and validation in documents that are stored in several parts, by text hash."""
+    """Split by tail: character positions where train and validation end, by text hash; only for documents that are
+    stored in several parts.
+    """
 
     @cached_property
     def names(self) -> tuple[SplitName, ...]:
@@ -67,7 +69,7 @@ class SplitPlan:
 
     @cached_property
     def _end_ratios(self) -> list[tuple[int, int]]:
-        """The share of a document at which each split except the last ends, as (numerator, denominator)."""
+        """Fraction of a document where each split except the last ends, as (numerator, denominator)."""
         ends = [1 - self.validation - self.test, 1 - self.test][: len(self.names) - 1]
         return [end.as_integer_ratio() for end in ends]
 
@@ -80,9 +82,7 @@ class SplitPlan:
             yield self.forced.get(text_hash, hashed)
 
     def targets(self, n_chars: int) -> list[int]:
-        """Return where each split except the last ends in a document of `n_chars` characters, before the cuts move to
-        boundaries.
-        """
+        """Return the exact end of each split except the last in a document of `n_chars` characters."""
         return [n_chars * numerator // denominator for numerator, denominator in self._end_ratios]
 
     def cut(self, total: Total, text: str | None = None) -> list[tuple[SplitName, int]]:
@@ -151,7 +151,7 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
 
 
 def plan_cuts(plan: SplitPlan, documents: Iterable[Document], totals: Iterable[Total]) -> SplitPlan:
-    """Return the plan with the cuts of documents that are stored in several parts; only a plan by tail changes.
+    """Return the plan with `cuts` for documents that are stored in several parts, if the split is by tail.
 
     `documents` and `totals` are in the same order. Reads the complete text once, to find paragraphs and sentences.
     """

@@ -114,7 +114,7 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     changed = {name: value for name, value in wanted.items() if getattr(clean, name) != value}
     for name, value in changed.items():
         shown = str(value).lower() if isinstance(value, bool) else value
-        console.info(f"using prepare.clean.{name}={shown}, as for the model of this tokenizer")
+        console.info(f"using prepare.clean.{name}={shown}, like the model of this tokenizer")
     return clean.with_updates(**changed)
 
 

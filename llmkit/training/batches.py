@@ -47,7 +47,7 @@ class BatchPlan:
         return list(range(first, first + self.per_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
-        """Describe the samples of some steps over all ranks in words."""
+        """Describe the range of samples of some steps over all ranks."""
         start, end = (self.first_sample + step * self.global_batch_size for step in (first_step, last_step + 1))
         return f"samples {start} to {end - 1}"
 

@@ -57,7 +57,7 @@ class RunFolder:
         """Read all files that a later step needs, so that damage is reported before long work.
 
         Raises:
-            ModelError: names the file and how to continue.
+            ModelError: a file is damaged; the error names the file and how to continue.
         """
         if self.manifest.exists():
             self.read_manifest()
@@ -89,10 +89,10 @@ class RunFolder:
 
 
 def resolve_resume(path: Path, resume: bool | Literal["auto"], overwrite: bool) -> tuple[bool, bool]:
-    """Return whether a run is resumed, and whether its files are overwritten, by what is in `path`.
+    """Return whether to resume the run in `path`, and whether to overwrite its files.
 
     A run that was killed before its first checkpoint starts again at step 0. `auto` is for schedulers that repeat a
-    command: it also starts where there is no run.
+    command: it starts a new run if there is none.
 
     Raises:
         UsageError: both `resume` and `overwrite` are set.
@@ -192,33 +192,33 @@ def open_run(path: Path) -> RunFolder:
 
 
 class Series(NamedTuple):
-    """The runs of one command: one for each size of the train rows, fold and seed."""
+    """The runs of one command: one for each combination of size, fold and seed."""
 
     folds: int | None = None
     seeds: int = 1
     sizes: tuple[int | None, ...] = ()
-    """Numbers of train rows of a learning curve, ascending; None: all rows."""
+    """Ascending numbers of train rows of a learning curve; None: all rows."""
 
     @property
     def has_several_runs(self) -> bool:
         return self != Series()
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry of the manifest; without sizes as in earlier versions."""
+        """Return the entry of the manifest; `sizes` is omitted if empty, as in earlier versions."""
         return {"folds": self.folds, "seeds": self.seeds} | ({"sizes": list(self.sizes)} if self.sizes else {})
 
 
 def read_sizes(text: str | None) -> tuple[int | None, ...]:
-    """Return the sizes of `--learning-curve`, ascending, None for `all`; empty without the option.
+    """Return the ascending sizes of `--learning-curve`, with None for `all`; empty without the option.
 
     Raises:
-        UsageError: a size is neither a whole number from 1 on nor `all`.
+        UsageError: a size is neither a positive whole number nor `all`.
     """
     words = [] if text is None else [word.strip() for word in re.split("[,，、]", text)]
     wrong = next((word for word in words if word != "all" and not (word.isdecimal() and int(word))), None)
     if wrong is not None:
-        hint = "give numbers of rows, such as --learning-curve 10,100,1000, and all for all rows"
-        what = f"--learning-curve has {wrong!r}, which is no number of rows"
+        hint = "give numbers of rows or `all`, for example --learning-curve 10,100,all"
+        what = f"{wrong!r} in --learning-curve is not a number of rows"
         raise UsageError(what, where=f"--learning-curve {text}", hint=hint)
     sizes: list[int | None] = [*sorted({int(word) for word in words if word != "all"})]
     return (*sizes, *([None] if "all" in words else []))

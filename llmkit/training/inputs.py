@@ -18,16 +18,16 @@ from llmkit.text.inputs import find_files, is_stream
 from llmkit.training.folder import RunFolder, read_series
 
 OPTIONS = {"model": "model", "data": "train", "validation": "validation", "test": "test"}
-"""Keys of the section, and the splits of their files."""
+"""Maps keys of the section `inputs` to the splits of their files."""
 
 
 def choose_inputs(
     recipe: Recipe, path: Path | None, model: str | None, files: Mapping[str, str]
 ) -> tuple[str | None, dict[str, str]]:
-    """Return (model, files by split): those given, else those of the recipe in `path`; logs what the recipe names.
+    """Return (model, files by split) from the options, else from the recipe in `path`; logs values from the recipe.
 
     Raises:
-        DataError, ModelError: the recipe names a file or folder that does not exist; names the key.
+        DataError, ModelError: the recipe names a file or folder that does not exist; the error names the key.
         UsageError: the recipe names a pickle.
     """
     given = {key: files.get(split) if key != "model" else model for key, split in OPTIONS.items()}
@@ -46,10 +46,12 @@ def choose_inputs(
 def choose_prepared(
     recipe: Recipe, path: Path | None, model: str | None, data: str | Path | None, run: Path | None = None
 ) -> tuple[str | None, Path]:
-    """Return (model, prepared folder) of a pretraining: those given, else the recipe's; of a resumed `run` its data.
+    """Return (model, prepared folder) for pretraining from the options, else from the recipe.
+
+    If a `run` is resumed, its own data is the default.
 
     Raises:
-        UsageError: nothing names the data. See also `choose_inputs`.
+        UsageError: no data is named. See also `choose_inputs`.
     """
     if run is not None:
         folder = RunFolder(run)
@@ -58,13 +60,13 @@ def choose_prepared(
         model, files = choose_inputs(recipe, path, model, {} if data is None else {"train": str(data)})
         found = files.get("train")
     if found is None:
-        hint = "give a folder that llmkit prepare made, or name it in the recipe: inputs.data"
-        raise UsageError("there is nothing to train on", where="--data", hint=hint)
+        hint = "give --data with a folder from `llmkit prepare`, or set inputs.data in the recipe"
+        raise UsageError("no training data is given", where="--data", hint=hint)
     return model, Path(found)
 
 
 def is_resumed_alone(out: Path, resume: bool | Literal["auto"], recipe: object) -> bool:
-    """Whether a command goes on with a run without a recipe of its own; the run's manifest names its model and data."""
+    """Whether a command resumes a run without giving a recipe; the run's manifest then names model and data."""
     if not resume or recipe is not None:
         return False
     started = any(RunFolder(out).checkpoints.glob("step-*"))
@@ -72,10 +74,10 @@ def is_resumed_alone(out: Path, resume: bool | Literal["auto"], recipe: object) 
 
 
 def record_inputs(recipe: Recipe, out: Path, model: str | None, files: Mapping[str, str], *, resume: bool) -> Recipe:
-    """Return the recipe with model and files relative to `out`, where it is written.
+    """Return the recipe with the paths of model and files relative to `out`, where it is written.
 
-    A resumed run keeps those that it was started with, unless other ones are given. A name that is not UTF-8 has no
-    place in a recipe; the option is needed then.
+    A resumed run keeps its model and files unless others are given. Paths that are not UTF-8 cannot be written to a
+    recipe and are omitted.
     """
     given = {key: files.get(split) if key != "model" else model for key, split in OPTIONS.items()}
     given = {key: value for key, value in given.items() if value is not None and _is_text(value)}
@@ -96,16 +98,16 @@ def _check(key: str, value: str, path: Path | None) -> None:
     where = "inputs" if path is None else find_line(path, ("inputs", key))
     option = f"--{key}"
     if value.startswith("pickle:"):
-        hint = f"give it on the command line, each time: {option} {value}"
+        hint = f"give it on the command line every time: {option} {value}"
         raise UsageError("a recipe cannot name a pickle", where=where, hint=hint)
     if _exists(key, value):
         return
-    hint = f"change it there, or give {option}"
+    hint = f"change it in the recipe, or give {option}"
     if path is not None and not Path(value).is_absolute():
         raw = os.path.relpath(value, path.parent)
-        hint = f"it is relative to the folder of the recipe; {hint}"
+        hint = f"paths are relative to the folder of the recipe; {hint}"
         if Path(raw).exists():
-            hint = f"it is relative to the folder of the recipe, not to the current one: give {option} {raw}"
+            hint = f"paths are relative to the folder of the recipe, not to the current folder; give {option} {raw}"
     kind, noun = (ModelError, "model") if key == "model" else (DataError, "file or folder")
     raise kind(f"there is no {noun} {value!r}", where=where, hint=hint)
 
@@ -123,16 +125,16 @@ def _exists(key: str, value: str) -> bool:
 
 
 def _note_series(folder: Path) -> None:
-    """Say if the recipe in a run folder is of a run that its recipe alone does not repeat."""
+    """Print which options are needed to repeat a run, if its recipe alone is not sufficient."""
     run = RunFolder(folder)
     manifest = run.read_manifest() if run.manifest.is_file() else {}
     origin = manifest.get("origin", {})
     if fold := origin.get("fold"):
-        console.info(f"the run was fold {fold[0]} of {fold[1]}; the new run holds out cls.validation of all train rows")
+        console.info(f"the run was fold {fold[0]} of {fold[1]}; the new run uses cls.validation for its held-out rows")
     series = read_series(folder) if run.manifest.is_file() else None
     if series is not None and series.has_several_runs:
         sizes = ",".join("all" if size is None else str(size) for size in series.sizes)
         options = [f"--folds {series.folds}"] if series.folds else []
         options += [f"--seeds {series.seeds}"] if series.seeds > 1 else []
         options += [f"--learning-curve {sizes}"] if sizes else []
-        console.info(f"the recipe is of several runs; to repeat all of them, add {' '.join(options)}")
+        console.info(f"the recipe belongs to a series of runs; to repeat the series, add {' '.join(options)}")

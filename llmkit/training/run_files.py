@@ -58,7 +58,7 @@ def refuse_foreign_files(path: Path) -> None:
     """Check that llmkit wrote all files of a run that is to be deleted.
 
     Raises:
-        UsageError: there are other files; names the first three.
+        UsageError: there are other files; the error names the first three.
     """
     refuse_foreign(path, _is_ours(path), where="--overwrite")
 

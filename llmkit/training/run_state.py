@@ -1,6 +1,6 @@
-"""Schemas of the JSON files in a run folder; every reader that acts on these files checks them first.
+"""Schemas of the JSON files in a run folder, which are checked before a command uses the files.
 
-Reports read damaged files too, as far as they go: see `run_record.py`.
+Reports also read damaged files, as far as possible: see `run_record.py`.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic needs it before Python 3.12, and depends on it
+from typing_extensions import TypedDict  # pydantic requires this TypedDict before Python 3.12
 
 from llmkit.core.errors import ModelError
 
@@ -25,7 +25,7 @@ class Origin(TypedDict, total=False):
 
 
 class Series(TypedDict, total=False):
-    """The number of runs of a series."""
+    """The folds, seeds and sizes of a series of runs."""
 
     folds: Step | None
     seeds: Step
@@ -59,7 +59,7 @@ class SavedPlan(TypedDict, total=False):
 
 
 class Manifest(TypedDict, total=False):
-    """manifest.json, with the keys on which a command acts; others are for reports."""
+    """manifest.json, with the keys that commands use; other keys are for reports."""
 
     task: str
     data_path: str
@@ -85,7 +85,7 @@ _RECORD = TypeAdapter(LogRecord)
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read a run's manifest.json. Raises ModelError if it is damaged."""
-    hint = "restore the file from a backup, or start a new run from this one's weights with --model"
+    hint = "restore the file from a backup, or start a new run from these weights with --model"
     return _read(path, _MANIFEST, "manifest", hint)
 
 
@@ -101,11 +101,11 @@ def read_log(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each line of log.jsonl with its record; skips an incomplete last line, which a killed process leaves.
 
     Raises:
-        ModelError: another line is damaged; names it.
+        ModelError: another line is damaged; the error gives its number.
     """
     if not path.exists():
         return
-    lines = path.read_bytes().split(b"\n")  # text may hold other line ends
+    lines = path.read_bytes().split(b"\n")  # text may contain other line ends
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -117,7 +117,7 @@ def read_log(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except ValueError as error:
             if number == len(lines):
                 return
-            hint = f"delete the line; only reports need it: sed -i {number}d {path}"
+            hint = f"delete the line, which only reports need: sed -i {number}d {path}"
             what = f"line {number} of the run's log is damaged: {_describe(error)}"
             raise ModelError(what, where=str(path), hint=hint) from None
         yield text, record
@@ -133,7 +133,7 @@ def _read(path: Path, schema: TypeAdapter[Any], name: str, hint: str) -> dict[st
 def _parse(text: str, schema: TypeAdapter[Any]) -> dict[str, Any]:
     """Return a JSON object that fits the schema. Raises ValueError."""
     schema.validate_json(text, strict=True)
-    value: dict[str, Any] = json.loads(text)  # with the keys that the schema does not name
+    value: dict[str, Any] = json.loads(text)  # includes keys that the schema does not name
     return value
 
 

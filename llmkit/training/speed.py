@@ -98,7 +98,7 @@ def choose_threads(device: torch.device, n_threads: int) -> str | None:
 
 
 def _measure_regions(n_threads: int) -> float:
-    """Return the number of short parallel regions per second, like the regions of a small model's step."""
+    """Return how many short parallel regions, like those in a step of a small model, run per second."""
     a, b = torch.ones(768, 128), torch.ones(128, 512)
     with _limit_threads(n_threads):
         torch.nn.functional.gelu(a @ b)

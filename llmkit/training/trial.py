@@ -60,7 +60,7 @@ class Trial:
         are tried after `MAX_FIT_SECONDS`.
 
         Raises:
-            EnvironmentFault: it does not fit; names a setting that fits, with the same global batch size.
+            EnvironmentFault: it does not fit; the error names a setting that fits, with the same global batch size.
         """
         deadline = time.perf_counter() + MAX_FIT_SECONDS
         while time.perf_counter() < deadline:
@@ -73,7 +73,7 @@ class Trial:
             smaller = _halve(batches)
             if smaller is None:
                 hint = "lower train.block_size, or choose a smaller model"
-                what = "not even one sequence at a time fits into memory"
+                what = "a single sequence does not fit into memory"
                 raise EnvironmentFault(what, where=str(self.device), hint=hint)
             if not may_cut:
                 n_parts = -(-smaller.per_rank // smaller.micro_batch_size)

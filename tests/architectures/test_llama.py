@@ -35,13 +35,13 @@ def test_own_fields_beat_the_size() -> None:
     [
         ({"n_head": 4, "n_kv_head": 3}, "n_head 4 is not a multiple of n_kv_head 3"),
         ({"n_embd": 12, "n_head": 4}, "rotary positions need an even width"),
-        ({"dropout": 0.1}, "dropout is for gpt2, bert, modernbert, gru, lstm, transformer, not for llama"),
+        ({"dropout": 0.1}, "dropout applies only to gpt2, bert, modernbert, gru, lstm, transformer, not to llama"),
     ],
 )
 def test_shape_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Model(family="llama", **fields)
-    with pytest.raises(ValidationError, match="n_kv_head is for llama, not for gpt2"):
+    with pytest.raises(ValidationError, match="n_kv_head applies only to llama, not to gpt2"):
         Model(n_kv_head=2)
 
 

@@ -60,4 +60,4 @@ def test_learning_curve_ends_with_a_table_and_its_report_is_written_again(
     code, shown, _ = run(monkeypatch, capsys, "finetune-cls", "--out", str(out), "--resume")
     assert code == 0 and "train rows  accuracy" in shown
     code, _, err = run(monkeypatch, capsys, *command, "--learning-curve", "8,many")
-    assert code == 2 and "'many', which is no number of rows" in err
+    assert code == 2 and "'many' in --learning-curve is not a number of rows" in err

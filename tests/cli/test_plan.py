@@ -102,6 +102,6 @@ def test_prepared_folder_of_the_recipe_is_planned_for_and_said(
     recipe.write_text("task: clm\ninputs: {data: books}\n")
     code, _, err = run(monkeypatch, capsys, str(recipe))
     assert code != 0, "it opens the folder, which is not whole"
-    assert f"the prepared folder is inputs.data of the recipe: {tmp_path / 'books'}" in err
+    assert f"reading the prepared folder that the recipe names in inputs.data: {tmp_path / 'books'}" in err
     recipe.write_text("task: clm\ninputs: {data: moved}\n")
     assert run(monkeypatch, capsys, str(recipe))[0] == 0

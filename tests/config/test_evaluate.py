@@ -16,5 +16,5 @@ def test_what_cannot_be_scored_is_refused(fields: dict[str, object]) -> None:
 
 def test_stride_is_for_models_that_read_from_left_to_right() -> None:
     assert load_recipe(None, ["evaluate.stride=8"]).evaluate.stride == 8
-    with pytest.raises(UsageError, match=r"evaluate\.stride is for task clm"):
+    with pytest.raises(UsageError, match=r"evaluate\.stride applies only to task clm"):
         load_recipe(None, ["evaluate.stride=8", "task=mlm"])

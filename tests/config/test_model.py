@@ -26,15 +26,15 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ("family: gru, n_head: 4", "n_head is for gpt2, llama, bert, modernbert, transformer, not for gru"),
+        ("family: gru, n_head: 4", "n_head applies only to gpt2, llama, bert, modernbert, transformer, not to gru"),
         (
             "family: lstm, n_positions: 64",
-            "n_positions is for gpt2, llama, bert, modernbert, transformer, not for lstm",
+            "n_positions applies only to gpt2, llama, bert, modernbert, transformer, not to lstm",
         ),
         ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
-        ("family: transformer, embedding_size: 64", "embedding_size is for gru, lstm, not for transformer"),
-        ("embedding_size: 64", "embedding_size is for gru, lstm, not for gpt2"),
-        ("adaptive_cutoffs: [10]", "adaptive_cutoffs is for gru, lstm, transformer, not for gpt2"),
+        ("family: transformer, embedding_size: 64", "embedding_size applies only to gru, lstm, not to transformer"),
+        ("embedding_size: 64", "embedding_size applies only to gru, lstm, not to gpt2"),
+        ("adaptive_cutoffs: [10]", "adaptive_cutoffs applies only to gru, lstm, transformer, not to gpt2"),
         (
             "family: gru, embedding_size: 64, n_embd: 128",
             "tie_embeddings needs embedding_size 64 to equal n_embd 128",
@@ -91,7 +91,7 @@ def test_heads_of_keys_follow_the_heads_unless_they_are_given() -> None:
     [
         ({"family": "transformer", "n_embd": 33, "n_head": 3}, "sinusoidal positions need an even width"),
         ({"family": "llama", "n_embd": 36, "n_head": 4}, "rotary positions need an even width"),
-        ({"init": "he", "init_range": 0.2}, "init_range is for init normal and uniform"),
+        ({"init": "he", "init_range": 0.2}, "init_range applies only to init normal and uniform"),
     ],
 )
 def test_width_and_range_that_the_architecture_cannot_use_are_refused(fields: dict[str, object], words: str) -> None:

@@ -31,9 +31,9 @@ def test_sgd_brings_its_own_defaults_and_what_is_said_beats_them(tmp_path: Path)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"momentum": 0.9}, "momentum is for sgd"),
-        ({"name": "muon", "momentum": 0.9}, "momentum is for sgd"),
-        ({"plateau_factor": 0.5}, "plateau_factor is for schedule plateau"),
+        ({"momentum": 0.9}, "momentum applies only to sgd"),
+        ({"name": "muon", "momentum": 0.9}, "momentum applies only to sgd"),
+        ({"plateau_factor": 0.5}, "plateau_factor applies only to schedule plateau"),
         ({"schedule": "constant", "min_learning_rate_ratio": 0.1}, "schedule constant has no decay"),
         ({"name": "sgd", "min_learning_rate_ratio": 0.1}, "schedule plateau has no decay"),
     ],

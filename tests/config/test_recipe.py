@@ -100,5 +100,5 @@ def test_each_section_of_one_task_has_one_owner_and_each_recipe_its_defaults() -
 
 def test_state_is_carried_by_recurrent_models_alone() -> None:
     assert load_recipe(None, ["model.family=lstm", "train.carry_state=false"]).train.carry_state is False
-    with pytest.raises(UsageError, match="carry_state is for gru and lstm, not for gpt2"):
+    with pytest.raises(UsageError, match="carry_state applies only to gru and lstm, not to gpt2"):
         load_recipe(None, ["train.carry_state=false"])

@@ -28,7 +28,7 @@ class Pair(Section):
 def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
     gru = load_recipe(None, ["model.family=gru", "train.carry_state=false"])
     assert gru.with_updates(train=gru.train.with_updates(seed=3)).train.seed == 3
-    with pytest.raises(UsageError, match="carry_state is for gru and lstm, not for gpt2"):
+    with pytest.raises(UsageError, match="carry_state applies only to gru and lstm, not to gpt2"):
         gru.with_updates(model=Model())
     with pytest.raises(UsageError, match="greater than or equal to 0") as caught:
         gru.train.with_updates(seed=-1)

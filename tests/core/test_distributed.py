@@ -64,9 +64,9 @@ def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("RANK=1", "ignoring RANK=1 of the environment, as WORLD_SIZE is not set: one process"),
-        ("LOCAL_RANK=1", "ignoring LOCAL_RANK=1 of the environment, as RANK is not set: one process"),
-        ("WORLD_SIZE=abc LOCAL_RANK=0", "WORLD_SIZE=abc, LOCAL_RANK=0 of the environment, as RANK is not set"),
+        ("RANK=1", "running one process: ignoring RANK=1, because WORLD_SIZE is not set"),
+        ("LOCAL_RANK=1", "running one process: ignoring LOCAL_RANK=1, because RANK is not set"),
+        ("WORLD_SIZE=abc LOCAL_RANK=0", "WORLD_SIZE=abc, LOCAL_RANK=0, because RANK is not set"),
     ],
 )
 def test_half_of_the_variables_of_a_rank_is_ignored_and_named(
@@ -105,7 +105,7 @@ def test_launcher_does_not_take_the_rank_of_another_job(
     monkeypatch.setattr(distributed.os, "environ", environ := {"RANK": "1", "WORLD_SIZE": "4"})
     monkeypatch.setattr(distributed.sys, "argv", ["llmkit", "pretrain", "--nproc", "2"])
     distributed.init_from_env()
-    assert "ignoring RANK=1, WORLD_SIZE=4 of the environment" in capsys.readouterr().err and environ == {}
+    assert "ignoring RANK=1, WORLD_SIZE=4 from the environment" in capsys.readouterr().err and environ == {}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_lock_that_another_user_left_is_taken(tmp_path: Path) -> None:
 def test_place_where_no_lock_can_be_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with as_nobody(tmp_path, mode=0o755), lock_output(tmp_path / "run"):
         pass
-    assert "no lock beside" in capsys.readouterr().err
+    assert "cannot lock" in capsys.readouterr().err
 
 
 def test_temporary_file_of_a_running_process_is_kept_and_that_of_a_killed_one_deleted(tmp_path: Path) -> None:

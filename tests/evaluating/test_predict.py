@@ -66,7 +66,7 @@ def test_options_for_spreadsheets_change_the_csv_and_are_refused_elsewhere(run: 
     found = list(csv.reader(io.StringIO(out.read_text("utf-8-sig"))))
     assert [row[:2] for row in found[1:]] == [['="0012"', "'=1+1 cash"], ["12", "win 好"]]
     for options, name in (({"excel": True}, "--excel"), ({"safe_csv": True}, "--safe-csv")):
-        with pytest.raises(UsageError, match=f"{name} is not for jsonl"):
+        with pytest.raises(UsageError, match=f"{name} does not apply to the format jsonl"):
             predict(recipe(), model=run, data=data, out=None, write=print, file_format="jsonl", **options)
 
 

@@ -31,7 +31,7 @@ def test_prompts_are_the_same_in_every_encoding_and_a_guess_is_said(
     path.write_bytes(gzip.compress(data) if packed else data)
     assert read_prompts(str(path), Read()) == FRENCH.split("\n")[:-1]
     said = capsys.readouterr().err
-    assert ('read as cp1252 (prepare.read.encoding), such as "très bien' in said) == (encoding == "cp1252")
+    assert ('read as cp1252 (prepare.read.encoding), for example "très bien' in said) == (encoding == "cp1252")
 
 
 def test_the_named_encoding_beats_the_guess(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

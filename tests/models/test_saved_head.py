@@ -104,8 +104,8 @@ def test_each_label_keeps_its_row_and_its_logit_in_any_order(family: str, saved:
 
 def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
     assert start(saved, ["neg", "新", "pos", "other"])[1] == [
-        "the model's classification head goes on; labels: 2 kept (neg, pos), 2 new (新, other), "
-        "1 left out, as no row has them (中性)"
+        "reusing the model's classification head; labels: 2 kept (neg, pos), 2 new (新, other), "
+        "1 dropped, because no row has them (中性)"
     ]
     assert start(saved, ["pos", "中性", "neg"])[1] == [
         "the model's classification head is kept: it has the same labels"
@@ -114,7 +114,7 @@ def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
 
 def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_said(saved: str) -> None:
     _, [note] = start(saved, ["neg", "Pos"])
-    assert "1 new (Pos)" in note and note.endswith("if they are the same labels: --label-map 'pos=Pos'")
+    assert "1 new (Pos)" in note and note.endswith("if these labels are the same, set --label-map 'pos=Pos'")
     renamed, [note] = start(saved, ["neg", "Pos"], label_map={"pos": "Pos"})
     assert "2 kept (neg, Pos)" in note
     weight = next(name for name in label_weights(renamed.config) if name.endswith("weight"))
@@ -124,7 +124,7 @@ def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_said(sav
 def test_two_labels_with_one_new_name_have_no_row_to_keep(saved: str) -> None:
     _, [note] = start(saved, ["other", "pos"], label_map={"neg": "other", "中性": "other"})
     assert "1 kept (pos), 1 new (other)" in note
-    assert "several labels of the model are called other: its row is new" in note
+    assert "several labels of the model are called other, so its row is new" in note
 
 
 def test_unnamed_labels_are_said_with_the_map_that_names_them() -> None:
@@ -134,8 +134,8 @@ def test_unnamed_labels_are_said_with_the_map_that_names_them() -> None:
     match = match_head(config, spec)
     assert not match.rows
     assert match.note == (
-        "the model's head (LABEL_0, LABEL_1) has no label of the rows: a new head; "
-        "--label-map 'LABEL_0=差评' names it, if it is the same label"
+        "the model's head (LABEL_0, LABEL_1) has no label of the data: using a new head; "
+        "if it is the same label under another name, set --label-map 'LABEL_0=差评'"
     )
     named = match_head(config, HeadSpec(SINGLE, {"差评": 0, "好评": 1}, label_map={"0": "好评", "1": "差评"}))
     assert dict(named.rows) == {1: 0, 0: 1} and not named.is_same

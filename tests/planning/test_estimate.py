@@ -268,7 +268,7 @@ def test_model_that_fits_nowhere_gets_suggestions() -> None:
     ("overrides", "options", "words"),
     [
         ([], {"gpu": "h100", "n_gpus": 7}, "not a multiple of 7"),
-        ([], {"gpu": "zen4", "n_gpus": 8}, "is a CPU; plan forecasts one CPU only"),
+        ([], {"gpu": "zen4", "n_gpus": 8}, "is a CPU; plan supports only one CPU"),
         ([], {"gpu": "h100", "measure": True}, "measures this machine"),
         (["task=cls"], {"gpu": "h100"}, "plan does not forecast fine-tuning"),
         (["train.precision=bf16"], {"gpu": "t4"}, "has no bf16"),

@@ -68,7 +68,7 @@ def test_files_are_replaced_only_with_overwrite_and_others_stay(run: Path, tmp_p
     out.mkdir()
     (out / "loss.svg").write_text("mine")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"has files of these names: loss\.svg"):
+    with pytest.raises(UsageError, match=r"already has the files loss\.svg"):
         export_report(run, out, overwrite=False)
     assert sorted(path.name for path in out.iterdir()) == ["loss.svg", "notes.txt"]
     export_report(run, out, overwrite=True)

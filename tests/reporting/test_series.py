@@ -32,7 +32,7 @@ def test_series_shows_statistics_runs_and_curves(tmp_path: Path) -> None:
         log = [{"kind": "eval", "step": step, "split": "validation", "loss": 1 / step} for step in (1, 2)]
         make_run(series / name, log, manifest={"task": "cls"})
     page = read_report(series)
-    for expected in ("85.00% ± 7.07%", "21.47% to 100.00%", "2 runs: 2 folds", "it is too narrow", "1 min 5 s"):
+    for expected in ("85.00% ± 7.07%", "21.47% to 100.00%", "2 runs: 2 folds", "are too narrow", "1 min 5 s"):
         assert expected in page.text
     assert {"fold-0", "fold-1", "90.00%", "kappa"} <= set(page.contents["td"]) | set(page.contents["th"])
     assert len(page.get_curves("Held-out loss")) == 2

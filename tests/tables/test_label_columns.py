@@ -163,14 +163,14 @@ def test_a_table_of_one_column_leads_to_its_delimiter(mark: str) -> None:
 
 
 def test_a_table_of_one_column_without_a_delimiter_is_said_to_have_no_labels() -> None:
-    assert "a table of one column has no labels" in hint_for(table(text=["a lamp", "a ferry"]))
+    assert "the table has only one column" in hint_for(table(text=["a lamp", "a ferry"]))
 
 
 def test_labels_inside_of_other_keys_are_named_and_never_guessed() -> None:
     rows: list[dict[str, object]] = [{"data": {"text": "a lamp", "meta": {"label": "pos"}}}] * 3
-    assert "--text data.text: data.text, data.meta.label" in hint_for(rows)
+    assert "--text data.text; found: data.text, data.meta.label" in hint_for(rows)
     rows = [{"text": "a lamp", "annotations": [{"label": "pos"}]}] * 3
-    assert "inside of other keys: annotations.label" in hint_for(rows)
+    assert "nested keys: annotations.label" in hint_for(rows)
 
 
 def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None
     with open_rows(data, Read()) as rows:
         [note] = describe_split_column(rows, Columns("text", None, "label"))
         assert describe_split_column(rows, Columns("text", None, "Split")) == []
-    assert note.startswith("column 'Split' assigns rows to splits (test, train), but all rows are used")
+    assert note.startswith("column 'Split' assigns rows to splits (test, train), but llmkit uses all rows")
 
 
 def test_names_with_a_full_width_comma_lead_to_the_ascii_one(tmp_path: Path) -> None:

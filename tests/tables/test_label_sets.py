@@ -46,12 +46,14 @@ def test_a_name_with_a_separator_beside_its_beginning_is_no_join(labels: list[st
 @pytest.mark.parametrize("word", ["NA", "nan", "NULL", r"\N", "None", "?", "-"])
 def test_labels_that_may_stand_for_a_missing_one_are_said_and_stay(word: str) -> None:
     [note] = describe_labels({"pos": 5, "neg": 5, word: 4})
-    assert f"classes like others: {word!r} (4); remove these rows" in note
+    assert f"treated as classes: {word!r} (4); remove these rows" in note
     assert describe_labels({"+": 5, "-": 5, "0": 5}) == []
 
 
 def test_a_label_of_one_row_among_labels_of_many_is_said() -> None:
-    assert describe_labels({"pos": 30, "neg": 20, "40": 1}) == ["1 label of a single row: '40'; is it a class?"]
+    assert describe_labels({"pos": 30, "neg": 20, "40": 1}) == [
+        "1 label with a single row: '40'; check for typing errors"
+    ]
     assert describe_labels({"pos": 3, "neg": 2, "40": 1}) == []
 
 
@@ -84,7 +86,7 @@ def test_labels_of_one_row_each_are_refused_and_joins_of_others_lead_to_the_sepa
 def test_equal_texts_with_different_labels_are_counted_with_the_lines_of_one() -> None:
     keys, labels = [7, 8, 7, 9, 7], ["pos", "neg", "neg", "pos", "pos"]
     notes = describe_contradictions(keys, labels, [2, 3, 4, 5, 6])
-    assert notes == ["3 rows have a text that occurs with different labels, such as 'pos' in line 2, 'neg' in line 4"]
+    assert notes == ["3 rows have a text that occurs with different labels: 'pos' in line 2, 'neg' in line 4"]
     assert describe_contradictions([7, 7, 8], ["pos", "pos", "neg"], [2, 3, 4]) == []
     assert "'a' in row 1" in describe_contradictions([7, 7], ["a", "b"], [1, 2], "row")[0]
     assert "'a, b' in line 1" in describe_contradictions([7, 7], [("a", "b"), ("a",)], [1, 2])[0]

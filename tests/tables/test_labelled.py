@@ -193,7 +193,7 @@ def test_label_map_does_not_depend_on_the_order_of_rows() -> None:
 def test_label_only_in_evaluation_is_named_with_its_lines(tmp_path: Path) -> None:
     label2id = {"ham": 0, "spam": 1}
     rows = read(tmp_path, "text,label\na,ham\nb,eggs\nc,eggs\nd,spam\n")
-    with pytest.raises(DataError, match="do not have: 'eggs'") as caught:
+    with pytest.raises(DataError, match="do not occur in the train rows: 'eggs'") as caught:
         list(to_ids(rows, label2id, "test.csv", unseen="refuse"))
     assert "test.csv, lines 3, 4" in str(caught.value)
     assert "--unseen-labels ignore" in str(caught.value)

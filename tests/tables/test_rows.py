@@ -68,8 +68,8 @@ def test_encodings_marks_and_line_ends_change_no_cell(tmp_path: Path, encoding: 
 @pytest.mark.parametrize(
     ("rows", "line", "problem"),
     [
-        ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
-        ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells where the header has 2"),
+        ("1,a\n2,b,c\n3,d\n", 3, "3 cells, but the header has 2"),
+        ('1,"a\nb"\n\n2\n3,d\n', 5, "1 cells, but the header has 2"),
         ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_user_decides_about_the_header_by_saying_so_or_by_naming_a_column(tm
 
 
 def test_a_ragged_row_without_a_header_is_compared_with_the_first_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 cells where the first row has 2") as caught:
+    with pytest.raises(DataError, match="1 cells, but the first row has 2") as caught:
         read(write(tmp_path / "a.tsv", "ham\ta\nham\tb\nham\n"))
     assert caught.value.problems[0].where.endswith("a.tsv:3")
 
@@ -319,7 +319,7 @@ def test_an_encoding_that_was_guessed_is_said_with_a_line(tmp_path: Path, caplog
     text = "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,dobrý\nKdyž jsme přišli k řece; byla tma,špatný\n"
     with open_rows(write(tmp_path / "cs.csv", text.encode("cp1250")), Read()) as rows:
         assert len(list(rows)) == 2
-    assert "cs.csv: read as cp1250 (prepare.read.encoding), such as" in caplog.text and "žluťoučký" in caplog.text
+    assert "cs.csv: read as cp1250 (prepare.read.encoding), for example" in caplog.text and "žluťoučký" in caplog.text
     caplog.clear()
     for name, read in (("u8.csv", Read()), ("named.csv", Read(encoding="cp1250")), ("u16.csv", Read())):
         encoding = {"u8.csv": "utf-8", "named.csv": "cp1250", "u16.csv": "utf-16"}[name]
@@ -364,9 +364,9 @@ def test_comments_above_a_table_and_repeated_headers_are_left_out_and_said(
     rows, _ = read(write(tmp_path / "a.csv", f"# made by me\n# on Monday\n{part}{part}"))
     assert [row["text"] for row in rows] == ["a lamp", "a ferry"] * 2
     said = "\n".join(caplog.messages)
-    assert "rows above the table are left out" in said
-    assert "such rows: 2, first '# made by me'" in said
-    assert "rows that repeat the header are left out, as in files that were joined; such rows: 1, first line 6" in said
+    assert "rows above the table are skipped" in said
+    assert "number of rows: 2, first '# made by me'" in said
+    assert "rows that repeat the header, as in concatenated files, are skipped; number of rows: 1, first line 6" in said
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])

@@ -42,7 +42,7 @@ def wrap(text: str, width: int) -> str:
 @pytest.mark.parametrize("size", [1, 1 << 20])
 def test_form_feeds_are_counted_and_the_setting_said(size: int) -> None:
     found = note("A page ends.\n\fThe next begins.\n" * 3, size)
-    assert "'prepare.read.separator=\\f' makes each page a document; 3 of them" in found
+    assert "-s 'prepare.read.separator=\\f'; number: 3" in found
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])

@@ -212,5 +212,5 @@ def test_sizes_of_a_learning_curve_are_ascending(text: str | None, sizes: tuple[
 
 @pytest.mark.parametrize("text", ["", "10,", "1k", "0,10", "-5", "0.1", "ten", "10 100"])
 def test_a_size_that_is_no_number_is_refused_by_name(text: str) -> None:
-    with pytest.raises(UsageError, match="which is no number of rows"):
+    with pytest.raises(UsageError, match="is not a number of rows"):
         read_sizes(text)

@@ -53,8 +53,8 @@ def test_options_beat_the_recipe_and_what_the_recipe_names_is_said(
         ({"data": "../gone.csv"}, DataError, "there is no file or folder 'gone.csv'"),
         ({"data": "../rows.csv", "test": "../x/gone.csv"}, DataError, "recipes/my.yaml:3, inputs.test"),
         ({"model": "../gone"}, ModelError, "recipes/my.yaml:2, inputs.model"),
-        ({"model": "/nowhere/model"}, ModelError, "change it there, or give --model"),
-        ({"model": "pickle:bert"}, UsageError, "give it on the command line, each time: --model pickle:bert"),
+        ({"model": "/nowhere/model"}, ModelError, "change it in the recipe, or give --model"),
+        ({"model": "pickle:bert"}, UsageError, "give it on the command line every time: --model pickle:bert"),
     ],
 )
 def test_moved_file_is_named_with_its_key(
@@ -75,7 +75,7 @@ def test_pretraining_takes_its_folder_from_option_recipe_or_run(place: Path) -> 
     recipe, path = write({"data": "../books"}, task="clm")
     assert choose_prepared(recipe, path, None, None) == (None, Path("books"))
     assert choose_prepared(recipe, path, "m", "other") == ("m", Path("other"))
-    with pytest.raises(UsageError, match=r"nothing to train on(.|\n)*inputs\.data"):
+    with pytest.raises(UsageError, match=r"no training data is given(.|\n)*inputs\.data"):
         choose_prepared(load_recipe(None, task="clm"), None, None, None)
     run_folder = RunFolder(place / "run")
     run_folder.path.mkdir()
@@ -102,10 +102,10 @@ def test_recipe_of_a_fold_or_of_a_series_says_what_it_does_not_repeat(
     recipe, path = write({"data": "../rows.csv"})
     write_json(Path("recipes/manifest.json"), {"origin": {"fold": [1, 5]}})
     choose_inputs(recipe, path, None, {})
-    assert "the run was fold 1 of 5; the new run holds out cls.validation" in capsys.readouterr().err
+    assert "the run was fold 1 of 5; the new run uses cls.validation" in capsys.readouterr().err
     write_json(Path("recipes/manifest.json"), {"series": Series(5, 2, (10, None)).describe()})
     choose_inputs(recipe, path, None, {})
-    assert "to repeat all of them, add --folds 5 --seeds 2 --learning-curve 10,all" in capsys.readouterr().err
+    assert "to repeat the series, add --folds 5 --seeds 2 --learning-curve 10,all" in capsys.readouterr().err
 
 
 def test_resumed_run_keeps_the_inputs_that_it_was_started_with(place: Path) -> None:

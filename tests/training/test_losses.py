@@ -281,7 +281,7 @@ def test_auto_cuts_until_it_fits_and_moves_nothing(tiny_split: Split) -> None:
     assert fit(tiny_split, small, 8, may_cut=True) == BatchPlan(8, 2, 1)
     assert small.tried == [8, 4, 2]
     assert torch.equal(torch.get_rng_state(), before)
-    with pytest.raises(EnvironmentFault, match="not even one sequence"):
+    with pytest.raises(EnvironmentFault, match="a single sequence"):
         fit(tiny_split, SmallMemory(0), 8, may_cut=True)
 
 

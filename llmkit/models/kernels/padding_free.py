@@ -92,7 +92,7 @@ def check_padding_free(model: PreTrainedModel) -> str | None:
 
 
 def _missing_argument(module: nn.Module, *names: str) -> str | None:
-    """Return a message on the first of `names` and **kwargs that the module's forward does not accept; else None."""
+    """Return a message if the module's forward lacks one of the parameters `names` or **kwargs, else None."""
     parameters = inspect.signature(type(module).forward).parameters
     missing = [name for name in names if name not in parameters]
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):

@@ -92,7 +92,7 @@ def fit_and_predict(
     model = fit_baseline(texts["train"], labels["train"], n_labels, class_weights)
     outputs = {name: model.predict(rows) for name, rows in texts.items() if name != "train"}
     if not all(np.isfinite(each).all() for each in outputs.values()):
-        return {}, "no n-gram baseline: its predictions are not finite, as the labels are too large"
+        return {}, "no n-gram baseline: its predictions are not finite, because the labels are too large"
     thresholds = np.full(n_labels, 0.5)
     if "validation" in outputs:
         thresholds = label_type.best_thresholds(labels["validation"], outputs["validation"], n_labels)
@@ -102,7 +102,7 @@ def fit_and_predict(
     }
     of = f"{model.method['n_train_rows']:,} of {len(texts['train']):,} train rows"
     n_cut = sum(max(map(len, row)) >= MAX_TEXT_CHARACTERS for rows in texts.values() for row in rows)
-    cut = f"; it reads the first {MAX_TEXT_CHARACTERS:,} characters of {count(n_cut, 'longer row')}" if n_cut else ""
+    cut = f"; {count(n_cut, 'row')} cut to the first {MAX_TEXT_CHARACTERS:,} characters" if n_cut else ""
     return found, f"n-gram baseline: {model.method['model']}, fitted on {of}{cut}"
 
 

@@ -1,10 +1,10 @@
-"""Metrics of a user's Python file: `cls.metrics: my_metrics.py:kappa`.
+"""Custom metrics from a user's Python file: `cls.metrics: my_metrics.py:kappa`.
 
-A metric is a function of (labels, predictions) or (labels, predictions, probabilities) that returns a number, as those
-of sklearn.metrics. It is called once before training, so that its mistakes are reported before time is spent. A mistake
-later, during or after training, makes the value None and is reported; it never ends a run.
+A metric is a function of (labels, predictions) or (labels, predictions, probabilities) that returns a number, like the
+functions of sklearn.metrics. It is called before training, so that errors in it are reported early. If it fails during
+or after training, its value is None and the error is printed; the run continues.
 
-A file is code. It is run only if a recipe or a command that the user gives names it, see `Recipe.code`.
+llmkit runs the code only if the user names the file, in a recipe or on the command line; see `Recipe.code`.
 """
 
 import hashlib
@@ -30,18 +30,18 @@ from llmkit.core.errors import UsageError, did_you_mean
 from llmkit.tasks.cls.label_type import LabelType, Thresholds
 
 LOWER_IS_BETTER = ("_loss", "_error", "_deviance")
-"""Ends of names of metrics to minimize, as in scikit-learn."""
+"""Suffixes of metric names for which lower values are better, as in scikit-learn."""
 RESERVED = (
     *("loss", "metric", "split", "kind", "step", "task", "label_type", "custom_metrics", "mistakes", "n_truncated"),
     *("n_windows", "n_held_out_rows"),
 )
-"""Names that the records of evaluations have beside the metrics of a label type."""
+"""Keys of evaluation records that are not metrics of a label type; a custom metric cannot have these names."""
 Arguments = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
 
 @dataclass(frozen=True)
 class CustomMetric:
-    """A function of a file, and how it is called."""
+    """A metric function from a Python file, and how to call it."""
 
     key: str
     function: Callable[..., Any]
@@ -50,15 +50,15 @@ class CustomMetric:
     takes_probabilities: bool
     higher_is_better: bool = True
     errors: dict[str, str] = field(default_factory=dict)
-    """The mistake of the last call as `error`, for metrics.json; empty if there was none."""
+    """The error of the last call under the key `error`, for metrics.json; empty if there was none."""
 
     def describe(self) -> dict[str, Any]:
-        """Return the entry of metrics.json and of the run's manifest."""
+        """Return the metric's entry in metrics.json and in the run's manifest."""
         known = {"function": f"{self.path.name}:{self.key}", "sha256": self.sha256}
         return known | {"higher_is_better": self.higher_is_better, **self.errors}
 
     def measure(self, arguments: Arguments) -> float | None:
-        """Return the value; None if it is not finite or if the function fails, which is printed once."""
+        """Return the value; None if it is not finite or if the function fails. The first failure is printed."""
         try:
             value = self.call(arguments)
         except UsageError as error:
@@ -74,24 +74,24 @@ class CustomMetric:
         """Return the value of the function.
 
         Raises:
-            UsageError: the function fails, or does not return a number; `where` is the file's line.
+            UsageError: the function fails or does not return a number; `where` gives the line of the file.
         """
         given = arguments if self.takes_probabilities else arguments[:2]
         with _run_code(self.path, f"metric {self.key}"):
-            found = self.function(*(np.array(each) for each in given))  # copies, which it may change
+            found = self.function(*(np.array(each) for each in given))  # copies, because the function may change them
         if isinstance(found, np.ndarray | torch.Tensor) and found.ndim == 0:
             found = found.item()
         if not isinstance(found, int | float | np.number) or isinstance(found, complex):
             shape = f" of shape {tuple(found.shape)}" if hasattr(found, "shape") else ""
             what = f"metric {self.key} returned {type(found).__name__}{shape}, not a number"
-            hint = "return one number; several metrics are several functions"
+            hint = "return one number; write one function per metric"
             raise UsageError(what, where=self._find_line(), hint=hint)
         return float(found)
 
     def _find_line(self) -> str:
         try:
             return f"{self.path}:{inspect.getsourcelines(self.function)[1]}"
-        except (OSError, TypeError):  # a function of a library, or a partial one
+        except (OSError, TypeError):  # a function of a library, or functools.partial
             return str(self.path)
 
 
@@ -99,7 +99,7 @@ def load_custom_metrics(names: Sequence[str]) -> list[CustomMetric]:
     """Import the functions that `cls.metrics` names, as `FILE.py:FUNCTION`.
 
     Raises:
-        UsageError: there is no such file or function, or the file fails when it is imported.
+        UsageError: the file or function does not exist, or importing the file fails.
     """
     modules: dict[Path, ModuleType] = {}
     loaded: list[CustomMetric] = []
@@ -113,7 +113,7 @@ def load_custom_metrics(names: Sequence[str]) -> list[CustomMetric]:
         if not callable(function):
             known = [each for each, value in vars(modules[path]).items() if inspect.isfunction(value)]
             is_value = hasattr(modules[path], key)
-            what = f"{key} of {path.name} is no function" if is_value else f"{path.name} has no function {key!r}"
+            what = f"{key} of {path.name} is not a function" if is_value else f"{path.name} has no function {key!r}"
             raise UsageError(what, where=f"{path}, cls.metrics", hint=did_you_mean(key, known) if known else "write it")
         if any(key == other.key for other in loaded):
             raise UsageError(f"two metrics are called {key!r}", where="cls.metrics", hint="rename one of the functions")
@@ -130,13 +130,13 @@ def check_custom_metrics(
     *,
     quiet: bool = False,
 ) -> list[CustomMetric]:
-    """Call each metric with predictions equal to `labels`, and with constant ones; return them with their direction.
+    """Call each metric with perfect and with constant predictions; return the metrics with `higher_is_better` set.
 
-    The direction is the function's attribute `higher_is_better` if it has one. Otherwise, higher is better if perfect
-    predictions have the higher value. If both values are equal, the name decides as in scikit-learn.
+    The function's attribute `higher_is_better` decides if it exists. Otherwise, higher is better if perfect predictions
+    score higher than constant ones. If the scores are equal, LOWER_IS_BETTER decides.
 
     Raises:
-        UsageError: a metric fails, returns no number, or has the name of another metric.
+        UsageError: a metric fails, does not return a finite number, or has the name of another metric.
     """
     thresholds = np.full(len(names), 0.5)
     constant = label_type.constant_outputs(len(labels), len(names))
@@ -144,13 +144,13 @@ def check_custom_metrics(
     checked = []
     for metric in metrics:
         if metric.key in (*known, *RESERVED) or metric.key.startswith(("baseline_", "ngram_baseline")):
-            hint = "rename the function, as metrics.json has a figure of this name"
+            hint = "rename the function: metrics.json already uses this name"
             raise UsageError(f"{metric.key!r} is the name of another metric", where=str(metric.path), hint=hint)
         if metric.takes_probabilities and labels.dtype.kind == "f" and labels.ndim == 1:
             hint = "write a function of (labels, predictions): regression has no probabilities"
             raise UsageError(f"metric {metric.key} takes probabilities", where=str(metric.path), hint=hint)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of constant predictions, which are made up here
+            warnings.simplefilter("ignore")  # warnings about constant predictions
             best = metric.call(_perfect_arguments(labels, constant, names))
             worst = metric.call(make_arguments(label_type, labels, constant, thresholds, names))
         if not np.isfinite(best) and not np.isfinite(worst):
@@ -179,9 +179,9 @@ def make_arguments(
 ) -> Arguments:
     """Return labels, predictions and probabilities in scikit-learn's form.
 
-    One label per row: the labels' names, as integers if all of them are whole numbers, (n,); several: zeros and ones
-    (n, C); regression: numbers (n,) and no probabilities. Probabilities are (n, C). Labels are in sorted order, as in
-    `classes_` of scikit-learn.
+    Labels and predictions are names (n,) for one label per row, or integers if all names are whole numbers; zeros and
+    ones (n, C) for several labels per row; numbers (n,) for regression, which has no probabilities. Probabilities are
+    (n, C). The C columns are in sorted order of the names, as in `classes_` of scikit-learn.
     """
     predictions = label_type.predict(outputs, thresholds)
     if outputs.ndim == 1:
@@ -190,7 +190,7 @@ def make_arguments(
     order = np.argsort(values, kind="stable")
     if labels.ndim == 2:
         return labels[:, order].astype(np.int64), predictions[:, order].astype(np.int64), outputs[:, order]
-    # Sums of probabilities that were stored in single precision are not exactly 1, of which scikit-learn warns.
+    # Normalize again: scikit-learn warns if sums differ from 1, as they do after storage in single precision.
     return values[labels], values[predictions], (outputs / outputs.sum(1, keepdims=True))[:, order]
 
 
@@ -200,7 +200,7 @@ def _perfect_arguments(labels: NDArray[Any], constant: NDArray[Any], names: Sequ
     values = _to_values(names)
     order = np.argsort(values, kind="stable")
     is_true = labels[:, order] if labels.ndim == 2 else labels[:, None] == order
-    probabilities = np.where(is_true, 0.99, 0.01 / max(1, len(names) - 1))  # not 0, for logarithms
+    probabilities = np.where(is_true, 0.99, 0.01 / max(1, len(names) - 1))  # not 0, so that logarithms are finite
     shown = labels[:, order].astype(np.int64) if labels.ndim == 2 else values[labels]
     return shown, shown, probabilities
 
@@ -221,7 +221,7 @@ def _choose_direction(metric: CustomMetric, best: float, worst: float) -> bool:
 
 
 def _takes_probabilities(function: Callable[..., Any]) -> bool:
-    """Whether a third parameter must be given, or is called `probabilities`."""
+    """Whether the function has a third parameter that is required or called `probabilities`."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):  # written in C
@@ -244,7 +244,7 @@ def _read_source(path: Path) -> bytes:
 
 
 def _import_file(path: Path, source: bytes) -> ModuleType:
-    """Run the file as a module. It may import modules of its own folder. No bytecode is written beside it."""
+    """Run the file as a module. It may import modules from its own folder. Writes no bytecode files."""
     module = ModuleType(f"llmkit_metrics_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look it up
@@ -259,8 +259,8 @@ def _import_file(path: Path, source: bytes) -> ModuleType:
 
 @contextmanager
 def _run_code(path: Path, what: str) -> Iterator[None]:
-    """Run code of the user: its errors become a UsageError with the file's line, its output goes to stderr, and random
-    generators continue as if it had not run.
+    """Run the user's code in the block: errors become a UsageError with the line of the file, output goes to stderr,
+    and the state of the random generators is restored.
     """
     states = random.getstate(), np.random.get_state()
     try:
@@ -274,7 +274,7 @@ def _run_code(path: Path, what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}:{lines[-1]}" if lines else str(path)
-        hint = "correct the line, and see docs/tasks.md, Custom metrics, for the arguments"
+        hint = "correct the line; docs/tasks.md, Custom metrics, describes the arguments"
         raise UsageError(
             f"{what} fails: {type(error).__name__}: {first_line(error)}", where=where, hint=hint
         ) from error

@@ -130,8 +130,8 @@ def load_labelled(
 ) -> LabelledData:
     """Read `files` (`train`, and `validation` and `test` if given); splits without a file are held out of train.
 
-    `fold` (index, number of folds) uses that fold of the train rows for validation. `sample` leaves out train rows
-    after the label map is built, so held-out rows and labels do not depend on it. `known` is the label map of the
+    `fold` (index, number of folds) uses that fold of the train rows for validation. `sample` is applied after the label
+    map is built, so held-out rows and labels do not depend on it. `known` is the label map of the
     model; it is kept if the train rows have the same labels.
 
     Raises:
@@ -143,7 +143,7 @@ def load_labelled(
         notes = [row_format.describe(rows), *describe_split_column(rows, row_format.columns)]
         if unused := find_unused_texts(rows, row_format.columns):
             joined = shlex.quote(",".join([row_format.text, *unused]))
-            notes.append(f"columns of text that are not used: {list_columns(unused)}; --text {joined} joins them")
+            notes.append(f"unused columns with text: {list_columns(unused)}; to join them: --text {joined}")
         parse = map_labels(row_format.label_type.parser(row_format.separator), section.label_map)
         labelled = read_labelled(rows, row_format.columns, parse)
         whole = _collect(labelled, row_format, section, tokenizer, keep_empty=False)
@@ -324,7 +324,7 @@ def _to_split(
     """Return the rows at `indices`, except rows with a label that is not in the train rows; logs their number."""
     labels = [rows.labels[index] for index in indices]
     known = [all(name in label2id for name in label_type.names_in(label)) for label in labels]
-    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that is not in train rows"):
+    for note in describe_left_out(len(known) - sum(known), path, "held out, with a label that no train row has"):
         console.info(note)
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]

@@ -1,7 +1,7 @@
-"""Defaults of fine-tuning that depend on the model's width and the data: length, learning rate, start of the pooler.
+"""Defaults of fine-tuning that depend on model and data: number of steps, learning rate, initialization of the pooler.
 
-Models of width 256 or less are taken for small models of the user's own. Published settings are for wider models, and
-small models need more steps and another start (docs/log.md).
+Published settings are for models wider than 256. Narrower models, usually pretrained by the user, need more steps and
+another initialization of the pooler (docs/log.md).
 """
 
 import math
@@ -17,12 +17,12 @@ from llmkit.models.saved_head import REGRESSION, problem_type_of
 RATE_OF_BASE, WIDTH_OF_BASE = 5e-5, 768
 MIN_STEPS, STEPS_PER_LABEL, MIN_EPOCHS, MAX_EPOCHS = 300, 20, 3, 20
 NARROW_WIDTH, NARROW_STEPS_PER_LABEL, NARROW_STEPS = 256, 200, 2000
-"""Width up to which a model is taken for a small one of the user's own; its steps per label, up to this number."""
+"""Maximum width of a narrow model; its minimum steps per label, and the upper limit of this minimum."""
 LORA_FACTOR = 10.0
 
 
 def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -> list[str]:
-    """Start the pooler below a new head as `cls.pooler` says; returns a note if its weights were replaced.
+    """Initialize the pooler below a new head as `cls.pooler` requires; returns a note if its weights were replaced.
 
     Raises:
         UsageError: cls.pooler is identity, and the model has no pooler or keeps its head.
@@ -33,9 +33,9 @@ def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -
     if wanted == "keep" or (wanted == "auto" and not (is_new and narrow and measured)):
         return []
     if is_new and reset_pooler(network):
-        return ["the pooler starts as the identity (cls.pooler=keep keeps its weights)"]
+        return ["the pooler is initialized as the identity (cls.pooler=keep keeps its weights)"]
     if wanted == "identity":
-        what = "the model has no pooler" if is_new else "the model keeps its head and the pooler below it"
+        what = "the model has no pooler" if is_new else "the model's head is reused with its pooler"
         raise UsageError(what, where="cls.pooler", hint="set it to auto")
     return []
 
@@ -70,11 +70,11 @@ def _min_steps(config: PreTrainedConfig, n_labels: int) -> int:
 
 
 def describe_chosen(given: ClsRecipe, recipe: ClsRecipe, config: PreTrainedConfig, n_labels: int) -> list[str]:
-    """Return a note on the length and learning rate that `resolve` chose, if any."""
+    """Return a note on the epochs and the learning rate that `resolve` chose, if any."""
     chosen = []
     if given.train.epochs is None and recipe.train.epochs is not None:
-        why = f"{MIN_EPOCHS}, or as many as make {_min_steps(config, n_labels):,} steps"
-        chosen.append(f"train.epochs {recipe.train.epochs:g} ({why}, at most {MAX_EPOCHS})")
+        why = f"{MIN_EPOCHS} to {MAX_EPOCHS}, to reach {_min_steps(config, n_labels):,} steps"
+        chosen.append(f"train.epochs {recipe.train.epochs:g} ({why})")
     if given.optim.learning_rate is None:
         chosen.append(f"optim.learning_rate {recipe.optim.learning_rate:g} (for width {config.hidden_size})")
     return [f"defaults: {'; '.join(chosen)}"] if chosen else []

@@ -81,16 +81,16 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
     """Return metrics on a labelled file or, if no file is given, on the held-out rows of the model's run.
 
     Raises:
-        UsageError: nothing to score on, or more than one file.
+        UsageError: no data to score, or more than one file.
         DataError: the file cannot be read, see tables/rows.py and tables/labelled.py.
         ModelError: the model cannot be used.
     """
     data, run = request.data, request.run
     if len(data) > 1:
-        hint = "score one after the other, or put them into one file"
+        hint = "score the files one by one, or concatenate them"
         raise UsageError(f"{len(data)} files are given, but only one can be scored", where="--data", hint=hint)
     if not data and run is None:
-        raise UsageError("there is nothing to score on", where="--data", hint="give a file with texts and labels")
+        raise UsageError("no data to score is given", where="--data", hint="give a file with texts and labels")
     custom = load_custom_metrics(recipe.cls.metrics)
     scorer = open_scorer(request.path, recipe.evaluate, recipe.cls)
     custom = check_custom_metrics(custom, scorer.label_type, scorer.names, scorer.label_type.make_labels(scorer.names))
@@ -101,18 +101,18 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
         note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
         if run is not None and _is_train_file(data[0], run):
-            console.info(f"{data[0]} holds the rows that the run was trained on: the metrics are too optimistic")
+            console.info(f"the run was trained on rows of {data[0]}, so the metrics are too optimistic")
         return scored.measure(Path(data[0]).name)
     assert run is not None
     return scored.measure(scored.add_held_out_rows(recipe, run))
 
 
 def _note_unnamed_code(run: RunFolder, custom: Sequence[CustomMetric]) -> None:
-    """Print how to compute the metrics that the run's recipe names, and that the user does not name."""
+    """Print how to compute the custom metrics of the run's recipe, if the user has not named any."""
     kept = load_recipe(run.recipe).code if run.recipe.is_file() else []
     if kept and not custom:
         hint = shlex.join(["-s", *kept])
-        console.info(f"custom metrics are not computed, as the code of a run is not run; if you trust it, add: {hint}")
+        console.info(f"custom metrics of the run are not computed; to run their code, if you trust it, add: {hint}")
 
 
 def _is_train_file(path: str, run: RunFolder) -> bool:

@@ -190,7 +190,7 @@ class LabelType(ABC):
         return np.full((n_rows, n_labels), 1 / n_labels)
 
     def make_labels(self, names: Sequence[str]) -> NDArray[Any]:
-        """Return made-up encoded labels, with two rows of each label, to try functions on."""
+        """Return synthetic encoded labels with two rows per label, for checking functions."""
         return np.repeat(np.eye(len(names)), 2, 0)
 
     @abstractmethod

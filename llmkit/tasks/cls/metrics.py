@@ -118,9 +118,9 @@ REGRESSION = MetricSet(
 
 
 def with_custom_metrics(metrics: MetricSet, described: object) -> MetricSet:
-    """Return the metrics with those of a user's file added, from `custom_metrics` of a manifest or of metrics.json.
+    """Return the metrics with custom metrics added, from `custom_metrics` of a manifest or of metrics.json.
 
-    Entries that are not as custom_metrics.py writes them are left out, because such a file may come from others.
+    These files may come from others, so entries that custom_metrics.py would not write are ignored.
     """
     entries = described.items() if isinstance(described, dict) else ()
     added = []

@@ -3,7 +3,7 @@
 The logits of the windows of a long text are averaged before the loss, in training and in prediction.
 
 Losses are sums: the trainer divides by the label count of the whole optimizer step over all ranks, so results do not
-depend on the micro-batch size. Those of transformers' own classifiers do (huggingface/transformers issue 47688).
+depend on the micro-batch size. In transformers they do (huggingface/transformers issue 47688).
 """
 
 from collections.abc import Sequence

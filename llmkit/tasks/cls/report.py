@@ -79,7 +79,7 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
-    """Return sections on curves, calibration and errors; `others` are the metrics of all splits, for their errors."""
+    """Return sections on curves, calibration and errors; `others` has the metrics of all splits."""
     errors = _make_errors(figures, f"Most confident errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
@@ -182,7 +182,7 @@ def _make_curves(figures: Record) -> list[Block]:
 
 
 def _get_points(value: object) -> tuple[list[float], list[float]] | None:
-    """Return x and y of a curve, or None if metrics.json was edited so that it is none."""
+    """Return x and y of a curve; None if the value, for example in an edited metrics.json, is not a curve."""
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(each, list) for each in value):
         return None
     x, y = value
@@ -191,7 +191,7 @@ def _get_points(value: object) -> tuple[list[float], list[float]] | None:
 
 
 def _to_steps(recall: list[float], precision: list[float]) -> tuple[list[float], list[float]]:
-    """Return the curve as steps, whose area is the average precision: each precision holds from the last recall on."""
+    """Return the curve as steps: each precision applies back to the previous recall, so the area is the AP."""
     x = [value for value in recall for _ in range(2)][:-1]
     return x, [value for value in precision for _ in range(2)][1:]
 

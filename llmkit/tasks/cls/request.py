@@ -20,7 +20,7 @@ def check_request(model: str | None, files: Mapping[str, str]) -> str:
         UsageError: there are no train rows or no model, or the train file cannot be used for training.
     """
     if "train" not in files:
-        raise UsageError("there is nothing to train on", where="--data", hint="give a file with texts and labels")
+        raise UsageError("no training data is given", where="--data", hint="give a file with texts and labels")
     if files["train"] == "-":
         hint = "write it to a file first: the rows are read again by --resume and eval"
         raise UsageError("training cannot read from stdin", where="--data", hint=hint)

@@ -1,4 +1,4 @@
-"""The sample of train rows of `train.max_rows`: stratified by label, the same for the same rows and seed.
+"""The sample of train rows that `train.max_rows` selects: stratified by label, and fixed by rows and seed.
 
 Held-out rows and the label map do not depend on it, so runs with different samples are comparable.
 """
@@ -15,7 +15,7 @@ from llmkit.core.console import clean_line, count
 from llmkit.tables.label_splits import TEST, TRAIN, rarest_label_strata, sample_rows
 
 UNUSED = TEST + 1
-"""The side of train rows that are left out."""
+"""The side of train rows outside of the sample."""
 _LABELS_SHOWN = 3
 
 
@@ -28,9 +28,9 @@ class TrainSample(NamedTuple):
     def leave_out(
         self, sides: NDArray[np.int8], keys: NDArray[np.uint64], names: Sequence[tuple[str, ...]]
     ) -> list[str]:
-        """Set the side of train rows that are not in the sample to UNUSED, in place; returns a note with counts.
+        """Set `sides` of train rows outside of the sample to UNUSED, in place; returns a note with counts.
 
-        All arguments have one entry per row. `names` are its labels; they are empty if labels are numbers.
+        All arguments have one entry per row. An entry of `names` has the labels of the row, none for regression.
         """
         train = np.flatnonzero(sides == TRAIN)
         if self.max_rows >= len(train):
@@ -43,7 +43,7 @@ class TrainSample(NamedTuple):
         by_label = "stratified by label, " if counts else ""
         note = f"train.max_rows: {self.max_rows:,} of {len(train):,} train rows, {by_label}seed {self.seed}"
         if without := sorted(set(counts) - {name for row in kept for name in sets[row]}):
-            note += f"; {count(len(without), 'label')} of {len(counts):,} without a row, such as "
+            note += f"; {len(without):,} of {count(len(counts), 'label')} without a row, for example "
             note += ", ".join(map(repr, without[:_LABELS_SHOWN]))
         return [clean_line(note)]
 

@@ -181,8 +181,8 @@ class ClsTraining(TrainingTask):
         if (mean, std) != (0.0, 1.0) and not fold_target_scale(network, mean, std):
             extra["target_mean"], extra["target_std"] = mean, std
             kind = network.config.model_type
-            what = f"a {kind} has no bias that could hold the mean of the labels: other tools get standardized scores"
-            console.info(f"{what}; README.md of the model has the formula for the unit of the labels")
+            what = f"the head of {kind} has no bias, so in other tools the model returns standardized scores"
+            console.info(f"{what}; the model's README.md has the formula to convert them")
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
             split = _take_fraction(self.labelled.splits["validation"], share)
             outputs, _ = self._score(network, split, "fp32", None)
@@ -214,7 +214,7 @@ class ClsTraining(TrainingTask):
         value, other = metrics.get(metric.key), metrics.get(f"{NGRAM_BASELINE}_{metric.key}")
         if value is None or other is None or (value >= other if metric.higher_is_better else value <= other):
             return None
-        advice = "try more train.epochs, another --model, or one that is pretrained on more text of this kind"
+        advice = "try more train.epochs, or a --model that was pretrained on more text of this kind"
         found = f"{metric.key.replace('_', ' ')} {other:.4f} against {value:.4f} of this model"
         return f"the n-gram baseline is better: {found}; {advice}"
 

@@ -63,7 +63,7 @@ class MaskPrediction:
     probability: float
     """Softmax over the whole vocabulary, including special tokens."""
     text: str
-    """The prompt with this mask replaced; other masks are kept."""
+    """The prompt with this mask filled in; other masks are kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,7 @@ def _find_header_begin(before: str) -> int | None:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """Return (end of the footer that begins at `begin`, whether a book follows); the end is `begin` for a quoted line.
+    """Return the end of the footer that begins at `begin`, and whether a book follows. For a quoted line, end = begin.
 
     `paired`: the file has a header.
     """

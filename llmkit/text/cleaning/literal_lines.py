@@ -1,4 +1,4 @@
-"""Find the lines of a text whose line ends carry meaning: source code and tables.
+"""Find the lines of a text that must not be joined: source code and tables.
 
 Literal lines are fenced code blocks of Markdown, paragraphs in which most lines look like source code, and lines with a
 tab or three spaces between words. Indented lines are not literal, because they may begin a paragraph.

@@ -1,8 +1,8 @@
-"""Record the cleaning steps that change spelling, so that every later input of the model is cleaned in the same way.
+"""Record the cleaning steps that change spelling, so that later inputs of the model are cleaned in the same way.
 
 `prepare` records these settings, and they are saved with the model's tokenizer (tokens/normalization.py). Line ends and
 control characters are normalized for every model that has a record. Steps that repair or select the files of a corpus
-are not recorded; docs/recipes.md says for each step why.
+are not recorded; docs/recipes.md gives the reason for each step.
 
 Knows nothing of tokenizers; cleaners.py implements the steps.
 """

@@ -107,9 +107,9 @@ def _trim_lines(scan: TextScan, ends: list[int], starts_line: bool) -> str:
 
 
 def _cache_utf8(whole: str, start: str, end: str | None, text: str) -> str:
-    """Return `text`, which is `whole` without `start` and `end`; caches its UTF-8 if that of `whole` is cached.
+    """Cache the UTF-8 of `text` if that of `whole` is cached, and return `text`.
 
-    `end` is None if `text` is not a slice of `whole`.
+    `text` is `whole` without the beginning `start` and the end `end`. `end` is None if `text` is not such a slice.
     """
     if end is None or (utf8 := known_utf8(whole)) is None:
         return text

@@ -191,7 +191,7 @@ def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
 
 
 def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
-    """Yield the text cut only at blank lines; a first piece of fewer than `n_first` characters is the whole text."""
+    """Yield pieces that end at blank lines; the first has at least `n_first` characters unless the text is shorter."""
     held = ""
     first = True
     for text, last in mark_last(texts):

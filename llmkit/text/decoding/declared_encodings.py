@@ -58,8 +58,9 @@ def decode_declared(data: bytes, charset: str) -> tuple[str, str] | None:
 
 
 def compare_encoding(data: bytes, encoding: str) -> tuple[Guess, bytes, bool]:
-    """Return the likeliest encoding near the first non-ASCII byte, the bytes there, and whether it is much likelier
-    than `encoding`.
+    """Compare `encoding` with the most likely encoding of the bytes near the first non-ASCII byte.
+
+    Returns the most likely encoding, these bytes, and whether it is much more likely than `encoding`.
     """
     start = max(0, find_high(data) - 1000)
     window = data[start : start + WINDOW_BYTES]

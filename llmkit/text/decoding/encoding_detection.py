@@ -107,7 +107,7 @@ _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _MIN_ASCII_PER_HIGH = 8
 _MAX_TAKEN_GAIN = 15.0
-"""Maximum lead in nats of an East Asian reading of ASCII text with single non-ASCII bytes."""
+"""Maximum lead in nats with which an East Asian encoding is not trusted for ASCII text with single other bytes."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
 _TAKES_ASCII = re.compile(rb"(?<![\x80-\xff])(?:[\x80-\xff]{2})*[\x80-\xff][A-Za-z]")
 _ASCII = bytes(range(128))
@@ -117,9 +117,9 @@ _MAX_STRAY_COST = 12.0
 """Maximum loss in nats of a line that is decoded with a byte in another encoding, compared with the line without it."""
 _CHANGE_MARGIN = 15.0
 _CHANGE_MARGIN_PER_BYTE = 0.3
-"""Minimum lead of another encoding over the file's own for some lines, in nats and in nats per non-ASCII byte."""
+"""Minimum lead of another encoding, summed over lines: in nats, and in nats per non-ASCII byte."""
 _LINE_MARGIN = 10.0
-"""Minimum gain in nats of a line that counts. Rare Chinese words gain up to 9.5 in another encoding by chance."""
+"""Minimum gain in nats for a line to count. Rare Chinese words gain up to 9.5 nats in another encoding by chance."""
 _MAX_SUSPECTS = 3
 _MAX_SCORED_BYTES = 1 << 16
 _MAX_LINE_BYTES = 900
@@ -167,7 +167,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
         return Guess(("utf-8",))
     readings = rank_encodings(sample_words(data))
     if not _HIGH_PAIR.search(data) and len(data) > _MIN_ASCII_PER_HIGH * n_high:
-        # 20 °C is a Korean character to cp949, which takes the letter.
+        # cp949 decodes the bytes of `°C` in `20 °C` as one Korean character.
         singles = [each for each in readings if SINGLE_BYTE.keys() & {*each.encodings}]
         if singles and readings[0].score - singles[0].score < _MAX_TAKEN_GAIN:
             readings = singles
@@ -266,8 +266,8 @@ def score_as(sample: bytes, encoding: str) -> float:
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     """Return the offset of the first line that is much more likely in another encoding, and that encoding.
 
-    The other encodings are the best ones for the three lines that score the worst, compared with good lines. One of
-    them is accepted if the lines that it improves gain enough together. At most about 64 KB of lines are scored.
+    Candidates are the best encodings of the three lines with the lowest scores. A candidate is accepted if the total
+    gain of the lines that it improves is large enough. At most about 64 KB of lines are scored.
     """
     lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
     if len(lines) < 2:
@@ -281,7 +281,7 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     for rival in rivals:
         rival_texts, scores = _score_lines(samples, rival)
         gains = np.where([a != b for a, b in zip(texts, rival_texts, strict=True)], scores - own, 0.0)
-        if rival in _MULTI_BYTE and encoding in SINGLE_BYTE:  # it takes the letter after a symbol, as in 20°C
+        if rival in _MULTI_BYTE and encoding in SINGLE_BYTE:  # it decodes `°C` in `20°C` as one character
             gains = np.where([_TAKES_ASCII.search(sample) is None for sample in samples], gains, 0.0)
         better = np.flatnonzero(gains > _LINE_MARGIN)
         n_high = sum(len(samples[number].translate(None, _ASCII)) for number in better)
@@ -291,9 +291,9 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
 
 
 def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
-    """Return (offset, sample of the words) of lines with non-ASCII bytes; of large data, every n-th such line."""
+    """Return (offset, sample of the words) of each line with non-ASCII bytes; of every n-th such line in large data."""
     found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
-    step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that both of two alternating kinds of lines are seen
+    step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that if two kinds of lines alternate, both are seen
     return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in found[::step]]
 
 

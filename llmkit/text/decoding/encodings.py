@@ -121,8 +121,8 @@ class TextStream:
         source.encoding, source.example = self.encoding, self.example
         source.notes.update(self._notes)
         if self._n_replacements:
-            what = "replacement characters U+FFFD in the text: an earlier conversion lost what was there"
-            source.notes[what] = f"{self._n_replacements:,} of them"
+            what = "replacement characters U+FFFD in the text: an earlier conversion lost the original characters"
+            source.notes[what] = f"number: {self._n_replacements:,}"
 
     def _detect(self, head: bytes, offset: int) -> bytes:
         """Choose the encoding by the window at the first non-ASCII byte; returns `head` and the bytes read."""
@@ -220,7 +220,7 @@ class TextStream:
         likelier = guess.encodings[0]
         _, line = find_difference(window, self.encoding, likelier)
         texts = [shorten(line.decode(name, "replace")) for name in (self.encoding, likelier)]
-        what = f"read as {self.encoding}, as prepare.read.encoding requires, but {likelier} is more likely"
+        what = f"prepare.read.encoding is {self.encoding}, but {likelier} is more likely"
         self._notes[what] = f'"{texts[0]}" would be "{texts[1]}"'
 
     def _where(self, chunk: bytes, offset: int, position: int) -> str:
@@ -234,7 +234,7 @@ class TextStream:
         if not is_text:
             hint = "set the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
         return DataError(
-            f"the encoding is {'unclear' if is_text else 'unknown; even the best are unlikely'}: {texts}",
+            f"the encoding is {'unclear' if is_text else 'unknown; all known encodings are unlikely'}: {texts}",
             where=self._where(head, offset, position),
             hint=hint,
         )

@@ -49,13 +49,13 @@ def read_mimetype(archive: zipfile.ZipFile) -> bytes:
 
 
 def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:
-    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to implausibly many bytes for text."""
+    """Raise Bomb if an archive of `n_bytes` has too many members, or unpacks to too many bytes for text."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
         raise Bomb(f"has {len(members):,} members; {MAX_MEMBERS:,} is the maximum")
     n_unpacked = sum(info.file_size for info in members)
     if n_unpacked > MIN_BOUNDED_BYTES and n_unpacked > MAX_RATIO * n_bytes:
-        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is implausible for text")
+        raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is not plausible for text")
 
 
 # ---- .tar ----

@@ -65,7 +65,7 @@ _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.S)
 
 
 def html_to_text(page: str, where: str = "the page") -> str:
-    """Return the text of an HTML or XHTML page. Raises DataError, with `where`, if it would take hours to parse."""
+    """Return the text of an HTML or XHTML page. Raises DataError, located at `where`, if parsing would take hours."""
     from selectolax.lexbor import LexborHTMLParser
 
     _check_depth(page, where)
@@ -106,7 +106,7 @@ def html_to_text(page: str, where: str = "the page") -> str:
 
 
 def _check_depth(page: str, where: str) -> None:
-    """Raise DataError if elements are nested so deep, or have so many attributes, that parsing would take hours."""
+    """Raise DataError if elements are nested too deep or have too many attributes, so that parsing would take hours."""
     for tag in _LONG_TAG.finditer(page):
         if len(_QUOTED.sub("", tag[0]).split()) > _MAX_ATTRIBUTES:
             what = f"an element has more than {_MAX_ATTRIBUTES:,} attributes"
@@ -123,14 +123,14 @@ def _check_depth(page: str, where: str) -> None:
 
 
 def _end_lines(match: re.Match[str]) -> str:
-    """Return a newline or a blank line for a run of markers; a `br` on an empty line makes a blank line."""
+    """Return a newline or a blank line for a sequence of markers; a `br` on an empty line makes a blank line."""
     run = match[0].replace(" ", "")
     on_empty_line = run.count(_BREAK) - run.startswith(_BREAK)
     return "\n\n" if on_empty_line or _PARAGRAPH in run else "\n"
 
 
 def _remove_hidden(body: Any) -> None:
-    """Remove elements that are not shown, except the body, which a script makes visible on many pages."""
+    """Remove hidden elements, except a hidden body: on many pages a script makes it visible."""
     # Children come first, as an element must not be used once its parent was removed.
     for node in reversed(body.css("[hidden],[style],dialog")):
         attributes = node.attributes
@@ -172,7 +172,7 @@ _CHARACTERS = {"msup": RAISED | {"′": "′", "″": "″", "*": "*"}, "msub": 
 
 
 def _write_math(body: Any) -> None:
-    """Replace the two-dimensional elements of MathML by text in a line."""
+    """Replace fractions, roots, superscripts and subscripts of MathML with text in a line."""
     for node in reversed(body.css(",".join(["mfenced", *_MATH]))):  # inner elements first
         parts = [text for child in node.iter(include_text=True) if (text := "".join((child.text() or "").split()))]
         if node.tag == "msqrt":
@@ -196,7 +196,7 @@ def translate_all(text: str, characters: Mapping[str, str]) -> str:
 
 
 def bracket(term: str, *, is_base: bool = False) -> str:
-    """Return a term of a formula in brackets, unless it is a symbol, a number, or a word to which a script belongs."""
+    """Put a term of a formula in brackets, unless it is a symbol, a number, or a word with a sub- or superscript."""
     return term if _SINGLE_TERM.fullmatch(term) or (is_base and term.isalnum()) else f"({term})"
 
 

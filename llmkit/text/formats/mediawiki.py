@@ -202,7 +202,7 @@ def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
 
 def _render_link(node: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
     title = str(node.title).strip()
-    if _LINK in title:  # a link in the title of a link: neither MediaWiki nor the parser treats the outer one as a link
+    if _LINK in title:  # MediaWiki and the parser do not treat a link whose title contains a link as a link
         yield "[["
         yield from _render(node.title, dropped, nodes)
         if node.text is not None:

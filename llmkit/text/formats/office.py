@@ -86,7 +86,7 @@ class _Word(_Target):
         self._in_text = self._is_hidden = False
         self._script: Mapping[str, str] = {}
         self._formulas: list[TextBuilder] = []
-        """Builders of the texts around the current part of a formula."""
+        """Builders of the enclosing parts of a formula."""
 
     def is_skipped(self, name: str, attributes: Mapping[str, str]) -> bool:
         is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
@@ -140,7 +140,7 @@ class _OpenDocument(_Target):
         self._main = text
         self._notes = TextBuilder()
         self._n_paragraphs = self._outer = 0
-        """Paragraphs around the current text, and those around the note."""
+        """Number of open paragraphs, and their number where the note began."""
         self._space = True
 
     def open(self, name: str, attributes: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """Read the text layer of .pdf files with pypdf (extra: documents), one document per file.
 
-Pages are joined with a newline, so that a sentence may continue on the next page. Lines end as on the page: words
+Pages are joined with a newline, so that a sentence may continue on the next page. Line ends are kept: words
 hyphenated at the end of a line stay hyphenated, and page numbers and running titles stay in the text. Raises DataError
 for a file of images without text, which needs OCR, and for a file with a password; pages without text are counted.
 """
@@ -92,4 +92,4 @@ def _translate(path: str) -> Iterator[None]:
 
 def _bad_pdf(problem: str, path: str) -> DataError:
     hint = "save it again with another program, convert it to .txt, or skip it with --skip-bad"
-    return DataError(f"a PDF that cannot be read: {problem}", where=path, hint=hint)
+    return DataError(f"the PDF cannot be read: {problem}", where=path, hint=hint)

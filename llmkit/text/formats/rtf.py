@@ -245,7 +245,7 @@ def _find_codec(code_page: int) -> str:
 
 
 def _escape_utf8(data: bytes) -> bytes:
-    """Return the data with raw UTF-8 escaped as `\\u`; some programs write UTF-8 contrary to the specification."""
+    """Escape raw UTF-8 as `\\u`, because some programs write UTF-8, which the RTF specification does not allow."""
     if data.isascii() or _EAST_ASIAN.search(data[:4096]):
         return data
     try:

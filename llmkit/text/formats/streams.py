@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 16
 
 
 class Bomb(OSError):  # noqa: N818 - a decompression bomb
-    """Data that unpacks to implausibly many bytes for text."""
+    """Data that unpacks to more bytes than is plausible for text."""
 
 
 @contextmanager
@@ -64,10 +64,10 @@ def skip_bytes(file: BinaryIO, n_bytes: int, problem: str) -> None:
 
 
 class ByteStream(io.RawIOBase):
-    """A file object that is read only; a subclass defines `take`."""
+    """A read-only file object; a subclass defines `take`."""
 
     def take(self, n_bytes: int) -> bytes:
-        """Return at most `n_bytes`, and none at the end."""
+        """Return at most `n_bytes` bytes; empty at the end."""
         raise NotImplementedError
 
     def readable(self) -> bool:
@@ -93,7 +93,7 @@ class _Bounded(ByteStream):
         data = self._file.read(n_bytes)
         self._n_bytes += len(data)
         if self._n_bytes > MIN_BOUNDED_BYTES and self._n_bytes > MAX_RATIO * self._n_packed():
-            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is implausible for text")
+            raise Bomb(f"unpacks to more than {MAX_RATIO} times its size, which is not plausible for text")
         return data
 
 

@@ -107,8 +107,8 @@ def find_sentence_ends(text: str) -> NDArray[np.int64]:
 
 
 def _replace_ascii_stops(paragraph: str) -> str:
-    """Replace `.` between Chinese characters by `。` in a paragraph that has ASCII marks only; else it is a name, as in
-    乔治.布什.
+    """Replace `.` between Chinese characters with `。` if the paragraph has only ASCII marks. In other paragraphs `.`
+    separates the parts of a name, as in 乔治.布什.
     """
     is_ascii = paragraph.rstrip().endswith((".", "!", "?")) and not _CJK_MARK.search(paragraph)
     return _CJK_STOP.sub("。", paragraph) if is_ascii else paragraph

@@ -32,7 +32,7 @@ _ENDS = re.compile("(?:ครับ|ค่ะ|คะ|นะ|จ้ะ|จ๊ะ|
 
 
 def cut_thai(text: str, start: int, ends: list[int]) -> list[int]:
-    """Return the sentence `ends` from `start` on, with additional ends at gaps inside Thai and Lao sentences."""
+    """Return the sentence `ends` after `start`, and additional ends at gaps inside Thai and Lao sentences."""
     if not _THAI.search(text, start, ends[-1]):
         return ends
     cuts: list[int] = []

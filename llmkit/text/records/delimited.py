@@ -4,7 +4,7 @@ Quotes work as in RFC 4180, with line ends inside quotes, or with backslashes be
 ordinary character (text/tab-separated-values) unless the sample shows quoted cells. A line `sep=;`, as Excel writes it,
 names the delimiter. Text without any delimiter that fits most of its rows has one column.
 
-A row with an unclosed quote yields an error instead of cells; later rows are read.
+A row with an unclosed quote yields an error instead of cells; the rows after it are read.
 """
 
 import csv

@@ -1,8 +1,8 @@
 """Read the rows of one sheet of an .xlsx workbook.
 
-The first visible sheet that is not empty is read, unless `read.sheet` names one. Blank columns are left out. Merged
-cells that span several rows have their value in each of these rows. Error values such as #N/A are empty cells. What is
-guessed or left out is noted.
+`read.sheet` names the sheet; default: the first visible sheet that is not empty. Blank columns are dropped. Merged
+cells that span several rows have their value in each row. Error values such as #N/A become empty cells. Notes say what
+was guessed or dropped.
 """
 
 import re
@@ -73,8 +73,8 @@ def _choose_sheet(stream: RowStream, sheets: list[Any]) -> Any:
     if others := filled[1:]:
         hidden = {sheet.title for sheet in filled if sheet.sheet_state != "visible"}
         listed = ", ".join(f"{each.title!r}{' (hidden)' * (each.title in hidden)}" for each in others)
-        what = f"only the sheet {filled[0].title!r} is read; --sheet or prepare.read.sheet names another"
-        stream.note(what, f"left out: {listed}")
+        what = f"only the sheet {filled[0].title!r} is read; to read another, set --sheet or prepare.read.sheet"
+        stream.note(what, f"other sheets: {listed}")
     return filled[0] if filled else None
 
 
@@ -95,7 +95,7 @@ class _Places:
 
 @dataclass
 class _Contents:
-    """The rows of a sheet, and what is said about them."""
+    """The rows of a sheet, and notes on its cells."""
 
     sheet: Any
     formulas: _Places = field(default_factory=_Places)
@@ -105,10 +105,10 @@ class _Contents:
     errors: _Places = field(default_factory=_Places)
     inexact: _Places = field(default_factory=_Places)
     _until: dict[tuple[int, int], int] = field(default_factory=dict)
-    """(first row, column) of a merged range, from 1, mapped to its last row."""
+    """Maps (first row, column) of a merged range to its last row; rows and columns count from 1."""
 
     def scan(self, file: BinaryIO) -> None:
-        """Find what openpyxl does not read: formulas without a saved value, and merged cells."""
+        """Find formulas without a saved value and merged cells, which openpyxl does not report."""
         rest = b""
         with zipfile.ZipFile(file) as book, book.open(self.sheet._worksheet_path) as xml:
             while chunk := xml.read(1 << 20):
@@ -176,7 +176,7 @@ class _Contents:
 
 
 def _without_blank_columns(records: Iterator[Record]) -> Iterator[Record]:
-    """Yield the records with the columns that have a cell in the first rows; a cell of another column is an error."""
+    """Yield the records without columns that are blank in the first rows; a later cell in such a column is an error."""
     head = list(islice(records, SAMPLE_ROWS))
     used = sorted({number for _, cells in head for number, cell in enumerate(cells) if cell.strip()})
     known = set(used)

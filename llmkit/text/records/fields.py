@@ -137,7 +137,7 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequenc
         setting = shlex.quote(f"prepare.read.field={nested[0]}")
         hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, nested)}"
     elif len(rows) == 1 and len(textual) > 1 and where.endswith(".json"):
-        hint += "; if each of them is a document, write one per line to a .jsonl file"
+        hint += "; if each text is a document, write one per line to a .jsonl file"
     return DataError(what, where=where, hint=hint)
 
 
@@ -212,7 +212,7 @@ def is_prose(value: object) -> bool:
 
 
 def holds_json(value: object) -> bool:
-    """Whether a text is a list or object written as JSON, or as Python does in a CSV file of pandas."""
+    """Whether a text is a list or object in JSON or in Python syntax, which pandas writes to CSV files."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{") or len(value) > _MAX_PARSED_CHARS:
         return False
     for parse in (json.loads, ast.literal_eval):

@@ -21,7 +21,7 @@ _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
-    """Stands in for a value that cannot be parsed."""
+    """A value that cannot be parsed."""
 
     problem: str
     starts_value: bool = False
@@ -29,11 +29,11 @@ class BadValue:
 
 
 class _RepeatedKeyError(ValueError):
-    """An object has two values for one key."""
+    """A JSON object repeats a key."""
 
 
 def _to_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object; json alone would keep the last of several values of one key."""
+    """Return the object; raises an error for a repeated key, of which json would keep only the last value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -106,7 +106,7 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
 
 
 def _check_depth(value: object, n_open: int) -> None:
-    """Raise RecursionError if lists and objects are nested deeper than MAX_DEPTH; `n_open` of them are opened."""
+    """Raise RecursionError if lists and objects are nested deeper than MAX_DEPTH; `n_open` are already open."""
     level = [value] if n_open > MAX_DEPTH else []
     for _ in range(MAX_DEPTH + 1):
         inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]

@@ -2,9 +2,9 @@
 
 Known shapes: a list in a key (`{"data": [{...}, ...]}`, or nested deeper), columns of equal length
 (`{"text": [...], "label": [...]}`), the output of pandas' `DataFrame.to_json` with orient columns, index, split or
-table, and ids with a text or an object each (`{"a17": "...", "b18": "..."}`). Any other object is a single row.
+table, and ids mapped to texts or objects (`{"a17": "...", "b18": "..."}`). Any other object is a single row.
 
-Keys are ids if none is a known name of a column and each has a digit or a slash, or if there are 20 or more.
+Keys are ids if no key is a known column name and either every key has a digit or a slash, or there are at least 20.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from llmkit.text.records.fields import is_chat
 
 _MAX_DEPTH = 3
 _MIN_IDS = 20
-"""Minimum number of keys that count as ids whatever they look like; a row rarely has as many columns of texts."""
+"""From this number of keys, any keys are taken for ids, because rows rarely have so many columns of text."""
 
 Object = Mapping[str, object]
 
@@ -47,7 +47,7 @@ def find_rows(value: Object, wanted: str | None = None) -> Rows | None:
 
 
 def find_pandas_rows(value: Object, wanted: str | None = None) -> Rows | None:
-    """Return the rows if the object is an output of pandas; a line of a .jsonl is such an object if it is alone."""
+    """Return the rows if the object is an output of pandas. Also used for a .jsonl file of a single line."""
     found = _find_split(value) or _find_oriented(value, wanted)
     return found or (_find_list(value, wanted) if value.keys() >= {"schema", "data"} else None)
 
@@ -70,7 +70,7 @@ def _find_oriented(value: Object, wanted: str | None) -> Rows | None:
     are_equal = all(each.keys() == inner[0].keys() for each in inner)
     may_be_rows = _names_columns(list(chain(*inner)), wanted) or (are_equal and len(inner) > 1)
     if _are_ids(outside, wanted) and not _holds_index(inside) and may_be_rows:
-        return Rows(list(inner), f"one row for each key, such as {outside[0]!r}")
+        return Rows(list(inner), f"one row per key, for example {outside[0]!r}")
     if not are_equal:
         return None
     if len(value) == 1 and not _holds_index(outside) and not _holds_index(inside):
@@ -87,7 +87,7 @@ def _find_texts(value: Object, wanted: str | None) -> Rows | None:
     if not all(each is None or isinstance(each, str) for each in value.values()) or not _are_ids(list(value), wanted):
         return None
     rows: list[object] = [{"id": key, "text": text} for key, text in value.items()]
-    return Rows(rows, f"one text for each key, such as {next(iter(value))!r}")
+    return Rows(rows, f"one text per key, for example {next(iter(value))!r}")
 
 
 def _are_ids(keys: list[str], wanted: str | None) -> bool:
@@ -121,7 +121,7 @@ def _find_columns(value: Object) -> Rows | None:
 
 
 def _find_list(value: Object, wanted: str | None, path: str = "", depth: int = _MAX_DEPTH) -> Rows | None:
-    """Return the list of objects in an object, if there is only one and the object itself has no text."""
+    """Return the list of objects in an object, if there is only one such list and the object itself has no text."""
     if any(isinstance(each, str) and key.casefold() in TEXT_NAMES for key, each in value.items()):
         return None
     lists = {

@@ -1,18 +1,18 @@
-"""Convert the values of typed tables (Parquet, Excel, data sets, Python) to the values that JSON has."""
+"""Convert the values of typed tables (Parquet, Excel, data sets, Python) to JSON types."""
 
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 
 MAX_EXACT_DIGITS = 15
-"""Number of digits that a spreadsheet keeps of a number."""
+"""Number of significant digits that a spreadsheet stores."""
 
 
 def to_plain(value: object) -> object:
     """Return a string, number, boolean, None, list or dict.
 
-    Decimals, dates and other types become text; missing times of pandas become None. Bytes become text if they are
-    UTF-8, as Spark and Impala write texts; other bytes are returned unchanged.
+    Decimals, dates and other types become text; NaT of pandas becomes None. UTF-8 bytes become text, because Spark and
+    Impala write texts as bytes; other bytes are returned unchanged.
     """
     if value is None or isinstance(value, str | int | float):
         return value
@@ -37,7 +37,7 @@ def to_cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
-        return format(Decimal(repr(value)), ".0f")  # int() would show digits that the number does not have
+        return format(Decimal(repr(value)), ".0f")  # int() would add digits beyond the precision of the number
     if isinstance(value, datetime) and value.time() == time():
         return value.date().isoformat()
     return str(value)

@@ -119,7 +119,7 @@ def _choose_field(rows: RowStream) -> Field:
     require_unique([column for column in rows.columns if field.covers(column)], rows.path)
     for name, n in Counter(rows.columns).items():
         if n > 1:
-            rows.note(f"{n} columns are called {name!r}: give them different names to read them", "left out")
+            rows.note(f"{n} columns are called {name!r} and are not read; give them different names", "not read")
     if not wanted and len(rows.columns) > 1 and field.name.strip().casefold() not in _KNOWN:
         first = next((str(text) for cells in sample if (text := cells.get(field.name))), "")
         what = f"the text is {field.name!r}, the only column with texts (prepare.read.field)"
@@ -135,13 +135,13 @@ def _choose_field(rows: RowStream) -> Field:
 
 
 def _note_unread_structure(rows: RowStream, field: Field, texts: list[str]) -> None:
-    """Note texts that are written lists or objects, and a unit of documents that does not apply to rows."""
+    """Note texts in list or object syntax, and a `documents` setting that does not apply to rows."""
     if texts and 2 * sum(map(holds_json, texts)) > len(texts):
-        what = f"the texts of {field.name!r} are written lists or objects, and stay as they are"
-        rows.note(f"{what}; a .jsonl file with the values themselves is read as lists and chats", repr(texts[0][:60]))
+        what = f"texts in {field.name!r} look like lists or objects, and are read as plain text"
+        rows.note(f"{what}; to read them as lists or chats, write the values to a .jsonl file", repr(texts[0][:60]))
     unit = rows.read.documents
     if unit == "separator" or (unit != "file" and any("\n" in text for text in texts)):
-        rows.note(f"prepare.read.documents={unit} does not apply to texts of rows: each is one document", "")
+        rows.note(f"prepare.read.documents={unit} does not apply to rows: the text of each row is one document", "")
 
 
 class _UnreadTexts:

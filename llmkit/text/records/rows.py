@@ -67,7 +67,7 @@ class RowStream:
         self.may_guess_header = True
         """Whether the first row counts as a header if neither its names nor the rows below it decide."""
         self.keeps_line_ends = False
-        r"""Whether `\r\n` inside the quotes of a .csv stays; otherwise it becomes `\n`."""
+        r"""Whether to keep `\r\n` inside the quotes of a .csv; otherwise it becomes `\n`."""
         self.container = ""
         """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
@@ -209,7 +209,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
         elif len(cells) == 1 < len(columns) and not cells[0].strip():
             continue  # a blank line with spaces
         elif len(cells) != len(columns):
-            what = f"{len(cells)} cells where the {model} has {len(columns)}"
+            what = f"{len(cells)} cells, but the {model} has {len(columns)}"
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
@@ -219,18 +219,18 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
         else:
             yield Row(line, dict(zip(columns, cells, strict=True)))
     if repeated:
-        what = "rows that repeat the header are left out, as in files that were joined"
-        stream.note(what, f"such rows: {len(repeated):,}, first {stream.unit} {repeated[0]:,}")
+        what = "rows that repeat the header, as in concatenated files, are skipped"
+        stream.note(what, f"number of rows: {len(repeated):,}, first {stream.unit} {repeated[0]:,}")
 
 
 def _skip_titles(stream: RowStream, head: list[Record]) -> list[Record]:
-    """Return the first records without titles and comments above the table; notes what is left out."""
+    """Return the first records without titles and comments above the table, and note what was skipped."""
     if stream.header is False or not all(isinstance(cells, list) for _, cells in head):
         return head
     n_above = count_title_rows([cells for _, cells in head if isinstance(cells, list)], stream.wanted)
     if n_above:
-        what = "rows above the table are left out; without a header, set prepare.read.header=false to read them"
-        stream.note(what, f"such rows: {n_above:,}, first {''.join(head[0][1])[:60]!r}")
+        what = "rows above the table are skipped; if the table has no header, set prepare.read.header=false"
+        stream.note(what, f"number of rows: {n_above:,}, first {''.join(head[0][1])[:60]!r}")
     return head[n_above:]
 
 
@@ -292,8 +292,8 @@ def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows
             late.update({key: line for key in value if key not in known and key not in late and len(late) < 1000})
     if late:
         places = ", ".join(f"{name!r} in {stream.unit} {line:,}" for name, line in islice(late.items(), 5))
-        what = "some rows have columns that the first rows do not have; a .csv or .tsv that predict writes lacks them"
-        stream.note(what, f"such rows: {n_late:,}, first {places}")
+        what = "some rows have columns that the first rows lack; predict does not write these columns to .csv or .tsv"
+        stream.note(what, f"number of rows: {n_late:,}, first {places}")
 
 
 def _hint_for(value: object) -> str:
@@ -306,7 +306,7 @@ def _hint_for(value: object) -> str:
 
 
 def _read_json(stream: RowStream, values: Iterator[tuple[int, object]], find: FindRows) -> Rows:
-    """Read JSON values; `find` finds the rows in a value that is alone."""
+    """Read JSON values; `find` finds the rows if the file is a single value."""
     head = list(islice(values, 2))
     whole = head[0][1] if len(head) == 1 else None
     if isinstance(whole, dict) and (found := find(whole, stream.field)):

@@ -1,4 +1,4 @@
-"""Read the rows of a file by its suffix: text formats through rows.py, .xlsx through excel.py, .parquet here."""
+"""Choose the reader of a table by its suffix: rows.py for text formats, excel.py for .xlsx. Reads .parquet itself."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -162,7 +162,7 @@ def test_code_of_metrics_changes_neither_weights_nor_labels(
         ("def kappa(a, b):\n    return '0.5'", "returned str", 1),
         ("def kappa(a, b):\n    return float('nan')", "is nan for perfect predictions", None),
         ("def kappa(a, b, c, d):\n    return 1.0", "missing 1 required positional argument", None),
-        ("kappa = 3", "is no function", None),
+        ("kappa = 3", "is not a function", None),
     ],
 )
 def test_mistakes_are_reported_with_the_line_before_training(
@@ -275,7 +275,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_resume_runs_the_code_of_a_run_only_if_it_is_named(
     run: Path, code: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="run only if you name it"):
+    with pytest.raises(UsageError, match="runs only if you name it"):
         finetune_by_keywords(out=run, resume=True)
     command = ["finetune-cls", "--out", str(run), "--resume"]
     assert call(monkeypatch, *command) == 2

@@ -110,7 +110,7 @@ def test_text_columns_that_are_not_read_are_named_with_the_option_that_joins_the
     rows = [f"call {n} now,the text of row {n} is long enough,{n},{'ab'[n % 2]}" for n in range(12)]
     path.write_text("\n".join(["heading,text,number,label", *rows, ""]), encoding="utf-8")
     notes = load(tokenizer, {"train": str(path)}).notes
-    assert "columns of text that are not used: 'heading'; --text text,heading joins them" in notes
+    assert "unused columns with text: 'heading'; to join them: --text text,heading" in notes
     assert not any("not read" in note for note in load(tokenizer, {"train": str(path)}, text="heading,text").notes)
 
 
@@ -130,7 +130,7 @@ def test_texts_of_which_the_baseline_reads_the_beginning_are_counted(
 ) -> None:
     rows = [*make_messages(20), ("win cash " * 600, "spam")]
     notes = load(tokenizer, {"train": write_table(tmp_path / "a.csv", rows)}, validation=0.25).notes
-    assert any("; it reads the first 5,000 characters of 1 longer row" in note for note in notes)
+    assert any("; 1 row cut to the first 5,000 characters" in note for note in notes)
     notes = load(tokenizer, {"train": write_table(tmp_path / "b.csv", make_messages(20))}, validation=0.25).notes
     assert any(note.startswith("n-gram baseline") and "characters of" not in note for note in notes)
 
@@ -140,7 +140,7 @@ def test_guesses_about_labels_and_splits_are_said(tmp_path: Path, tokenizer: Pre
     path = write_table(tmp_path / "a.csv", [*rows, (rows[0][0], "other", "train")], ("text", "label", "split"))
     notes = load(tokenizer, {"train": path}).notes
     assert any(note.startswith("column 'split' assigns rows to splits (test, train)") for note in notes)
-    assert any("1 label of a single row: 'other'" in note for note in notes)
+    assert any("1 label with a single row: 'other'" in note for note in notes)
 
 
 SPOILED = {
@@ -172,7 +172,7 @@ SPOILED = {
             "pair.csv",
             {"text": "#1 String", "label": "Quality"},
             ["0", "1"],
-            "not used: '#2 String'; --text '#1 ",
+            "unused columns with text: '#2 String'; to join them: --text '#1 ",
         ),
     ],
 )
@@ -188,7 +188,7 @@ def test_small_tables_are_read_as_they_were_meant_or_said(
 @pytest.mark.parametrize(
     ("name", "problem", "hint"),
     [
-        ("multi.csv", "4 different labels in 4 rows", "2 labels with ',' between others"),
+        ("multi.csv", "4 different labels in 4 rows", "2 labels may contain several labels separated by ','"),
         ("onehot.csv", "which one holds the label", "--label toxic,insult,threat"),
         ("pair.csv", "which one holds the text", "pairs: --text '#1 String' --pair '#2 String'"),
         ("qa.jsonl", "nothing to learn", "is this the label column?"),

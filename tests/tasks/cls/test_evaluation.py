@@ -110,7 +110,7 @@ def test_metrics_are_over_all_rows_of_a_file(model: str, tmp_path: Path) -> None
 
 
 def test_no_file_and_several_files_are_refused(model: str) -> None:
-    with pytest.raises(UsageError, match="nothing to score on"):
+    with pytest.raises(UsageError, match="no data to score is given"):
         evaluate(model)
     with pytest.raises(UsageError, match="2 files are given"):
         evaluate(model, "a.csv", "b.csv")

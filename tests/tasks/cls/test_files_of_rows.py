@@ -188,7 +188,7 @@ def test_of_equal_figures_the_lower_loss_decides(
     assert len(tied) > 1
     assert metrics["training"]["best_step"] == min(tied, key=lambda record: record["loss"])["step"]
     kept = metrics["training"]["best_step"]
-    assert (f"the weights of step {kept} are kept" in capsys.readouterr().err) == (kept != 30)
+    assert (f"keeping the weights of step {kept}" in capsys.readouterr().err) == (kept != 30)
 
 
 def test_numbers_with_decimals_as_labels_are_pointed_out(

@@ -86,7 +86,7 @@ def test_fewer_labels_and_renamed_ones_keep_theirs(
     run = train(tmp_path, models["bert"], [(text, "abc"[n % 3]) for n, text in enumerate(TEXTS)])
     data = write_table(tmp_path / "new.csv", [(text, ("good", "c")[n % 2]) for n, text in enumerate(TEXTS)])
     task, found = start(run, data, "cls.label_map={a: good}")
-    assert "2 kept (good, c), 1 left out, as no row has them (b)" in capsys.readouterr().err
+    assert "2 kept (good, c), 1 dropped, because no row has them (b)" in capsys.readouterr().err
     names, expected = outputs_of(run, task)
     kept = expected[:, [names.index("a"), names.index("c")]]
     columns = [task.labelled.label2id["good"], task.labelled.label2id["c"]]
@@ -119,7 +119,8 @@ def test_numbers_start_with_the_predictions_of_the_model(
     other = write_table(tmp_path / "other.csv", [(text, "stars", number) for text, number in rows], ("text", "x", "y"))
     start(run, other, "cls.labels=regression", "cls.label=y")
     said = capsys.readouterr().err
-    assert "the model's head (label) has no value of the rows: a new head; --label-map 'label=y' names it" in said
+    assert "the model's head (label) has no value of the data: using a new head; if it is the same value" in said
+    assert "set --label-map 'label=y'" in said
     task, found = start(run, other, "cls.labels=regression", "cls.label=y", "cls.label_map={label: y}")
     assert "head is kept" in capsys.readouterr().err
 

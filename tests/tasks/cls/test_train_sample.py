@@ -58,7 +58,9 @@ def test_labels_without_a_row_and_a_sample_of_all_rows_are_said(
 ) -> None:
     path = write_table(tmp_path / "a.csv", [(f"text {n}", f"label {n % 5}") for n in range(50)])
     data = load(tokenizer, path, TrainSample(3, seed=0))
-    assert any("3 of 30 train rows" in note and "2 labels of 5 without a row, such as" in note for note in data.notes)
+    assert any(
+        "3 of 30 train rows" in note and "2 of 5 labels without a row, for example" in note for note in data.notes
+    )
     assert len(data.label2id) == 5
     assert "train.max_rows 99: all 30 train rows are used" in load(tokenizer, path, TrainSample(99, seed=0)).notes
 
@@ -77,7 +79,7 @@ def test_sample_is_the_recipes_and_language_models_refuse_it() -> None:
     assert sample_of(Train()) is None
     assert sample_of(Train(max_rows=7, seed=2)) == TrainSample(7, 2)
     for task in ("clm", "mlm"):
-        with pytest.raises(UsageError, match=f"is for tasks that read rows of a table, not for {task}"):
+        with pytest.raises(UsageError, match=f"applies only to tasks that read rows of a table, not to {task}"):
             load_recipe(None, ["train.max_rows=7"], task=task)
 
 

@@ -558,7 +558,7 @@ def test_max_minutes_holds_for_every_label_type(
 @pytest.mark.parametrize(
     ("files", "model", "where", "words"),
     [
-        ({}, "m", "--data", "nothing to train on"),
+        ({}, "m", "--data", "no training data is given"),
         ({"train": "-"}, "m", "--data", "cannot read from stdin"),
         ({"train": "PREPARED"}, "m", "--data", "is a prepared folder"),
         ({"train": "a.csv"}, None, "--model", "no model to fine-tune"),

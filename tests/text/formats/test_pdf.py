@@ -61,7 +61,7 @@ def test_what_cannot_be_read_says_what_it_is(tmp_path: Path) -> None:
         read(tmp_path / "a.pdf", make_pdf(b"", b""))
     with pytest.raises(DataError, match="an encrypted PDF"):
         read(tmp_path / "a.pdf", encrypt(make_pdf(b"secret"), "word"))
-    with pytest.raises(DataError, match="a PDF that cannot be read"):
+    with pytest.raises(DataError, match="the PDF cannot be read"):
         read(tmp_path / "a.pdf", make_pdf(b"x")[:100])
     assert read(tmp_path / "a.pdf", encrypt(make_pdf(b"open"), ""))[0] == ["open\n"], "an empty password is none"
 

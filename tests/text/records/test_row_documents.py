@@ -36,8 +36,8 @@ def test_line_ends_and_quotes_inside_quotes_belong_to_the_text(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("rows", "line", "problem"),
     [
-        ("1,a\n2,b,c\n3,d\n", 3, "3 cells where the header has 2"),
-        ("1,a\n2\n3,d\n", 3, "1 cells where the header has 2"),
+        ("1,a\n2,b,c\n3,d\n", 3, "3 cells, but the header has 2"),
+        ("1,a\n2\n3,d\n", 3, "1 cells, but the header has 2"),
         ('1,a\n2,"b\n3,d\n', 3, "unclosed quote"),
         ('1,a\n2,"b" c\n3,d\n', 3, "bad quoting"),
         ('1,"a\nb"\n2\n3,d\n', 4, "1 cells"),
@@ -273,7 +273,7 @@ def test_a_title_above_the_header_of_a_sheet_is_left_out_and_a_wider_row_is_an_e
         book.active.append(row)  # type: ignore[union-attr]
     book.save(tmp_path / "a.xlsx")
     texts, source = read_rows(tmp_path / "a.xlsx", (tmp_path / "a.xlsx").read_bytes())
-    assert any("rows above the table are left out" in what for what in source.notes)
+    assert any("rows above the table are skipped" in what for what in source.notes)
     assert len(texts) == 2
 
 
@@ -336,7 +336,7 @@ def test_texts_by_id_are_documents_and_it_is_said(tmp_path: Path) -> None:
     )
     assert texts == ["One ferry.", "Two ferries."]
     assert source.skipped == {"empty": 2}
-    assert source.notes == {"the file is one object: one text for each key, such as 'a17'": "4 rows"}
+    assert source.notes == {"the file is one object: one text per key, for example 'a17'": "4 rows"}
 
 
 def test_texts_under_words_are_refused_with_the_way_to_write_them(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_columns_of_one_name_that_are_not_the_text_are_named(tmp_path: Path) -> 
     prose = "a long note on it"
     texts, source = read_rows(tmp_path / "a.csv", f"text,note,note\nOne.,{prose},{prose}\nTwo.,{prose},{prose}\n")
     assert texts == ["One.", "Two."]
-    assert list(source.notes) == ["2 columns are called 'note': give them different names to read them"]
+    assert list(source.notes) == ["2 columns are called 'note' and are not read; give them different names"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
@@ -368,13 +368,13 @@ def test_two_values_of_one_key_are_refused(tmp_path: Path, name: str) -> None:
 def test_chats_written_as_text_stay_text_and_it_is_said(tmp_path: Path, cell: str) -> None:
     texts, source = read_rows(tmp_path / "a.csv", f"id,messages\n1,{cell}\n2,{cell}\n")
     assert len(texts) == 2
-    assert any("are written lists or objects" in note for note in source.notes)
+    assert any("look like lists or objects" in note for note in source.notes)
     _, plain = read_rows(tmp_path / "b.csv", "id,messages\n1,[laughs] Where is it?\n2,{x} It is here.\n")
-    assert not any("are written lists" in note for note in plain.notes)
+    assert not any("look like lists" in note for note in plain.notes)
 
 
 @pytest.mark.parametrize("unit", ["line", "paragraph", "separator"])
 def test_a_unit_of_documents_that_rows_do_not_have_is_said(tmp_path: Path, unit: str) -> None:
     texts, source = read_rows(tmp_path / "a.csv", 'text\n"One.\n\nTwo."\nThree.\n', documents=unit)
     assert len(texts) == 2
-    assert f"prepare.read.documents={unit} does not apply to texts of rows: each is one document" in source.notes
+    assert f"prepare.read.documents={unit} does not apply to rows: the text of each row is one document" in source.notes

@@ -58,7 +58,7 @@ def test_columns_that_come_after_the_sample_are_counted_and_said(monkeypatch: py
     text = '{"text": "a"}\n' * 4 + '{"text": "b", "note": 1}\n\n{"text": "c", "note": 2, "x": 3}\n'
     rows, stream = read(text, ".jsonl")
     assert (stream.columns, rows[-1].cells) == (["text"], {"text": "c", "note": 2, "x": 3})
-    assert "such rows: 2, first 'note' in line 5, 'x' in line 7" in notes(stream)
+    assert "number of rows: 2, first 'note' in line 5, 'x' in line 7" in notes(stream)
     assert notes(read('{"text": "a"}\n{"text": "b", "n": 1}\n', ".jsonl")[1]) == ""
 
 

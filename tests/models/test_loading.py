@@ -225,3 +225,12 @@ def test_causal_model_whose_tokens_see_later_ones_is_refused(is_decoder: bool, t
         return
     with pytest.raises(UsageError, match="attend to later tokens"):
         load_causal_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [[1.5], 7, "GPT2LMHeadModel", {"a": 1}])
+def test_architectures_that_are_not_names_are_refused(tmp_path: Path, names: object) -> None:
+    make_gpt2().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": names}))
+    with pytest.raises(ModelError):
+        read_kind(str(tmp_path))

@@ -123,7 +123,11 @@ def read_architecture(name: str) -> tuple[str, str]:
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     config = read_config(name)
-    return next(iter(config.architectures or ()), ""), config.model_type
+    names = config.architectures or []
+    if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
+        hint = "restore config.json from where the model comes from"
+        raise ModelError(f"{names!r} is not a list of names", where=f"{name}/config.json, architectures", hint=hint)
+    return next(iter(names), ""), config.model_type
 
 
 def is_causal(architecture: str, model_type: str) -> bool:

@@ -256,3 +256,12 @@ def test_weights_of_other_shapes_are_named_without_the_words_of_the_library(tmp_
     path.write_text(json.dumps(json.loads(path.read_text()) | {"n_positions": 99}))
     with pytest.raises(ModelError, match="the shapes of its weights differ"):
         load_causal_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [[1.5], 7, "GPT2LMHeadModel", {"a": 1}])
+def test_architectures_that_are_not_names_are_refused(tmp_path: Path, names: object) -> None:
+    make_gpt2().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": names}))
+    with pytest.raises(ModelError):
+        read_kind(str(tmp_path))

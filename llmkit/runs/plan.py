@@ -316,8 +316,7 @@ def recipe_fields(recipe: Recipe) -> dict[str, Any]:
 
 
 def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network: PreTrainedModel, plan: Plan) -> None:
-    """Write recipe.yaml and manifest.json before the first step."""
-    write_text(run.recipe, dump_recipe(recipe))
+    """Write manifest.json and recipe.yaml before the first step; the manifest alone already identifies a run."""
     write_json(
         run.manifest,
         {
@@ -334,3 +333,4 @@ def write_run_files(run: RunFolder, recipe: Recipe, task: TrainingTask, network:
             "data": task.data.manifest,
         },
     )
+    write_text(run.recipe, dump_recipe(recipe))

@@ -91,9 +91,9 @@ def _run_all(
         model, files = load_origin(group, model, files)
     else:
         create_run(out, resume=False, overwrite=overwrite)
-        write_text(group.recipe, dump_recipe(record_inputs(recipe, out, model, files, resume=False)))
         origin = describe_origin(model, files, out) if model else {}
         write_json(group.manifest, {"task": recipe.task, "series": series.describe(), "origin": origin})
+        write_text(group.recipe, dump_recipe(record_inputs(recipe, out, model, files, resume=False)))
     runs: dict[str, Any] = {}
     curve: dict[int | None, list[str]] = {}
     complete: dict[Any, int] = {}  # by fold: the smallest size above its number of train rows

@@ -39,12 +39,14 @@ _PART_LOCK = re.compile(rf"\.(?=[rfs]){_PART_NAME}\.lock")
 
 
 def is_run(path: Path) -> bool:
-    """Whether a training command created this folder: it has a recipe and a run's manifest.
+    """Whether a training command created this folder: it has a run's manifest.
 
-    A recipe alone may be the user's own, and a prepared folder has a manifest too.
+    A recipe alone may be the user's own, and a prepared folder has a manifest too. The manifest is written before the
+    recipe and deleted after it, so a process that is killed in between leaves a run.
     """
     if not (path / "recipe.yaml").is_file():
-        return False
+        manifest = _read_object(path / "manifest.json")
+        return "task" in manifest and not {"plan", "series"}.isdisjoint(manifest)
     if not (path / "manifest.json").is_file():
         return any(path.glob(".manifest.json*.partial"))  # killed while it was written
     try:

@@ -108,6 +108,15 @@ def test_auto_resumes_where_there_is_a_checkpoint_and_else_starts_over_what_a_st
         assert resolve_resume(run.path, *given) == given
 
 
+def test_run_that_was_killed_between_its_first_two_files_or_while_it_was_deleted_starts_over(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.manifest.write_text(json.dumps({"task": "clm", "plan": {}}))
+    run.recipe.unlink()
+    run.log.touch()
+    assert resolve_resume(run.path, "auto", False) == (False, True)
+    assert create_run(run.path, resume=False, overwrite=True).path.is_dir() and not run.manifest.exists()
+
+
 @pytest.mark.parametrize("name", ["model", "metrics.json", "thesis.tex", "seed-0"])
 def test_auto_deletes_nothing_that_more_than_a_start_has_written(tmp_path: Path, name: str) -> None:
     run = start(tmp_path / "run")

@@ -103,6 +103,9 @@ def _load(shown: str, source: str, *, local_files_only: bool) -> "PreTrainedToke
         tokenizer = _open(shown, source, local_files_only=local_files_only)
     if not isinstance(tokenizer, transformers.PreTrainedTokenizerFast):
         raise _cannot_load(shown, f"{type(tokenizer).__name__} is not backed by the tokenizers library")
+    longest: object = tokenizer.model_max_length
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+        raise _cannot_load(shown, f"model_max_length of tokenizer_config.json is {longest!r}, not a positive number")
     return tokenizer
 
 

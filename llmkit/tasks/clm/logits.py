@@ -23,6 +23,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from llmkit.core.errors import ModelError
 from llmkit.models.loading import embedding_rows
 from llmkit.tokens.normalization import normalize_texts
 from llmkit.tokens.tokenizer import encode_texts, line_end_id
@@ -50,7 +51,11 @@ class TokenRoles:
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bad_words: Sequence[str]) -> "TokenRoles":
         size = embedding_rows(model)
         saved = getattr(model.generation_config, "eos_token_id", None)
-        ends = {*([saved] if isinstance(saved, int) else saved or []), tokenizer.eos_token_id} - {None}
+        saved = saved if isinstance(saved, list) else [saved]
+        if wrong := [each for each in saved if each is not None and type(each) is not int]:
+            where = f"{model.name_or_path}/generation_config.json, eos_token_id"
+            raise ModelError(f"{wrong[0]!r} is not the id of a token", where=where, hint="remove the key from the file")
+        ends = {*saved, tokenizer.eos_token_id} - {None}
         ends.discard(line_end_id(tokenizer))  # word-level texts continue after a line end
         bos = tokenizer.bos_token_id
         roles = (bos, tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.mask_token_id)
@@ -59,7 +64,7 @@ class TokenRoles:
         return cls(
             size=size,
             bos=template if template == [bos] else [],
-            ends=sorted(end for end in ends if end < size),
+            ends=sorted(end for end in ends if 0 <= end < size),
             never=sorted(i for i in never - ends if i < size),
             bad_words=_encode_words(tokenizer, bad_words),
         )

@@ -114,7 +114,7 @@ def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "kind", "why"),
     [
-        ({"yes": 0, "no": 1, "maybe": 2}, "single_label_classification", "(ham, spam, eggs) has no label of the rows"),
+        ({"yes": 0, "no": 1, "maybe": 2}, "single_label_classification", "(ham, spam, eggs) has no label of the data"),
         (LABELS, "multi_label_classification", "a head for one label per row, but the data has several labels per row"),
         ({"score": 0}, "regression", "a head for one label per row, but the data has a number per row"),
     ],

@@ -35,7 +35,7 @@ def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides:
 
 @pytest.mark.parametrize("field", ["focal_gamma", "label_smoothing"])
 def test_losses_of_labels_are_refused_for_numbers_and_taken_for_labels(field: str) -> None:
-    with pytest.raises(ValidationError, match=f"{field} is for classification"):
+    with pytest.raises(ValidationError, match=f"{field} applies only to classification"):
         Cls.model_validate({"labels": "regression", field: 0.5})
     assert getattr(Cls.model_validate({field: 0.5}), field) == 0.5
 

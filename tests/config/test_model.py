@@ -31,7 +31,7 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
             "family: lstm, n_positions: 64",
             "n_positions applies only to gpt2, llama, bert, modernbert, transformer, not to lstm",
         ),
-        ("family: gru, attention_dropout: 0.1", "attention_dropout is for"),
+        ("family: gru, attention_dropout: 0.1", "attention_dropout applies only to"),
         ("family: transformer, embedding_size: 64", "embedding_size applies only to gru, lstm, not to transformer"),
         ("embedding_size: 64", "embedding_size applies only to gru, lstm, not to gpt2"),
         ("adaptive_cutoffs: [10]", "adaptive_cutoffs applies only to gru, lstm, transformer, not to gpt2"),

@@ -114,9 +114,9 @@ def test_head_of_the_same_label_map_is_kept(family: str, classifier: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "kind", "why"),
     [
-        ({"yes": 0, "no": 1, "maybe": 2}, "single_label_classification", "(ham, spam, eggs) has no label of the rows"),
-        (LABELS, "multi_label_classification", "is for one label per row, the rows have several labels per row"),
-        ({"score": 0}, "regression", "is for one label per row, the rows have a number per row"),
+        ({"yes": 0, "no": 1, "maybe": 2}, "single_label_classification", "(ham, spam, eggs) has no label of the data"),
+        (LABELS, "multi_label_classification", "a head for one label per row, but the data has several labels per row"),
+        ({"score": 0}, "regression", "a head for one label per row, but the data has a number per row"),
     ],
 )
 def test_head_of_other_labels_is_new_even_if_it_has_the_same_size(

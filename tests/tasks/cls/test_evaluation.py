@@ -155,7 +155,7 @@ def test_file_that_the_run_was_trained_on_is_named(
     copy = shutil.copy(tmp_path / "rows.csv", tmp_path / "copy.csv")
     for path in (str(tmp_path / "rows.csv"), str(copy)):
         evaluate(model, path, run=run)
-        assert f"{path} holds the rows that the run was trained on" in capsys.readouterr().err
+        assert f"the run was trained on rows of {path}" in capsys.readouterr().err
     evaluate(model, write_table(tmp_path / "new.csv", make_messages(12)), run=run)
     assert "trained on" not in capsys.readouterr().err
 

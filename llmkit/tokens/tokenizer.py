@@ -314,9 +314,12 @@ def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
 def count_ids(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the largest id plus one: the number of embeddings that the tokenizer needs.
 
-    It is larger than `len(tokenizer)` if ids were left out of the vocabulary.
+    It is larger than `len(tokenizer)` if ids were left out of the vocabulary. The random tokens of `plan` have no
+    vocabulary.
     """
-    return max(max(backend_of(tokenizer).get_vocab(with_added_tokens=True).values(), default=-1) + 1, len(tokenizer))
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    ids = [] if backend is None else backend.get_vocab(with_added_tokens=True).values()
+    return max(max(ids, default=-1) + 1, len(tokenizer))
 
 
 def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:

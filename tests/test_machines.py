@@ -32,7 +32,7 @@ def test_leftover_variable_of_a_rank_is_named_and_the_result_is_shown(
         monkeypatch.setenv(*word.split("=", 1))
     code, out, err = run(monkeypatch, capsys, "schema")
     assert code == 0 and json.loads(out)["title"]
-    assert err.startswith("ignoring ") and all(word in err for word in given.split())
+    assert err.startswith("running one process: ignoring ") and all(word in err for word in given.split())
 
 
 def test_prepare_never_deletes_its_input_through_a_relative_out(

@@ -68,7 +68,7 @@ def test_own_fields_beat_the_size_and_ids_are_the_tokenizers(tokenizer: Any) -> 
     [
         ({"n_embd": 12, "n_head": 4}, "rotary positions need an even width"),
         ({"size": "xl"}, "no modernbert of size xl"),
-        ({"tie_embeddings": False}, "tie_embeddings is for"),
+        ({"tie_embeddings": False}, "tie_embeddings applies only to"),
     ],
 )
 def test_shape_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:

@@ -143,7 +143,7 @@ def test_identity_that_cannot_be_set_is_refused(tmp_path: Path) -> None:
     model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     with pytest.raises(UsageError, match="no pooler"):
         start_pooler(model, load("cls.pooler=identity"), is_new=True)
-    with pytest.raises(UsageError, match="keeps its head"):
+    with pytest.raises(UsageError, match="head is reused with its pooler"):
         start_pooler(make_classifier(32), load("cls.pooler=identity"), is_new=False)
 
 

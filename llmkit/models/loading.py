@@ -6,6 +6,7 @@ before the weights are loaded.
 
 import atexit
 import json
+import math
 import pickle
 import shutil
 import tempfile
@@ -114,6 +115,11 @@ def _check_sizes(name: str, config: PreTrainedConfig) -> None:
             what = f"{key} is {size:,}, which does not fit the weights" if size > 0 else f"{key} is {size:,}"
             hint = "restore config.json from the original model"
             raise ModelError(what, where=f"{name}/config.json", hint=hint)
+    for key, value in config.get_text_config().to_dict().items():
+        is_rate = key.endswith(("dropout", "dropout_prob", "pdrop")) and isinstance(value, int | float)
+        if (isinstance(value, float) and math.isnan(value)) or (is_rate and not 0 <= value <= 1):
+            hint = "restore config.json from the original model"
+            raise ModelError(f"{key} is {value}", where=f"{name}/config.json", hint=hint)
 
 
 def read_architecture(name: str) -> tuple[str, str]:
@@ -125,7 +131,7 @@ def read_architecture(name: str) -> tuple[str, str]:
     config = read_config(name)
     names = config.architectures or []
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        hint = "restore config.json from where the model comes from"
+        hint = "restore config.json from the original model"
         raise ModelError(f"{names!r} is not a list of names", where=f"{name}/config.json, architectures", hint=hint)
     return next(iter(names), ""), config.model_type
 

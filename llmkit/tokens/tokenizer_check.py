@@ -138,11 +138,11 @@ def _refuse(what: str, where: str) -> ModelError:
 
 @contextmanager
 def catch_panics(what: str, where: str) -> Iterator[None]:
-    """Convert a panic of the tokenizers library, which is a BaseException, to ModelError."""
+    """Convert a panic of the tokenizers library (a BaseException) and its errors (a bare Exception) to ModelError."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if type(error).__name__ != "PanicException" and type(error) is not Exception:
             raise
         reason = (str(error).strip().splitlines() or ["the tokenizers library failed"])[0]
         raise _refuse(f"{what}: {reason}", where) from None

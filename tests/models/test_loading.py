@@ -236,6 +236,8 @@ def test_causal_model_whose_tokens_see_later_ones_is_refused(is_decoder: bool, t
         ({"vocab_size": 10**12}, "vocab_size is 1,000,000,000,000, which does not fit"),
         ({"n_head": -1}, "num_attention_heads is -1"),
         ({"n_layer": 0}, "num_hidden_layers is 0"),
+        ({"attn_pdrop": float("nan")}, "attn_pdrop is nan"),
+        ({"resid_pdrop": 1.5}, "resid_pdrop is 1.5"),
     ],
 )
 def test_sizes_that_do_not_fit_the_weights_are_refused_before_memory_is_taken(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from llmkit.tokens.tokenizer import AlignedIds, AnyTokenizer, EncodedTexts, batch_texts, id_dtype, plain_encoding
+from llmkit.tokens.tokenizer_check import LATIN_ACCENTS, UNSPACED_RUN
 
 Keys = NDArray[np.uint64]
 
@@ -81,12 +82,6 @@ MAX_CHARACTERS = 4_000_000
 
 _MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """Masks of the first n bytes."""
-
-
-LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
-"""After decomposition: the marks on Latin letters, and the stroke of ≠, the only mark that could rejoin two chunks."""
-UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
-"""Letters and marks of Thai, Lao, Burmese and Khmer, without punctuation, so that a run is part of one chunk."""
 
 
 def can_encode_chunks(state: Mapping[str, Any]) -> bool:

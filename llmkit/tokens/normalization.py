@@ -23,6 +23,7 @@ from llmkit.text.cleaning.normalization import (
     normalize_text,
     read_normalization,
 )
+from llmkit.tokens.tokenizer_check import FINAL_SIGMA_PATTERN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +35,7 @@ IS_SEQUENCE = "own_is_sequence"
 """Key in the record: whether the tokenizer's own normalizer was a sequence."""
 PLACEHOLDERS = 0xFDD2
 """First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS has the two before."""
-FINAL_SIGMA = Regex(r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])")
+FINAL_SIGMA = Regex(FINAL_SIGMA_PATTERN)
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import ModelError
+from llmkit.text.cleaning.characters import LINE_ENDS
 from llmkit.tokens import pipeline_probe
 
 MAX_FILE_BYTES = 256 << 20
@@ -37,7 +38,25 @@ _LLAMA3 = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _SHORT = (" ", "▁", "``", "''", "\n", " {2,}", r"\s+", r"[\r\n]", r"\p{N}", r"\p{N}{1,3}", r"\d{1,3}", r"\d")
-KNOWN_PATTERNS = frozenset({*_SHORT, _GPT2, _LLAMA3, _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")})  # the last: Qwen 2
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+BYTE_BPE_PATTERN = (
+    r"'(?:[sdmt]|ll|ve|re)"
+    rf"|[{HAN}]{{1,16}}"
+    rf"| ?(?:[^\P{{L}}{HAN}]\p{{M}}{{0,8}}){{1,32}}"
+    r"| ?\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]{1,16}"
+    r"|\s{1,32}(?!\S)|\s{1,32}"
+)
+LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
+"""After decomposition: the marks on Latin letters, and the stroke of ≠, the only mark that could rejoin two chunks."""
+UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
+"""Letters and marks of Thai, Lao, Burmese and Khmer, without punctuation, so that a run is part of one chunk."""
+FINAL_SIGMA_PATTERN = r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])"
+_OWN = (BYTE_BPE_PATTERN, LATIN_ACCENTS, UNSPACED_RUN, LINE_ENDS.pattern, FINAL_SIGMA_PATTERN)
+KNOWN_PATTERNS = frozenset(
+    {*_SHORT, *_OWN, _GPT2, _LLAMA3, _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")}
+)  # the last: Qwen 2
 """Patterns that need no probe, which takes a quarter of a second."""
 
 
@@ -103,7 +122,8 @@ def _find_unknown(state: dict[str, Any]) -> list[str]:
         elif name in ("Replace", "Split") and isinstance(pattern, dict):
             text = str(next(iter(pattern.values()), ""))
             content = str(step.get("content", ""))
-            if text not in KNOWN_PATTERNS or len(content) > _MAX_KNOWN_CONTENT:
+            is_plain = "String" in pattern and len(content) <= len(text)
+            if not is_plain and (text not in KNOWN_PATTERNS or len(content) > _MAX_KNOWN_CONTENT):
                 found += [text, text[:1000] * 20]
     return found
 

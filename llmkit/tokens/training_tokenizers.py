@@ -18,28 +18,19 @@ from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import UsageError
-from llmkit.tokens.chunk_encoding import LATIN_ACCENTS, UNSPACED_RUN
 from llmkit.tokens.tokenizer import END_OF_TEXT
+from llmkit.tokens.tokenizer_check import BYTE_BPE_PATTERN, LATIN_ACCENTS, UNSPACED_RUN
 
 PAD = "<|pad|>"
 UNKNOWN = "<unk>"
 
 # Chinese characters by code point: regex libraries disagree on \p{Han} (in PCRE2 it includes 、。「」), and a faster
 # encoder must split where this one does.
-HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 # GPT-2's pattern (https://github.com/openai/gpt-2, encoder.py) with four changes. The length of every run is limited,
 # so that text without spaces or punctuation is not slower. Chinese is separated from other letters and from a space
 # before it. Combining marks stay with their letter (Hindi, Arabic, Thai). As in GPT-4, numbers are split into at most
 # 3 digits.
-BYTE_BPE_PATTERN = (
-    r"'(?:[sdmt]|ll|ve|re)"
-    rf"|[{HAN}]{{1,16}}"
-    rf"| ?(?:[^\P{{L}}{HAN}]\p{{M}}{{0,8}}){{1,32}}"
-    r"| ?\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]{1,16}"
-    r"|\s{1,32}(?!\S)|\s{1,32}"
-)
 
 
 JOINERS = (("\u200c", "\ufdd0"), ("\u200d", "\ufdd1"))

@@ -7,6 +7,7 @@ commands write one result, two jobs of two ranks run at once, and the launcher o
 each of which the job is resumed. Prints a table; ends with exit code 1 if a line of it is not as it must be.
 """
 
+import encodings.latin_1  # noqa: F401 - torch.load needs it in forks of users that cannot read this Python
 import io
 import json
 import os

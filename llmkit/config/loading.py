@@ -55,7 +55,7 @@ def load_recipe(
         ModelError: the same in the copy of a run folder.
     """
     try:
-        return _load_recipe(path, overrides, task, columns=columns, forget_columns=forget_columns)
+        return _load_recipe(path, overrides, task, columns or {}, forget_columns)
     except UsageError as error:
         if path is not None and _is_kept(path) and all(_is_in(problem, path) for problem in error.problems):
             raise ModelError.from_problems(error.problems) from None
@@ -67,13 +67,9 @@ def _is_in(problem: Problem, path: Path) -> bool:
 
 
 def _load_recipe(
-    path: Path | None,
-    overrides: Sequence[str | tuple[str, str]] = (),
-    task: str | None = None,
-    *,
-    columns: Mapping[str, str | None] | None = None,
-    forget_columns: bool = False,
-) -> Recipe:
+    path: Path | None, overrides: Sequence[str | tuple[str, str]], task: str | None,
+    columns: Mapping[str, str | None], forget_columns: bool,
+) -> Recipe:  # fmt: skip
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
     settings = [("", each) if isinstance(each, str) else each for each in overrides]
@@ -101,7 +97,7 @@ def _load_recipe(
     values = rename_sections(values, sources, renamed)
     for place, line in renamed.items():
         console.info(f"{place}: {line}")
-    given = {name: value for name, value in (columns or {}).items() if value is not None}
+    given = {name: value for name, value in columns.items() if value is not None}
     if values.get("task") is None:
         values["task"] = task or find_task(values) or (ROW_TASK if given else None)
     _apply_columns(values, given, sources, problems)

@@ -122,7 +122,8 @@ def _find_unknown(state: dict[str, Any]) -> list[str]:
         elif name in ("Replace", "Split") and isinstance(pattern, dict):
             text = str(next(iter(pattern.values()), ""))
             content = str(step.get("content", ""))
-            is_plain = "String" in pattern and len(content) <= len(text)
+            # Spaces around a mark, as in llmkit's word tokenizers, do not multiply a text.
+            is_plain = "String" in pattern and (len(content) <= len(text) or content.strip(" ") == text)
             if not is_plain and (text not in KNOWN_PATTERNS or len(content) > _MAX_KNOWN_CONTENT):
                 found += [text, text[:1000] * 20]
     return found

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, and one of them in the small from end to end."""
+"""The benchmarks' calculations, and one small benchmark from end to end."""
 
 import ast
 import importlib
@@ -30,7 +30,7 @@ def test_names_that_a_benchmark_imports_from_llmkit_exist(path: Path) -> None:
             assert not [name.name for name in node.names if not hasattr(module, name.name)]
 
 
-def test_contenders_take_turns(turns: Any) -> None:
+def test_llmkit_and_its_peers_alternate(turns: Any) -> None:
     order: list[str] = []
 
     def run(name: str) -> float:
@@ -67,7 +67,7 @@ def test_table_has_every_peer_and_works_without_one(turns: Any) -> None:
 
 
 @pytest.mark.slow
-def test_training_is_measured_beside_its_peers(tmp_path: Path, turns: Any) -> None:
+def test_training_benchmark_measures_llmkit_and_its_peers(tmp_path: Path, turns: Any) -> None:
     found = tmp_path / "training.json"
     words = ["--shapes", "tiny", "--ways", "llmkit", "Trainer", "loop", "--rounds", "1", "--json", str(found)]
     subprocess.run([sys.executable, str(BENCHMARKS / "gpt2_training.py"), *words], check=True, capture_output=True)

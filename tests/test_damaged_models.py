@@ -1,4 +1,4 @@
-"""Damaged models of strangers end in an error of llmkit's own on every road, and never open with random weights."""
+"""Damaged model folders give an llmkit error in every command, and never open with random weights."""
 
 import json
 import random
@@ -22,14 +22,14 @@ TEXT = "the cash prize is here, call home later. " * 200
 MAX_SECONDS = 30
 
 
-def train_letters(kind: str) -> PreTrainedTokenizerFast:
+def train_tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return train_tokenizer(iter([TEXT]), TokenizerSection(kind=kind, vocab_size=300))
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = train_letters("byte-bpe")
+    tokenizer = train_tiny_tokenizer("byte-bpe")
     make_gpt2(vocab_size=len(tokenizer), n_positions=32).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -38,7 +38,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
-    tokenizer = train_letters("wordpiece")
+    tokenizer = train_tiny_tokenizer("wordpiece")
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64, id2label={0: "ham", 1: "spam"}, label2id={"ham": 0, "spam": 1},
@@ -63,7 +63,7 @@ def copy_model(source: Path, folder: Path) -> Path:
     return folder
 
 
-def lose_a_tensor(folder: Path) -> None:
+def remove_a_tensor(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights[next(name for name in sorted(weights) if ".1." in name and name.endswith("weight"))]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -97,15 +97,15 @@ def predict(model: Path, folder: Path, data: Path) -> None:
     llmkit.predict(model, ["call home", "cash prize"])
 
 
-ROADS = [("gpt2", road) for road in (evaluate, generate, pretrain, finetune)]
-ROADS += [("bert", road) for road in (predict, finetune)]
+COMMANDS = [("gpt2", command) for command in (evaluate, generate, pretrain, finetune)]
+COMMANDS += [("bert", command) for command in (predict, finetune)]
 
 
-@pytest.mark.parametrize("damage", [lose_a_tensor, add_a_layer])
-@pytest.mark.parametrize(("kind", "road"), ROADS, ids=[f"{kind}-{road.__name__}" for kind, road in ROADS])
-def test_model_that_lacks_weights_opens_on_no_road(
+@pytest.mark.parametrize("damage", [remove_a_tensor, add_a_layer])
+@pytest.mark.parametrize(("kind", "command"), COMMANDS, ids=[f"{kind}-{each.__name__}" for kind, each in COMMANDS])
+def test_model_that_lacks_weights_is_refused_by_every_command(
     kind: str,
-    road: Callable[[Path, Path, Path], None],
+    command: Callable[[Path, Path, Path], None],
     damage: Callable[[Path], None],
     prepared: Path,
     tmp_path: Path,
@@ -114,7 +114,7 @@ def test_model_that_lacks_weights_opens_on_no_road(
     model = copy_model(request.getfixturevalue(kind), tmp_path / "model")
     damage(model)
     with pytest.raises(ModelError, match=r"lacks .* of its weights|weights of the encoder are missing"):
-        road(model, tmp_path, prepared)
+        command(model, tmp_path, prepared)
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -125,18 +125,18 @@ VALUES: list[Any] = [None, True, -1, 0, 1, 7, 2**31, 2**32, 2**63, 2**64, 10**30
                      float("inf"), "", "x", "\0", "../x", [], {}, [1], {"a": 1}, [[]], "a" * 10_000]  # fmt: skip
 
 
-def places_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in items:
         yield (*path, key)
-        yield from places_of(part, (*path, key))
+        yield from paths_of(part, (*path, key))
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Change a value of the JSON, remove one, or change bytes."""
+    """Change or remove a random JSON value, or change random bytes."""
     if rng.random() < 0.8:
         tree = json.loads(data)
-        *path, key = rng.choice([place for place in places_of(tree) if len(place) < 3 or rng.random() < 0.1])
+        *path, key = rng.choice([each for each in paths_of(tree) if len(each) < 3 or rng.random() < 0.1])
         part = tree
         for step in path:
             part = part[step]
@@ -180,10 +180,10 @@ N_MUTATIONS = 500
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(("kind", "road"), [("gpt2", generate), ("bert", predict)])
-def test_mutated_model_files_end_in_a_result_or_in_an_error_of_ours(
+@pytest.mark.parametrize(("kind", "command"), [("gpt2", generate), ("bert", predict)])
+def test_mutated_model_files_give_a_result_or_an_llmkit_error(
     kind: str,
-    road: Callable[[Path, Path, Path], None],
+    command: Callable[[Path, Path, Path], None],
     name: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -199,7 +199,7 @@ def test_mutated_model_files_end_in_a_result_or_in_an_error_of_ours(
         (model / name).write_bytes(changed)
         try:
             with time_limit(MAX_SECONDS):
-                road(model, tmp_path, tmp_path)
+                command(model, tmp_path, tmp_path)
         except LlmkitError:
             pass
         except BaseException as error:

@@ -12,7 +12,7 @@ from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.core.files import write_json
 
 
-def test_missing_wheel_is_said_and_pythons_documentation_is_taken(
+def test_missing_wheel_is_reported_and_pythons_documentation_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     taken: list[str] = []

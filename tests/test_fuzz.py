@@ -175,7 +175,7 @@ def test_bytes_that_once_ended_in_a_traceback_end_as_they_should(tmp_path: Path,
     assert time.process_time() - started < 10
 
 
-def test_a_named_encoding_that_cannot_be_is_said_with_the_way_out(tmp_path: Path) -> None:
+def test_a_named_encoding_that_cannot_be_is_reported_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("中文".encode("utf-16-le") * 20)
     with pytest.raises(DataError, match="utf-16-le or utf-16-be"):
         list(read_documents([str(tmp_path / "a.txt")], Read(encoding="utf-16"), []))

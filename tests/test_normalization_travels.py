@@ -135,7 +135,7 @@ def test_classifier_on_the_model_reads_rows_as_the_model_does(
     assert upper_row["probability"] == lower_row["probability"]
 
 
-def test_rows_of_unknown_characters_are_said_by_predict(
+def test_rows_of_unknown_characters_are_reported_by_predict(
     masked: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [(f"the cook {n}", "a") if n % 2 else (f"the island {n}", "b") for n in range(40)]

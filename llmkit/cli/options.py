@@ -95,7 +95,8 @@ Engine = Annotated[
 ]
 Nnodes = Annotated[int, typer.Option("--nnodes", min=1, help="Number of machines; run the same command on each.")]
 RdzvEndpoint = Annotated[
-    str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address at which the machines connect.")
+    str | None,
+    typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address of one of the machines."),
 ]
 
 # ---- labelled rows ----
@@ -333,7 +334,7 @@ class DistributedOptions:
         raise typer.Exit(launch(strip_options(sys.argv[1:]), n_processes, self.nnodes, self.rdzv_endpoint))
 
     def refuse(self, what: str, where: str) -> None:
-        """Raise UsageError if several processes were requested or are running."""
+        """Raise UsageError if --nproc is given or several ranks are running."""
         if self.nproc is not None or expected_ranks() > 1:
             raise UsageError(what, where=where, hint="leave out --nproc, or run each fold and seed separately")
 

@@ -43,7 +43,10 @@ class Inputs(Section):
         return self.with_updates(**found)
 
     def written_to(self, folder: Path) -> Self:
-        """Return a copy with paths relative to `folder`, where the recipe is written; each path begins with `.`."""
+        """Return a copy with local paths relative to `folder`, where the recipe is written.
+
+        Each of them begins with `.`, so that it is not read as a hub name.
+        """
         found = {}
         for name, value in self.given.items():
             path = Path(os.path.expanduser(value))  # noqa: PTH111 - Path.expanduser raises RuntimeError

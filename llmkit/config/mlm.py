@@ -18,5 +18,9 @@ class Mlm(Section):
         "(ALBERT); none: no pairs, full sentences (RoBERTa).",
     )
     short_share: float = Field(
-        default=0.1, ge=0, le=1, description="Fraction of examples whose length is random and shorter than block_size."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Fraction of pairs whose target length is random, as in BERT; the others fill block_size. Not used "
+        "if sentence_objective is none.",
     )

@@ -202,7 +202,7 @@ def delete_ours(folder: Path, is_ours: IsOurs, last: Iterable[str] = ()) -> None
 
 
 def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
-    """Return all paths in `folder`, except the contents of a user's subfolders."""
+    """Return all paths in `folder`; a subfolder that llmkit did not write is listed without its contents."""
     found: list[str] = []
     for parent, folders, files in os.walk(folder):
         root = Path(parent).relative_to(folder)

@@ -90,7 +90,7 @@ def list_names() -> list[str]:
 
 
 def default_mfu(kind: str) -> Mfu:
-    """Return the MFU to assume for a kind of device without a measurement."""
+    """Return the MFU that is assumed for a kind of device, `gpu` or `cpu`, if none was measured."""
     return Mfu(**_read_file()["mfu"][kind])
 
 

@@ -77,7 +77,7 @@ def combine_votes(votes: list[int]) -> int | None:
 
 
 def ignore_signals(worker_id: int) -> None:
-    """Ignore Ctrl-C in data workers: they receive it too, but only the trainer decides when to stop."""
+    """Ignore SIGNALS in data loader workers: they receive Ctrl-C too, but only the training process decides to stop."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

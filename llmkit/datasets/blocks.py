@@ -10,7 +10,7 @@ block is shorter if the block size does not divide the number of tokens. From th
 `Streams` is the usual `batchify`, without dropping tokens, for models that carry their state: row r of the batch reads
 one contiguous part of the ring, at most `block_size` tokens per optimizer step.
 
-Knows nothing of models or tensors; tasks/clm/objective.py makes the batches.
+Independent of models or tensors; tasks/clm/objective.py makes the batches.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 A text longer than the block is truncated, or split into overlapping windows; truncated rows are counted. For
 augmentation, each input also stores the word number of every token.
 
-Knows nothing of labels and models.
+Independent of labels or models.
 """
 
 from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ As in Devlin et al. 2018, section 3.1, and its create_pretraining_data.py: words
 fixed fraction of the tokens is reached; 80 % of the chosen tokens become the mask token, 10 % a random token, 10 % stay
 unchanged. A word that would exceed the fraction is skipped.
 
-Knows nothing of where sequences come from.
+Independent of the source of the sequences.
 """
 
 from dataclasses import dataclass

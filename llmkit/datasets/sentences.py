@@ -3,7 +3,7 @@
 Only rows are in memory (16 bytes each); the ends of sentences stay in the memory-mapped file. A row is a document or a
 part of a long document; no sentence crosses the end of a row.
 
-Knows nothing of pairs; see pairs.py.
+pairs.py makes pairs from this index.
 """
 
 from dataclasses import dataclass

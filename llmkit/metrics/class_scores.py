@@ -4,7 +4,7 @@ Leading dimensions are kept, so the bootstrap scores a thousand resamples in one
 the same name in scikit-learn with its defaults and `zero_division=0`. Macro averages include the labels that are true
 or predicted at least once. Balanced accuracy includes the labels that are true at least once.
 
-Knows nothing of probabilities; see classification.py.
+Independent of probabilities; see classification.py.
 """
 
 from typing import Any
@@ -57,7 +57,10 @@ def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
 def tabulate_labels(
     names: list[str], hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]
 ) -> list[dict[str, Any]]:
-    """Return precision, recall, F1, true rows (`support`) and predicted rows (`n_predicted`) of each label."""
+    """Return precision, recall and F1 of each label, and the number of rows that have it.
+
+    `support` counts the rows that truly have the label, `n_predicted` those that are predicted to have it.
+    """
     columns = rates_per_label(hits, n_true, n_predicted) | {"support": n_true, "n_predicted": n_predicted}
     values = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [{"label": name} | dict(zip(columns, row, strict=True)) for name, row in zip(names, values, strict=True)]

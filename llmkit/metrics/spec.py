@@ -92,12 +92,12 @@ class MetricSet:
 
     @property
     def headlines(self) -> tuple[Metric, ...]:
-        """Return the metrics shown at the top of the report, by rank."""
+        """Return the metrics shown at the top of the report, in the order of their `headline`."""
         return tuple(sorted((metric for metric in self.metrics if metric.headline), key=lambda each: each.headline))
 
     @property
     def compared(self) -> tuple[Metric, ...]:
-        """Return the columns of `compare`; the metric that ranks the runs comes last."""
+        """Return the metrics that are columns of `compare`; the one with headline 1 comes last."""
         return tuple(sorted((metric for metric in self.metrics if metric.column), key=lambda each: each.headline == 1))
 
     def describe_progress(self, record: Mapping[str, Any]) -> str:

@@ -123,7 +123,8 @@ class RecurrentModel(RecurrentPreTrainedModel):
 class RecurrentForCausalLM(RecurrentPreTrainedModel, GenerationMixin):
     """Causal language model.
 
-    `labels` are the input ids, as in transformers; `shift_labels` are already shifted. -100 is ignored.
+    `labels` are equal to `input_ids` and the model shifts them, as in transformers; `shift_labels` are already
+    shifted. Labels of -100 are ignored.
     """
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012 - transformers sets it on instances

@@ -1,7 +1,7 @@
 """Reuse the classification head of a saved model for training on other labels.
 
 The rows of labels with the same name are copied, in any order, and so are the other layers of the head. A regression
-head is reused if its value has the same name; its last layer is rescaled to the new targets.
+head is reused if its label column has the same name; its last layer is rescaled to the new targets.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Decide whether an existing output folder is reused, replaced or refused.
 
-Only files that the manifest of a prepared folder names are ever deleted. Knows nothing of how a folder is built.
+Only files that the manifest of a prepared folder names are ever deleted. stages.py builds folders.
 """
 
 import re

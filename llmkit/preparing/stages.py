@@ -338,7 +338,7 @@ def _compare_splits(
 ) -> Facts:
     """Return the overlap of each held-out split with the train split.
 
-    `n_bytes` has the sizes of the splits; `folder` receives the samples.
+    `n_bytes` has the size of each held-out split; `folder` stores the sampled hashes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     windows: list[tuple[Path, int]] = []

@@ -143,7 +143,7 @@ def plan_run(
 def make_trial(
     recipe: Recipe, task: MeasuredTask, network: PreTrainedModel, precision: str, device: torch.device
 ) -> Trial:
-    """Return the trial steps of this run."""
+    """Return the Trial of this run, which runs trial steps."""
     return Trial(network, task.objective, task.samples, recipe.optim, precision, device)
 
 

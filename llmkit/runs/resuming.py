@@ -173,7 +173,7 @@ def _change_plan(
     eval_steps = recipe.train.eval_steps or plan.eval_steps
     fingerprint = {**plan.resume_fingerprint, "precision": precision}
     console.info(
-        f"continuing from sample {done} with {', '.join(changed)} changed: {console.count(n_steps, 'step')} in total"
+        f"continuing from sample {done:,} with {', '.join(changed)} changed: {console.count(n_steps, 'step')} in total"
     )
     return replace(
         plan, n_steps=n_steps, eval_steps=eval_steps, batches=batches, precision=precision,

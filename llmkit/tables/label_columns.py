@@ -140,7 +140,7 @@ def _find_by_name(
 
 
 class _CellChooser:
-    """Chooses columns by their cells."""
+    """Chooses the text and label columns by the contents of their cells."""
 
     def __init__(self, columns: Sequence[str], sample: Sequence[Mapping[str, object]], where: str) -> None:
         self._columns = columns
@@ -164,7 +164,7 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """Return the only column with texts, or one whose cells are at least twice as long as those of any other."""
+        """Return the only column, or the only one with texts, or the one with twice the mean length of any other."""
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]

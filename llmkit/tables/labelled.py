@@ -4,7 +4,7 @@ A label is a string, even `0` or `NA`; only regression converts labels to number
 classification into a regression; it is an error that names the line.
 
 Rows are streamed: all missing and invalid labels are raised in one error after the last row, so a caller that stops
-early does not get the error. Knows nothing of models and tokens.
+early does not get the error. Independent of models or tokens.
 """
 
 import ast

@@ -6,7 +6,7 @@ by name; those of a .tar keep their order, because a .tar is read once, from beg
 
 A truncated or damaged archive is an error, never a shorter text. Raw bytes are counted and hashed while they are read.
 
-Knows nothing of encodings or format readers (readers.py).
+Independent of encodings or format readers (readers.py).
 """
 
 import errno
@@ -108,8 +108,9 @@ def describe_notes(sources: Iterable[Source]) -> list[str]:
 
 
 def describe_encodings(sources: Iterable[Source]) -> list[str]:
-    """Return one line per detected legacy encoding, with its first source and a line of text, for the receipt of
-    `prepare`. Call it only if `read.encoding` is `auto`.
+    """Return one line per detected legacy encoding, with its first source and a line of text.
+
+    `prepare` lists encodings in its receipt instead. Call it only if `read.encoding` is `auto`.
     """
     guesses = ((each.encoding, each.path, each.example) for each in sources)
     legacy = (each for each in guesses if each[2] and not each[0].startswith("utf"))

@@ -7,7 +7,7 @@ complete, and the same documents always produce the same bytes.
 A text may be staged in several folders: `shards.json` in a separate folder lists them in order, each with a .npy mask
 of the documents that are kept. Such a folder is read like any other.
 
-Knows nothing of splits and tokens.
+Independent of splits or tokens.
 """
 
 import hashlib

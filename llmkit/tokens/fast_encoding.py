@@ -8,7 +8,7 @@ and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-ro
 
 An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.
 
-Knows nothing of row storage or sampling.
+Independent of row storage or sampling.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Run the pipeline of a tokenizer on difficult texts, in a process of its own with limits on time and memory.
+"""Run the pipeline of a tokenizer on difficult texts, in a separate process with limits on time and memory.
 
 A call of the tokenizers library cannot be interrupted, and a pattern that backtracks or a replacement that multiplies
 the text makes it run without end or allocate all memory. tokenizer_check.py starts this file as a program; it imports

@@ -3,7 +3,7 @@
 The files are written from numpy arrays and memory-mapped for reading; ids never become Python integers. The same rows
 always produce the same bytes.
 
-Knows nothing of blocks (blocks.py) or text.
+Independent of blocks (blocks.py) or text.
 """
 
 import hashlib

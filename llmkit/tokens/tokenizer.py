@@ -2,7 +2,7 @@
 
 A literal special token in a text, such as `<|endoftext|>`, is encoded as ordinary text.
 
-Knows nothing of text files, blocks or models; training_tokenizers.py trains new tokenizers.
+Independent of text files, blocks or models; training_tokenizers.py trains new tokenizers.
 """
 
 import hashlib
@@ -335,7 +335,7 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
 
 
 def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
-    """Return for each text (ids as in `encode_texts`, start of each token in characters, word number of each token).
+    """Yield for each text: its ids as in `encode_texts`, the start of each token in characters, its word number.
 
     Words are the pieces of the pre-tokenizer.
     """

@@ -1,6 +1,6 @@
 """Check the files of a tokenizer before the tokenizers library opens them.
 
-The library checks neither sizes nor patterns: a file of a stranger can make it allocate all memory, run without end, or
+The library checks neither sizes nor patterns: an untrusted file can make it allocate all memory, run without end, or
 panic. A panic is a BaseException that Python code does not expect, and prints a stack trace.
 
 Common patterns are known here; others run first in a process that can be ended (pipeline_probe.py).

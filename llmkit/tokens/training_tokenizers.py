@@ -3,7 +3,7 @@
 All kinds are saved as folders for `AutoTokenizer` and have a separate pad token. The same texts and settings produce
 the same bytes of tokenizer.json in any process and with any number of threads.
 
-Knows nothing of files, splits or sampling: the caller passes text of the train split, at most
+Independent of files, splits or sampling: the caller passes text of the train split, at most
 `tokenizer.max_train_bytes` of it.
 """
 

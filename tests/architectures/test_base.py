@@ -1,4 +1,4 @@
-"""The parts that an encoder's architecture names are those that its models have."""
+"""The name prefixes in an encoder's architecture match the weights of its models."""
 
 import pytest
 from tiny import make_bert, make_modernbert

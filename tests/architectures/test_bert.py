@@ -71,7 +71,7 @@ PAIRS, POOLER, TOKENS = "the head for pairs", "the pooler over [CLS]", "the head
         (BertModel, "nsp", [TOKENS, PAIRS], []),
     ],
 )
-def test_what_is_new_or_left_out_is_said(
+def test_what_is_new_or_left_out_is_reported(
     tmp_path: Path, saved: type, objective: SentenceObjective, new: list[str], left_out: list[str]
 ) -> None:
     make_bert(saved).save_pretrained(tmp_path)

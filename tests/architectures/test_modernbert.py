@@ -120,7 +120,7 @@ def test_saved_model_is_opened_as_it_was(tokenizer: Any, tmp_path: Path) -> None
         load_masked_for_training(str(tmp_path), "nsp", 0)
 
 
-def test_what_a_bare_encoder_lacks_is_said(tokenizer: Any, tmp_path: Path) -> None:
+def test_what_a_bare_encoder_lacks_is_reported(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).model.save_pretrained(tmp_path)
     assert isinstance(ModernBertModel.from_pretrained(tmp_path), ModernBertModel)
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):

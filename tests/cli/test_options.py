@@ -27,7 +27,7 @@ def test_name_of_a_column_reaches_the_recipe_as_it_was_typed(name: str) -> None:
     assert (section.text, section.pair, section.label) == (name, name, name)
 
 
-def test_only_options_that_were_given_are_said() -> None:
+def test_only_options_that_were_given_are_reported() -> None:
     assert load_recipe(None, columns={"text": None}) == load_recipe(None)
     given = load_recipe(None, ["cls.text=a"], columns={"text": None, "label": "y", "unseen_labels": "ignore"})
     assert isinstance(given, ClsRecipe)
@@ -77,7 +77,7 @@ def test_values_of_other_options_are_kept_though_they_look_like_the_launchers() 
     assert strip_options(typed) == ["pretrain", "-s", "train.sample_prompt=--nproc", "--out", "--nnodes-run"]
 
 
-def test_engine_is_said_as_set_would_say_it() -> None:
+def test_engine_is_reported_as_set_would_say_it() -> None:
     assert overrides_of(["a.b=1"], engine=("train.engine", "zero3")) == ["a.b=1", ("--engine", "train.engine=zero3")]
     assert overrides_of(None, engine=("train.engine", None), skip_bad=("prepare.read.skip_bad", False)) == []
     assert overrides_of(None, stride=("evaluate.stride", 0)) == [("--stride", "evaluate.stride=0")]

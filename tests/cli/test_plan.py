@@ -93,7 +93,7 @@ def test_time_is_in_the_largest_unit_of_which_there_are_two(seconds: float, show
     assert show_time(seconds) == shown
 
 
-def test_prepared_folder_of_the_recipe_is_planned_for_and_said(
+def test_prepared_folder_of_the_recipe_is_planned_for_and_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "books").mkdir()

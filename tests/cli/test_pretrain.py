@@ -1,4 +1,4 @@
-"""`llmkit pretrain` goes by the recipe's task; its siblings name theirs."""
+"""`llmkit pretrain` takes the task from the recipe; pretrain-clm and pretrain-mlm accept only their own."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ from cli.test_app import run
 
 
 @pytest.mark.parametrize(
-    ("command", "recipe", "way_out"),
+    ("command", "recipe", "suggested"),
     [
         ("pretrain", "task: cls", "llmkit finetune-cls"),
         ("pretrain-clm", "task: mlm", "llmkit pretrain-mlm"),
         ("pretrain-mlm", "task: clm", "llmkit pretrain-clm"),
     ],
 )
-def test_recipe_of_another_task_is_refused_with_the_command_that_trains_it(
+def test_recipe_of_another_task_is_refused_and_the_right_command_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
-    command: str, recipe: str, way_out: str,
+    command: str, recipe: str, suggested: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("r.yaml").write_text(recipe)
     code, _, err = run(monkeypatch, capsys, command, "r.yaml", "--data", "data", "--out", "out")
     assert code == 2
-    assert way_out in err
+    assert suggested in err
     assert "where: r.yaml, task" in err

@@ -1,4 +1,4 @@
-"""A section is closed, frozen, and checked again when it is changed."""
+"""A section refuses unknown keys, is immutable, and a copy with changes is validated."""
 
 import math
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class Pair(Section):
         return self
 
 
-def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
+def test_recipe_with_updates_is_validated_like_a_loaded_one() -> None:
     gru = load_recipe(None, ["model.family=gru", "train.carry_state=false"])
     assert gru.with_updates(train=gru.train.with_updates(seed=3)).train.seed == 3
     with pytest.raises(UsageError, match="carry_state applies only to gru and lstm, not to gpt2"):
@@ -38,14 +38,14 @@ def test_recipe_with_updates_is_checked_as_one_that_is_loaded() -> None:
 @pytest.mark.parametrize(
     "values", [{"lwo": 1}, {"low": math.nan}, {"high": math.inf}, {"low": -1}, {"low": 2}, {"low": "one"}]
 )
-def test_section_takes_no_unknown_field_and_no_number_that_cannot_be(values: dict[str, object]) -> None:
+def test_unknown_fields_and_invalid_numbers_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Pair.model_validate(values)
 
 
-def test_section_is_never_changed_in_place() -> None:
+def test_section_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Pair().low = 0.5  # type: ignore[misc]  # what must not be done
+        Pair().low = 0.5  # type: ignore[misc]
 
 
 def test_copy_with_changes_is_checked_as_a_whole_and_leaves_the_original() -> None:
@@ -57,7 +57,7 @@ def test_copy_with_changes_is_checked_as_a_whole_and_leaves_the_original() -> No
     assert caught.value.problems[0].where == "high"
 
 
-def test_default_is_checked_too() -> None:
+def test_defaults_are_validated() -> None:
     class Wrong(Section):
         share: float = Field(default=2.0, le=1)
 
@@ -88,20 +88,20 @@ class Numbers(Section):
         ({"flag": True}, True),
     ],
 )
-def test_number_with_an_exponent_is_a_number_where_numbers_are_expected(values: dict[str, Any], expected: Any) -> None:
+def test_exponent_notation_is_read_only_in_number_fields(values: dict[str, Any], expected: Any) -> None:
     assert getattr(Numbers.model_validate(values), next(iter(values))) == expected
 
 
 @pytest.mark.parametrize(
     "values", [{"steps": True}, {"rate": False}, {"size": True}, {"steps": "1e-3"}, {"steps": "1e999"}]
 )
-def test_true_and_false_are_no_numbers_and_fractions_no_whole_ones(values: dict[str, Any]) -> None:
+def test_number_fields_refuse_booleans_and_integer_fields_refuse_fractions(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Numbers.model_validate(values)
 
 
 @pytest.mark.parametrize("text", ["1,000", "1k", "true", "1.5", "ten"])
-def test_hint_for_what_is_no_number_says_how_to_write_one(text: str) -> None:
+def test_hint_for_an_invalid_number_shows_a_valid_one(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_recipe(None, [f"train.max_steps={text}"])
     assert "write a whole number, such as 1000, without units and commas; Optimizer steps." in str(caught.value)

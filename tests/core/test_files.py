@@ -145,7 +145,7 @@ def test_folder_that_cannot_be_written_to_is_an_error_with_the_systems_reason(tm
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_each_kind_of_damage_is_found_and_said(tmp_path: Path) -> None:
+def test_each_kind_of_damage_is_found_and_reported(tmp_path: Path) -> None:
     data = bytes(range(256)) * 40
     (tmp_path / "part").mkdir()
     path = tmp_path / "part/a.bin"

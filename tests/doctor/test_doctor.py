@@ -77,7 +77,7 @@ def test_json_is_complete_and_the_only_output(
 @pytest.mark.parametrize(
     ("found", "code"), [(warn("swap", "in use", "close programs"), 0), (fault("library x", "is 1", "pip install x"), 4)]
 )
-def test_only_a_fault_gives_exit_code_4_with_its_name(
+def test_only_a_fault_gives_exit_code_4_and_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Any, code: int
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda out, offline: iter([ok("python", "3.11"), found]))
@@ -95,7 +95,7 @@ def test_all_faults_are_raised_together() -> None:
     raise_faults([warn("b", "slow", "wait")])
 
 
-def test_broken_check_is_a_finding_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_that_raises_becomes_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down(*_: object) -> Any:
         raise KeyError("cpu family")
 
@@ -116,9 +116,9 @@ def test_torch_that_does_not_load_is_a_fault_and_other_checks_run(
     assert {"libraries", "memory", "disk speed", "hub"} <= set(found)
 
 
-def test_offline_touches_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_makes_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(*_: object) -> None:
-        raise AssertionError("the network was touched")
+        raise AssertionError("a connection was made")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket.socket, "connect", connect)
@@ -134,7 +134,7 @@ def test_summary_has_the_worst_status() -> None:
     assert (both["status"], both["counts"]) == ("fault", {"ok": 1, "warn": 1, "fault": 1})
 
 
-def test_sizes_have_fitting_units() -> None:
+def test_sizes_are_shown_in_fitting_units() -> None:
     assert [show_size(n) for n in (0, 64e6, 1.5e9, 2e12)] == ["0 bytes", "64 MB", "1.5 GB", "2 TB"]
 
 
@@ -150,7 +150,7 @@ def versions(**known: str) -> Callable[[str], str]:
     return version_of
 
 
-def test_library_that_is_missing_too_old_or_too_new_is_a_fault_with_the_command() -> None:
+def test_library_that_is_missing_too_old_or_too_new_is_a_fault_with_the_pip_command() -> None:
     needed = ["torch>=2.13", "transformers>=5.23,<5.24", "numpy>=2.0", "typer>=0.29"]
     found = list(check_libraries(needed, versions(torch="2.12.1", transformers="5.24.0", numpy="2.4.6")))
     assert [(each.name, each.status) for each in found] == [
@@ -165,12 +165,12 @@ def test_library_that_is_missing_too_old_or_too_new_is_a_fault_with_the_command(
     assert found[3].figures == {"versions": {"numpy": "2.4.6"}}
 
 
-def test_builds_and_release_candidates_count_as_their_version() -> None:
+def test_local_builds_and_release_candidates_satisfy_the_range() -> None:
     found = list(check_libraries(["torch>=2.13", "numpy>=2.0"], versions(torch="2.13.0+cu130", numpy="2.5.0rc1")))
     assert [each.status for each in found] == ["ok"]
 
 
-def test_missing_extra_is_ok_and_a_version_out_of_range_is_a_warning() -> None:
+def test_missing_extra_is_ok_and_an_extra_out_of_range_is_a_warning() -> None:
     extras = {"lora": ["peft>=0.21,<0.22"], "dedup": ["rensa>=0.5"], "other": ["some>=1"], "dev": ["pytest>=9"]}
     lora, rest = check_extras(extras, versions(peft="0.19.0", some="1.2"))
     assert (lora.status, lora.advice) == ("warn", "pip install 'llmkit[lora]'")

@@ -68,7 +68,7 @@ def test_a_column_without_a_file_is_refused() -> None:
         check_columns({"text": None, "label": "verdict"}, ())
 
 
-def test_a_split_is_said_to_count_for_nothing_where_there_is_none(
+def test_a_split_is_reported_to_count_for_nothing_where_there_is_none(
     models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)

@@ -23,7 +23,7 @@ def test_there_are_as_many_prompts_as_lines(given: str, prompts: list[str]) -> N
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_prompts_are_the_same_in_every_encoding_and_a_guess_is_said(
+def test_prompts_are_the_same_in_every_encoding_and_a_guess_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str, packed: bool
 ) -> None:
     data = FRENCH.encode(encoding)
@@ -40,7 +40,9 @@ def test_the_named_encoding_beats_the_guess(tmp_path: Path, capsys: pytest.Captu
     assert "such as" not in capsys.readouterr().err
 
 
-def test_a_table_of_prompts_is_said_to_be_read_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_of_prompts_is_read_by_lines_and_that_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = '{"prompt": "a"}'
     (tmp_path / "p.jsonl").write_text(line + "\n")
     assert read_prompts(str(tmp_path / "p.jsonl"), Read()) == [line]

@@ -112,7 +112,7 @@ def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
     ]
 
 
-def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_said(saved: str) -> None:
+def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_reported(saved: str) -> None:
     _, [note] = start(saved, ["neg", "Pos"])
     assert "1 new (Pos)" in note and note.endswith("if these labels are the same, set --label-map 'pos=Pos'")
     renamed, [note] = start(saved, ["neg", "Pos"], label_map={"pos": "Pos"})
@@ -127,7 +127,7 @@ def test_two_labels_with_one_new_name_have_no_row_to_keep(saved: str) -> None:
     assert "several labels of the model are called other, so its row is new" in note
 
 
-def test_unnamed_labels_are_said_with_the_map_that_names_them() -> None:
+def test_unnamed_labels_are_reported_with_the_map_that_names_them() -> None:
     config = make_bert(BertForSequenceClassification, num_labels=2).config
     config.architectures = ["BertForSequenceClassification"]
     spec = HeadSpec(SINGLE, {"差评": 0, "好评": 1})

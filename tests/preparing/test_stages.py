@@ -191,7 +191,7 @@ def test_first_bad_file_is_the_error_whichever_worker_met_which_first(
     assert not (tmp_path / ".data.partial").exists()
 
 
-def test_warnings_of_workers_are_said_by_the_command(
+def test_warnings_of_workers_are_reported_by_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, caplog: pytest.LogCaptureFixture, two_processes: Run
 ) -> None:
     use(monkeypatch, "fake", two_processes)
@@ -287,7 +287,7 @@ def test_run_that_lost_its_workers_is_gone_on_with_in_this_process(
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
 
 
-def test_what_was_guessed_of_the_sources_is_said_once_and_kept_in_the_manifest(
+def test_what_was_guessed_of_the_sources_is_reported_once_and_kept_in_the_manifest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.csv", "b.csv"):

@@ -193,7 +193,7 @@ def test_security_policy_allows_the_pages_own_script_and_style_and_no_other(tmp_
         assert re.search(rf"{name}-src '([^']*)';", policy)[1] == f"sha256-{digest}"  # type: ignore[index]
 
 
-def test_torn_last_line_is_left_out_and_said(tmp_path: Path) -> None:
+def test_torn_last_line_is_left_out_and_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", make_log(30))
     with (run / "log.jsonl").open("ab") as log:
         log.write('{"kind": "train", "step": 31, "text": "曹'.encode()[:-1])
@@ -276,7 +276,7 @@ def test_step_logged_again_after_a_resume_is_drawn_once_with_its_later_value(tmp
     assert page.get_curves("Loss") == [{"steps": [1, 2, 3], "values": [4.0, 2.5, 2.0]}]
 
 
-def test_loss_that_is_not_finite_or_null_is_said_and_does_not_spoil_the_curve(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_or_null_is_reported_and_does_not_spoil_the_curve(tmp_path: Path) -> None:
     log = [{"kind": "train", "step": s, "loss": v} for s, v in [(1, 4.0), (2, math.nan), (3, None)]]
     page = read_report(make_run(tmp_path / "r", log))
     assert page.get_curves("Loss") == [{"steps": [1], "values": [4.0]}]

@@ -45,7 +45,7 @@ def test_long_noisy_loss_gets_a_mean_beside_it_and_a_rate_does_not() -> None:
     assert "mean of" not in render(record([{"loss": 3.0}] * 39))
 
 
-def test_steps_without_a_finite_number_are_left_out_of_the_curve_and_said() -> None:
+def test_steps_without_a_finite_number_are_left_out_of_the_curve_and_reported() -> None:
     logged = [{"loss": 3.0, "grad_norm": None}, {"loss": None, "grad_norm": None}, {"loss": math.inf}, {"loss": 2.0}]
     lines = find_non_finite(record(logged))
     assert lines == ["train loss is not finite at step 2 and 1 more times; the curve leaves this out"]

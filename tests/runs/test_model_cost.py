@@ -1,4 +1,4 @@
-"""The cost of training is counted on the model itself; its memory is compared with values calculated by hand."""
+"""Training cost is measured on the model; estimated memory equals values calculated by hand."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ def describe(network: Any, *overrides: str, scored: float = 0.0) -> ModelCost:
     return measure_model_cost(network, recipe, task, bf16=False, on_cpu=True)
 
 
-def test_weights_are_those_of_the_model_and_frozen_ones_are_not_trained() -> None:
+def test_parameters_are_counted_and_frozen_ones_are_not_trainable() -> None:
     model = make_gpt2()
     model.transformer.wte.weight.requires_grad = False
     work = describe(model)
@@ -35,7 +35,7 @@ def test_weights_are_those_of_the_model_and_frozen_ones_are_not_trained() -> Non
 
 
 @pytest.mark.parametrize("make", [make_gpt2, make_bert])
-def test_matrices_of_products_are_those_that_a_forward_pass_multiplies(make: Any) -> None:
+def test_n_multiplied_counts_the_weights_that_a_forward_pass_multiplies(make: Any) -> None:
     model = make().eval()
     used: set[int] = set()
     linear, addmm = torch.nn.functional.linear, torch.addmm
@@ -47,7 +47,7 @@ def test_matrices_of_products_are_those_that_a_forward_pass_multiplies(make: Any
     assert describe(model).n_multiplied == products
 
 
-def test_checkpointed_layers_keep_less_and_compute_a_third_more() -> None:
+def test_gradient_checkpointing_keeps_fewer_activations_and_computes_a_third_more() -> None:
     model = make_gpt2()
     plain, again = describe(model), describe(model, "train.gradient_checkpointing=true")
     assert again.activation_bytes < plain.activation_bytes
@@ -55,7 +55,7 @@ def test_checkpointed_layers_keep_less_and_compute_a_third_more() -> None:
     assert plain.flops_per_token == again.flops_per_token
 
 
-def test_moments_follow_the_optimizer_and_dropout_and_scoring_take_memory() -> None:
+def test_memory_depends_on_optimizer_dropout_and_scoring() -> None:
     n_parameters = sum(weight.numel() for weight in make_gpt2().parameters())
     assert describe(make_gpt2()).moment_bytes == 8 * n_parameters
     assert describe(make_gpt2(), "optim.name=sgd").moment_bytes == 0
@@ -63,7 +63,7 @@ def test_moments_follow_the_optimizer_and_dropout_and_scoring_take_memory() -> N
     assert describe(make_gpt2(), scored=100.0).evaluation_bytes == 100 * SCORED_LOGIT_BYTES
 
 
-def test_adam_in_mixed_precision_is_16_bytes_per_weight_and_2_for_the_copies() -> None:
+def test_adam_in_mixed_precision_takes_16_bytes_per_weight_and_2_per_bf16_copy() -> None:
     parts = estimate_memory(COST, "ddp", 1, 4, bf16=True)
     assert parts.weights + parts.gradients + parts.optimizer == 1600 * MILLION
     assert (parts.working_copies, parts.activations, parts.logits) == (180 * MILLION, 4 * MILLION, 2 * MILLION)
@@ -75,7 +75,7 @@ def test_adam_in_mixed_precision_is_16_bytes_per_weight_and_2_for_the_copies() -
     ("engine", "weights", "gradients", "optimizer"),
     [("ddp", 400, 400, 800), ("zero2", 400, 50, 100), ("zero3", 50, 50, 100), ("fsdp2", 50, 50, 100)],
 )
-def test_engines_shard_what_the_paper_says(engine: str, weights: int, gradients: int, optimizer: int) -> None:
+def test_engines_shard_what_the_zero_paper_says(engine: str, weights: int, gradients: int, optimizer: int) -> None:
     parts = estimate_memory(COST, engine, 8, 4, bf16=True)
     assert (parts.weights, parts.gradients, parts.optimizer) == tuple(
         each * MILLION for each in (weights, gradients, optimizer)
@@ -93,7 +93,7 @@ def test_chunked_loss_never_has_more_logits_than_a_chunk() -> None:
     assert [estimate_memory(cost, "ddp", 1, size, bf16=True).logits for size in (4, 8)] == [2 * MILLION, 3 * MILLION]
 
 
-def test_evaluation_counts_where_it_takes_more_than_training_releases() -> None:
+def test_evaluation_memory_is_what_exceeds_the_memory_that_training_frees() -> None:
     passing = 400 + 180 + 4 + 2
     more, less = (replace(COST, evaluation_bytes=(passing + each) * MILLION) for each in (7, -7))
     assert estimate_memory(more, "ddp", 1, 4, bf16=True).evaluation == 7 * MILLION

@@ -255,7 +255,7 @@ def test_learning_curve_over_folds_leaves_out_sizes_per_fold_and_max_rows_is_ref
         )  # fmt: skip
 
 
-def test_label_without_a_train_row_is_said_for_its_size(
+def test_label_without_a_train_row_is_reported_for_its_size(
     bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = write_table(tmp_path / "a.csv", [(f"text {n}", f"label {n % 4}") for n in range(48)])

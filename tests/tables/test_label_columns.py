@@ -144,7 +144,7 @@ def test_one_column_for_two_things_is_refused() -> None:
         ("wort art menge", ("wort", "art"), ("wort",), "'art' is used as the label; --label {}: 'menge'"),
     ],
 )
-def test_a_column_chosen_among_several_is_said_with_the_others(
+def test_a_column_chosen_among_several_is_reported_with_the_others(
     columns: str, chosen: tuple[str, str], given: tuple[str, ...], said: str
 ) -> None:
     notes = describe_guess(Columns(chosen[0], None, chosen[1]), columns.split(), given)
@@ -162,7 +162,7 @@ def test_a_table_of_one_column_leads_to_its_delimiter(mark: str) -> None:
     assert f"--delimiter {shlex.quote(mark)}" in hint_for(table(**{"1": [f"今天{mark}好", f"a lamp{mark}pos"]}))
 
 
-def test_a_table_of_one_column_without_a_delimiter_is_said_to_have_no_labels() -> None:
+def test_a_table_of_one_column_without_a_delimiter_is_reported_to_have_no_labels() -> None:
     assert "the table has only one column" in hint_for(table(text=["a lamp", "a ferry"]))
 
 
@@ -173,7 +173,7 @@ def test_labels_inside_of_other_keys_are_named_and_never_guessed() -> None:
     assert "nested keys: annotations.label" in hint_for(rows)
 
 
-def test_a_column_of_splits_is_said_as_all_rows_are_used(tmp_path: Path) -> None:
+def test_a_column_of_splits_is_reported_as_all_rows_are_used(tmp_path: Path) -> None:
     data = [{"text": f"a {n}", "label": "x", "Split": split} for n, split in enumerate(["train", "test", "TRAIN"])]
     with open_rows(data, Read()) as rows:
         [note] = describe_split_column(rows, Columns("text", None, "label"))

@@ -1,4 +1,4 @@
-"""Labels of a file are looked at as a set, and what is odd about them is said with the setting that changes it."""
+"""The labels of a file are checked as a set; anything unusual is reported with the setting that changes it."""
 
 import pytest
 
@@ -44,13 +44,13 @@ def test_a_name_with_a_separator_beside_its_beginning_is_no_join(labels: list[st
 
 
 @pytest.mark.parametrize("word", ["NA", "nan", "NULL", r"\N", "None", "?", "-"])
-def test_labels_that_may_stand_for_a_missing_one_are_said_and_stay(word: str) -> None:
+def test_labels_that_may_stand_for_a_missing_one_are_reported_and_stay(word: str) -> None:
     [note] = describe_labels({"pos": 5, "neg": 5, word: 4})
     assert f"treated as classes: {word!r} (4); remove these rows" in note
     assert describe_labels({"+": 5, "-": 5, "0": 5}) == []
 
 
-def test_a_label_of_one_row_among_labels_of_many_is_said() -> None:
+def test_a_label_of_one_row_among_labels_of_many_is_reported() -> None:
     assert describe_labels({"pos": 30, "neg": 20, "40": 1}) == [
         "1 label with a single row: '40'; check for typing errors"
     ]

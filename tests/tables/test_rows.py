@@ -274,7 +274,7 @@ def test_a_sep_line_and_a_nested_column_are_read_for_labels_too(tmp_path: Path) 
     assert stream.columns == ["data", "label", "data.text"]
 
 
-def test_what_is_guessed_is_said_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_guessed_is_reported_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "a.csv", "Text, frei;Label\nja, nein;pos\nnein, ja;neg\n")
     for _ in range(3):
         assert read(path)[1].columns == ["Text, frei", "Label"]
@@ -315,7 +315,7 @@ def test_rows_in_memory_are_read_as_those_of_json_lines(tmp_path: Path) -> None:
     assert caught.value.problems[0].where == "the given rows, row 2"
 
 
-def test_an_encoding_that_was_guessed_is_said_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_encoding_that_was_guessed_is_reported_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = "text,label\nPříliš žluťoučký kůň úpěl ďábelské ódy,dobrý\nKdyž jsme přišli k řece; byla tma,špatný\n"
     with open_rows(write(tmp_path / "cs.csv", text.encode("cp1250")), Read()) as rows:
         assert len(list(rows)) == 2
@@ -328,7 +328,7 @@ def test_an_encoding_that_was_guessed_is_said_with_a_line(tmp_path: Path, caplog
     assert "such as" not in caplog.text
 
 
-def test_a_first_line_that_looks_like_a_header_is_a_text_and_said(
+def test_a_first_line_that_looks_like_a_header_is_a_text_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_rows(write(tmp_path / "a.txt", "Text\ngood\nbad\n"), Read()) as rows:
@@ -357,7 +357,7 @@ def test_line_ends_inside_of_quotes_are_those_of_the_file(tmp_path: Path) -> Non
     assert rows == [{"label": "x", "text": "a b"}, {"label": "y", "text": "c d"}]
 
 
-def test_comments_above_a_table_and_repeated_headers_are_left_out_and_said(
+def test_comments_above_a_table_and_repeated_headers_are_left_out_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     part = "text,label\na lamp,pos\na ferry,neg\n"

@@ -28,12 +28,12 @@ def notes(tokenizer: PreTrainedTokenizerFast, *prompts: str, mask: str | None = 
     return describe_prompts(tokenizer, prompts, read_prompts(tokenizer, prompts, mask), mask)
 
 
-def test_unknown_characters_of_a_prompt_are_said_with_their_share() -> None:
+def test_unknown_characters_of_a_prompt_are_reported_with_their_share() -> None:
     (note,) = notes(tokenizer_of("char"), "cat é 火")
     assert note == "the prompt: 2 of 5 characters (40%) are unknown to the tokenizer, such as é, 火"
 
 
-def test_prompt_of_unknown_characters_alone_is_said_to_decide_nothing() -> None:
+def test_prompt_of_unknown_characters_alone_is_reported_to_decide_nothing() -> None:
     (note,) = notes(tokenizer_of("char"), "the cat", "火火", "水")
     assert note.startswith("prompt 2 and 1 more of 3: all 3 characters are unknown to the tokenizer, such as 火, 水")
     assert note.endswith("the output does not depend on their content")
@@ -58,7 +58,7 @@ def test_mask_stays_in_a_prompt_that_is_normalized() -> None:
     assert read_prompts(tokenizer, ["The [MASK] Sat"], "[MASK]") == ["the [MASK] sat"]
 
 
-def test_special_token_that_is_spelled_out_is_said_to_be_text() -> None:
+def test_special_token_that_is_spelled_out_is_reported_to_be_text() -> None:
     (note,) = notes(tokenizer_of("byte-bpe"), "the <|endoftext|>")
     assert note.startswith("the prompt: <|endoftext|> is read as ordinary text")
     assert not any("read as ordinary text" in note for note in notes(tokenizer_of("word"), "the <unk> cat"))
@@ -69,13 +69,13 @@ def test_special_token_that_is_spelled_out_is_said_to_be_text() -> None:
     [("byte-bpe", "the ", True), ("byte-bpe", "the", False), ("char", "the ", False), ("wordpiece", "the ", False),
      ("word", "the ", False), ("byte-bpe", "the\n", False), ("byte-bpe", " ", False)],
 )  # fmt: skip
-def test_space_at_the_end_is_said_where_words_begin_with_theirs(kind: str, prompt: str, is_said: bool) -> None:
+def test_space_at_the_end_is_reported_where_words_begin_with_theirs(kind: str, prompt: str, is_said: bool) -> None:
     tokenizer = tokenizer_of(kind)
     assert ends_between_words(tokenizer, prompt) is is_said
     assert any("ends with white space" in note for note in describe_starts(tokenizer, [prompt])) is is_said
 
 
-def test_prompt_without_tokens_is_said_to_start_a_new_text() -> None:
+def test_prompt_without_tokens_is_reported_to_start_a_new_text() -> None:
     assert describe_starts(tokenizer_of("char"), ["a", "", ""]) == [
         "prompt 2 and 1 more of 3: nothing to continue, so a new text starts"
     ]

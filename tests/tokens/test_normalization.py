@@ -125,7 +125,7 @@ def test_card_says_which_part_the_tokenizer_does() -> None:
     assert describe_for_card(tokenizer) == ""
 
 
-def test_data_for_a_model_is_cleaned_as_the_model_reads_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_for_a_model_is_cleaned_as_the_model_reads_and_it_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = trained("char")
     plain = fingerprint_tokenizer(tokenizer)
     set_normalization(tokenizer, LOWER)

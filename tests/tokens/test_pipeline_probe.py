@@ -21,7 +21,7 @@ def test_ordinary_steps_have_no_fault() -> None:
     assert json.loads(probe(steps, ["ﷺ" * 1000]).stdout) == ""
 
 
-def test_growth_is_said_in_characters() -> None:
+def test_growth_is_reported_in_characters() -> None:
     replace = {"type": "Replace", "pattern": {"String": "needle"}, "content": "needle" * 200}
     fault = json.loads(probe({"normalizer": replace}, ["needle" * 100]).stdout)
     assert fault == "its normalizer makes 120,000 characters of 600"

@@ -125,7 +125,7 @@ def test_folder_of_before_hashes_were_kept_opens(data: Path) -> None:
     assert len(prepared.split("train").stream) == manifest["splits"]["train"]["tokens"]
 
 
-def test_verifying_what_takes_long_is_said(
+def test_verifying_what_takes_long_is_reported(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load_prepared(data).verify("train")

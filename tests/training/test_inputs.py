@@ -35,7 +35,7 @@ def write(inputs: dict[str, str], task: str = "cls") -> tuple[Recipe, Path]:
     return load_recipe(path), path
 
 
-def test_options_beat_the_recipe_and_what_the_recipe_names_is_said(
+def test_options_beat_the_recipe_and_what_the_recipe_names_is_reported(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, path = write({"data": "../rows.csv", "test": "../test.csv", "model": "../bert"})

@@ -144,7 +144,7 @@ def test_spike_is_found_where_it_is_and_the_next_one_too() -> None:
     assert watch(losses) == [200, 202]
 
 
-def test_spike_is_said_with_its_samples_and_stops_only_where_asked(
+def test_spike_is_reported_with_its_samples_and_stops_only_where_asked(
     tmp_path: Path, tiny_split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spiky = Scaled(at=9, by=3.0)

@@ -59,7 +59,7 @@ def check_executor(name: str, inputs: Sequence[str]) -> None:
         return
     if name not in EXECUTORS:
         hint = did_you_mean(name, [LOCAL, *EXECUTORS])
-        raise UsageError(f"there is no engine {name!r}", where="--engine", hint=hint)
+        raise UsageError(f"unknown executor {name!r}", where="--engine", hint=hint)
     if "-" in inputs:
         hint = "write it to a file that all machines can read, or use --engine local"
         raise UsageError(f"workers of {name} cannot read standard input", where="-", hint=hint)

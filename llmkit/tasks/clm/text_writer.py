@@ -3,7 +3,7 @@
 A token may end inside a character (每 has three bytes) or inside a stop string. Such text is held back until more
 tokens resolve it, so the joined pieces equal the complete text.
 
-Knows nothing of models; generation.py passes the tokens.
+Independent of models; generation.py passes the tokens.
 """
 
 from collections.abc import Sequence

@@ -114,7 +114,8 @@ def load_custom_metrics(names: Sequence[str]) -> list[CustomMetric]:
             known = [each for each, value in vars(modules[path]).items() if inspect.isfunction(value)]
             is_value = hasattr(modules[path], key)
             what = f"{key} of {path.name} is not a function" if is_value else f"{path.name} has no function {key!r}"
-            raise UsageError(what, where=f"{path}, cls.metrics", hint=did_you_mean(key, known) if known else "write it")
+            hint = did_you_mean(key, known) if known else f"define a function {key} in {path.name}"
+            raise UsageError(what, where=f"{path}, cls.metrics", hint=hint)
         if any(key == other.key for other in loaded):
             raise UsageError(f"two metrics are called {key!r}", where="cls.metrics", hint="rename one of the functions")
         digest = hashlib.sha256(source).hexdigest()

@@ -153,7 +153,7 @@ def _make_confusion(figures: Mapping[str, Any], brief: bool) -> Confusion | Tabl
 
 
 def _make_curves(figures: Record) -> list[Block]:
-    """Return the ROC and the precision-recall curves of all labels, each against the rest."""
+    """Return the ROC and the precision-recall curves of each label against the rest, or a note."""
     labels = _get_records(figures, "curves")
     if not labels:
         n_labels = len(_get_records(figures, "per_class"))

@@ -111,7 +111,10 @@ def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
 
 
 def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model has token type embeddings; GPT-2 would use its word embeddings for them."""
+    """Whether to pass token types: the model has embeddings of several types and its tokenizer returns them.
+
+    GPT-2 has none; it would look token types up in its word embeddings.
+    """
     has_several = getattr(config, "type_vocab_size", 2) > 1
     return "token_type_ids" in tokenizer.model_input_names and has_token_types(config) and has_several
 

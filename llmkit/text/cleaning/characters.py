@@ -1,7 +1,7 @@
 """Change characters: line endings, mojibake, control characters, Unicode forms, width, case, script, punctuation.
 
 Functions with a parameter `removed` use it to count the items that they remove. Every substitution is guarded by a
-cheap test, so it costs almost nothing on a text that does not need it. Knows nothing of documents and recipes.
+cheap test, so it costs almost nothing on a text that does not need it. Independent of documents or recipes.
 """
 
 import re

@@ -57,7 +57,7 @@ def find_language(text: str, wanted: Iterable[str] = ()) -> str:
 
 
 def read_sample(texts: Iterable[str]) -> tuple[str, Iterable[str]]:
-    """Return (sample, all texts); the sample is the first few thousand characters."""
+    """Return (sample, all texts); the sample is the first texts with more than 6,000 characters together."""
     stream = iter(texts)
     held: list[str] = []
     n_chars = 0

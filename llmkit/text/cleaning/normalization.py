@@ -4,7 +4,7 @@
 control characters are normalized for every model that has a record. Steps that repair or select the files of a corpus
 are not recorded; docs/recipes.md gives the reason for each step.
 
-Knows nothing of tokenizers; cleaners.py implements the steps.
+Independent of tokenizers; cleaners.py implements the steps.
 """
 
 import re

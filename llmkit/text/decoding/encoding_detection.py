@@ -4,7 +4,7 @@ The candidates are the single-byte and East Asian encodings that Python supports
 decode to the same text form one reading. Only words with non-ASCII bytes are decoded, each once, so that a frequent
 name counts once.
 
-Knows nothing of files, byte order marks and errors.
+Independent of files, byte order marks or errors.
 """
 
 import codecs

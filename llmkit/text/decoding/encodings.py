@@ -8,7 +8,7 @@ turns the file into Latin-1.
 
 A legacy encoding is a guess: the receipt names it with a line of text, and `read.encoding` overrides it. Later chunks
 are compared with the guess: where encodings that gave the same text so far differ, the more probable one is chosen.
-Knows nothing of formats and documents.
+Independent of formats or documents.
 """
 
 import codecs

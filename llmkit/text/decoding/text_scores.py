@@ -6,7 +6,7 @@ costs of symbols that depend on their neighbours. Two scripts in one word, an up
 and symbols between letters cost extra. ASCII characters are scored too, for a fair comparison with encodings that join
 them to a preceding byte.
 
-Knows nothing of bytes and encodings.
+Independent of bytes or encodings.
 """
 
 import unicodedata

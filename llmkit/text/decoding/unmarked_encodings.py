@@ -2,7 +2,7 @@
 
 Such data has only ASCII bytes, or NULs, so the scores of encoding_detection.py do not apply to it.
 
-Knows nothing of streams.
+Independent of streams.
 """
 
 import codecs

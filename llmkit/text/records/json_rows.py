@@ -33,7 +33,7 @@ class _RepeatedKeyError(ValueError):
 
 
 def _to_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object; raises an error for a repeated key, of which json would keep only the last value."""
+    """Return the pairs as a dict; raises an error for a repeated key, of which json would keep only the last value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()

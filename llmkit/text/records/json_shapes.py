@@ -16,7 +16,7 @@ from llmkit.text.records.fields import is_chat
 
 _MAX_DEPTH = 3
 _MIN_IDS = 20
-"""From this number of keys, any keys are taken for ids, because rows rarely have so many columns of text."""
+"""Objects with at least this many keys are read as rows by id, because rows rarely have so many text columns."""
 
 Object = Mapping[str, object]
 

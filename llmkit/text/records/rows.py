@@ -162,7 +162,7 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
-    """Read rows from decoded text by format: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
+    """Read rows from decoded text. `ending` is .csv, .tsv, .json, .jsonl or FASTTEXT; any other means plain lines."""
     if ending == ".json":
         yield from _read_json(stream, parse_stream(pieces, stream.path), find_rows)
     elif ending == ".jsonl":

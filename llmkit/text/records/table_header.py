@@ -24,8 +24,8 @@ def is_header(
 ) -> bool:
     """Whether the first row is a header.
 
-    `below` are rows of the same length, `wanted` columns that the user named. `by_default` is the result for two or
-    more columns of short cells without clear evidence.
+    `below` are the rows after it, of the same length; `wanted` are columns that the user named. `by_default` is the
+    result if two or more columns of short cells give no clear evidence.
     """
     cells = [cell.strip() for cell in first]
     if set(cells) & set(wanted):

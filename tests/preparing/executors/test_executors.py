@@ -37,7 +37,7 @@ def test_worker_with_another_version_or_without_the_folder_is_refused(tmp_path: 
         Attempt(str, tmp_path / "elsewhere", Path.cwd(), versions)(5).take()
 
 
-def test_wrong_engine_and_missing_library_are_said_before_anything_is_read(
+def test_wrong_engine_and_missing_library_are_reported_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="did you mean 'slurm'"):

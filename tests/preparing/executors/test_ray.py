@@ -111,7 +111,7 @@ def test_ray_is_asked_for_retries_and_started_without_its_dashboard(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_running_cluster_is_used_and_one_that_is_not_there_is_said(
+def test_running_cluster_is_used_and_one_that_is_not_there_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, fake_ray: FakeRay
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")

@@ -141,7 +141,7 @@ def test_prompts_of_unequal_length_write_together_what_they_write_alone(
     assert len({sample.text for sample in alone}) > 1
 
 
-def test_repetition_penalty_does_not_take_padding_for_something_said(letters: PreTrainedTokenizerFast) -> None:
+def test_repetition_penalty_does_not_take_padding_for_something_reported(letters: PreTrainedTokenizerFast) -> None:
     model = gpt2(letters)
     # The text ends (id 0, which also fills) once no other token is likelier, unless the penalty has struck its end.
     model.lm_head.register_forward_hook(lambda *given: given[2].index_fill(-1, torch.tensor(PAD_ID), 3.0))
@@ -418,7 +418,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
         Generate(**settings)
 
 
-def test_bad_word_that_is_written_all_the_same_is_said_as_the_model_writes_it() -> None:
+def test_bad_word_that_is_written_all_the_same_is_reported_as_the_model_writes_it() -> None:
     sample = Sample(prompt="", text="a king.", n_tokens=2, finish_reason="length")
     (note,) = _describe_samples([[sample]], Generate(bad_words=["KING"]), ["king"])
     assert note == "1 of 1 texts contain 'king', spelled with other tokens"

@@ -79,7 +79,7 @@ print(loss / (len(ids) - 1))
     assert_same_figures(metrics, json.loads((run / "metrics.json").read_text())["validation"])
 
 
-def test_strided_evaluation_has_a_lower_loss_and_names_its_method(run: Path) -> None:
+def test_strided_evaluation_scores_the_same_tokens_and_names_its_method(run: Path) -> None:
     blockwise, strided = (evaluate(recipe(f"evaluate.stride={stride}"), model=str(run)) for stride in (16, 4))
     assert strided["n_tokens"] == blockwise["n_tokens"]
     assert strided["method"]["windows"] == "sliding"
@@ -110,7 +110,7 @@ def test_wordpiece_model_encodes_prompts_without_cls_and_sep(tmp_path: Path) -> 
     assert evaluate(word, model=str(tmp_path / "run"))["n_tokens"] > 0
 
 
-def test_dropout_of_a_model_is_replaced_by_the_recipe_and_kept_in_the_saved_one(
+def test_recipe_dropout_is_used_in_training_and_the_saved_model_keeps_its_own(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     losses = {}
@@ -124,7 +124,7 @@ def test_dropout_of_a_model_is_replaced_by_the_recipe_and_kept_in_the_saved_one(
     assert losses[0.0] != losses[0.25]
 
 
-def test_saved_configuration_lets_others_generate_with_a_cache(run: Path) -> None:
+def test_saved_configuration_does_not_disable_the_cache(run: Path) -> None:
     assert json.loads((run / "model/config.json").read_text()).get("use_cache", True)
 
 
@@ -146,7 +146,7 @@ def test_generate_refuses_a_model_without_a_language_model_head(data: Path, tmp_
 
 
 @pytest.mark.parametrize("name", ["nowhere/at/all", "./runs/nope"])
-def test_model_that_does_not_exist_is_exit_code_6(name: str) -> None:
+def test_model_that_does_not_exist_is_a_model_error(name: str) -> None:
     with pytest.raises(ModelError, match="there is no folder"):
         evaluate(recipe(), model=name, data=["x.txt"])
 
@@ -156,7 +156,7 @@ def test_same_prompt_and_seed_generate_the_same_text(run: Path) -> None:
     assert len(texts) == 1
 
 
-def test_loss_of_the_first_step_is_that_of_uniform_probabilities(data: Path, tmp_path: Path) -> None:
+def test_first_loss_is_near_that_of_uniform_probabilities(data: Path, tmp_path: Path) -> None:
     pretrain(recipe("train.max_steps=1", "train.log_steps=1"), data=data, out=tmp_path / "run")
     first = next(record for record in read_log(tmp_path / "run") if record["kind"] == "train")
     vocab = len(AutoTokenizer.from_pretrained(data / "tokenizer"))

@@ -198,7 +198,7 @@ def test_names_of_other_metrics_are_refused(tmp_path: Path) -> None:
         load_custom_metrics([f"{path}:f1_macro", f"{path}:f1_macro"])
 
 
-def test_failure_on_later_rows_is_said_once_and_leaves_the_value_out(
+def test_failure_on_later_rows_is_reported_once_and_leaves_the_value_out(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write(tmp_path, "def kappa(a, b):\n    return [0.5][len(a) - 3]")

@@ -61,7 +61,7 @@ def test_labels_stand_beside_the_rows_that_have_them(tmp_path: Path, tokenizer: 
     assert described["columns"] == {"text": "text", "pair": None, "label": "label"}
 
 
-def test_file_of_its_own_takes_the_place_of_what_is_held_out_and_shared_texts_are_said(
+def test_file_of_its_own_takes_the_place_of_what_is_held_out_and_shared_texts_are_reported(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     train = write_table(tmp_path / "a.csv", make_messages(40))
@@ -114,7 +114,7 @@ def test_text_columns_that_are_not_read_are_named_with_the_option_that_joins_the
     assert not any("not read" in note for note in load(tokenizer, {"train": str(path)}, text="heading,text").notes)
 
 
-def test_labels_are_renamed_and_a_name_that_no_row_has_is_said(
+def test_labels_are_renamed_and_a_name_that_no_row_has_is_reported(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     path = write_table(tmp_path / "a.csv", make_messages(20))
@@ -135,7 +135,7 @@ def test_texts_of_which_the_baseline_reads_the_beginning_are_counted(
     assert any(note.startswith("n-gram baseline") and "characters of" not in note for note in notes)
 
 
-def test_guesses_about_labels_and_splits_are_said(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_guesses_about_labels_and_splits_are_reported(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [(text, label, "train" if n % 3 else "test") for n, (text, label) in enumerate(make_messages(20))]
     path = write_table(tmp_path / "a.csv", [*rows, (rows[0][0], "other", "train")], ("text", "label", "split"))
     notes = load(tokenizer, {"train": path}).notes
@@ -176,7 +176,7 @@ SPOILED = {
         ),
     ],
 )
-def test_small_tables_are_read_as_they_were_meant_or_said(
+def test_small_tables_are_read_as_they_were_meant_or_reported(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, section: dict[str, Any], labels: list[str], said: str
 ) -> None:
     (tmp_path / name).write_bytes(SPOILED[name].encode())

@@ -76,7 +76,7 @@ def test_default_learning_rate_depends_on_width_and_lora() -> None:
     assert resolved("optim.learning_rate=0.5").optim.learning_rate == 0.5
 
 
-def test_chosen_length_and_rate_are_said_with_their_reason() -> None:
+def test_chosen_length_and_rate_are_reported_with_their_reason() -> None:
     given, config = load(), config_of(128)
     (note,) = describe_chosen(given, resolve(given, config, 2000, 10), config, 10)
     assert "train.epochs 10 (" in note
@@ -84,7 +84,7 @@ def test_chosen_length_and_rate_are_said_with_their_reason() -> None:
     assert "for width 128" in note
 
 
-def test_given_length_and_rate_are_not_said() -> None:
+def test_given_length_and_rate_are_not_reported() -> None:
     given, config = load("train.epochs=2", "optim.learning_rate=0.1"), config_of(128)
     assert describe_chosen(given, resolve(given, config, 2000, 10), config, 10) == []
 

@@ -96,7 +96,7 @@ def test_folds_leave_the_test_rows_alone(tmp_path: Path, bert: Path) -> None:
         assert "weights" not in metrics["test"]["method"]
 
 
-def test_validation_rows_that_are_trained_on_are_said(
+def test_validation_rows_that_are_trained_on_are_reported(
     tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = str(write_table(tmp_path / "t.csv", make_messages(30)))

@@ -79,7 +79,7 @@ def test_snippet_gives_numbers_in_the_unit_of_the_labels(family: str, tmp_path: 
     assert scored["mse"] < 500**2, "scaled once, not twice"
 
 
-def test_head_without_a_bias_is_said_and_the_formula_of_the_card_gives_the_numbers_of_predict(
+def test_head_without_a_bias_is_reported_and_the_formula_of_the_card_gives_the_numbers_of_predict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(save_gpt2(tmp_path / "gpt2"))

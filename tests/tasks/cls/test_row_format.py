@@ -34,7 +34,7 @@ def find(path: str, row_format: RowFormat, **given: str) -> tuple[str, str | Non
     return columns.text, columns.pair, columns.label
 
 
-def test_columns_of_another_file_are_those_said_else_those_of_training_else_guessed(tmp_path: Path) -> None:
+def test_columns_of_another_file_are_those_reported_else_those_of_training_else_guessed(tmp_path: Path) -> None:
     ours = write_table(tmp_path / "a.csv", [["some words", "ham", "x"]] * 3, ("text", "label", "other"))
     assert find(ours, PLAIN) == ("text", None, "label")
     assert find(ours, PLAIN, label="other") == ("text", None, "other")
@@ -84,7 +84,7 @@ def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: py
     assert list(read_chunks(iter([]))) == []
 
 
-def test_what_was_cut_or_left_out_is_said_only_where_something_was() -> None:
+def test_what_was_cut_or_left_out_is_reported_only_where_something_was() -> None:
     assert PLAIN.describe_cut(0, 5, "a.csv") == []
     assert PLAIN.describe_cut(2, 1000, "a.csv") == [
         "2 of 1,000 rows of a.csv are too long for 64 tokens and are truncated"

@@ -53,7 +53,7 @@ def test_sample_changes_only_the_train_rows_and_keeps_every_label(
     assert part.splits["validation"].baseline.method["n_train_rows"] == 10, "fitted on the same rows"
 
 
-def test_labels_without_a_row_and_a_sample_of_all_rows_are_said(
+def test_labels_without_a_row_and_a_sample_of_all_rows_are_reported(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     path = write_table(tmp_path / "a.csv", [(f"text {n}", f"label {n % 5}") for n in range(50)])

@@ -107,7 +107,7 @@ def test_ngram_baseline_is_scored_on_the_held_out_rows_and_stays_when_the_run_is
     assert read_metrics(copy) == before
 
 
-def test_baseline_that_is_better_is_said_with_advice_and_can_be_turned_off(
+def test_baseline_that_is_better_is_reported_with_advice_and_can_be_turned_off(
     bert: str, messages: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     poor = ("optim.learning_rate=1e-9", "train.max_steps=1")

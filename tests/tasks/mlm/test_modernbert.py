@@ -67,7 +67,7 @@ def test_training_learns_and_eval_gives_the_same_metrics(run: Path, capsys: pyte
     assert evaluate(recipe(), model=str(run))["loss"] == pytest.approx(written["loss"], rel=1e-6)
 
 
-def test_that_pairs_are_not_trained_is_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_that_pairs_are_not_trained_is_reported(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pretrain(recipe("train.max_steps=1"), data=data, out=tmp_path / "run")
     assert "modernbert has no head for pairs, so only masked tokens are trained" in capsys.readouterr().err
 

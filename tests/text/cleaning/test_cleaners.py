@@ -198,7 +198,7 @@ def test_text_that_loses_little_is_not_reported() -> None:
         ("1\n00:00:01,000 --> 00:00:04,000\nHello\n\n", "subtitle_times"),
     ],
 )
-def test_many_marks_kept_as_text_are_said_with_the_option_that_removes_them(mark: str, option: str) -> None:
+def test_many_marks_kept_as_text_are_reported_with_the_option_that_removes_them(mark: str, option: str) -> None:
     (line,) = describe(clean(mark * 200, Clean())[1])
     assert line.startswith("200 ")
     assert f"prepare.clean.{option}=true" in line

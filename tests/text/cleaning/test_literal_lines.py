@@ -1,4 +1,4 @@
-"""Lines of code and of tables are found, and prose is not taken for them."""
+"""Lines of code and tables are recognized; prose is not."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from llmkit.text.cleaning.literal_lines import LiteralLines
         "Name\tAge\nAnna\t12",
     ],
 )
-def test_code_and_tables_are_literal(text: str) -> None:
+def test_most_lines_of_code_and_tables_are_literal(text: str) -> None:
     lines = text.split("\n")
     assert sum(LiteralLines().find(lines)) >= len([line for line in lines if line.strip()]) - 2
 
@@ -37,7 +37,7 @@ def test_prose_is_not_literal(text: str) -> None:
     assert not any(LiteralLines().find(text.split("\n")))
 
 
-def test_a_fence_stays_open_from_part_to_part() -> None:
+def test_code_fence_stays_open_across_parts() -> None:
     literal = LiteralLines()
     assert literal.find(["words", "", "```", "one", ""]) == [False, False, True, True, True]
     assert literal.find(["two", "```", "words"]) == [True, True, False]

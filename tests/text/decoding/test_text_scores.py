@@ -1,4 +1,4 @@
-"""Scores: the text that a person wrote beats what wrong tables make of it, for the reason named."""
+"""Correctly decoded text scores higher than text decoded with a wrong encoding; comments name the evidence."""
 
 import pytest
 from languages import TEXTS
@@ -6,7 +6,7 @@ from languages import TEXTS
 from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
 
-def beats(right: str, wrong: str) -> bool:
+def scores_higher(right: str, wrong: str) -> bool:
     first, second = score_texts([right, wrong], [frozenset(), frozenset()])
     return first.score > second.score
 
@@ -27,25 +27,25 @@ def beats(right: str, wrong: str) -> bool:
         ("═══ Menu", "ЭЭЭ Menu"),  # three times the same letter
     ],
 )
-def test_the_right_text_beats_the_wrong_one(right: str, wrong: str) -> None:
-    assert beats(right, wrong)
+def test_correctly_decoded_text_scores_higher(right: str, wrong: str) -> None:
+    assert scores_higher(right, wrong)
 
 
-def test_the_language_of_a_text_is_found() -> None:
-    names = {name: name for name in TEXTS} | {"en": ""}  # English has next to no letters of its own
+def test_language_of_most_texts_is_found() -> None:
+    names = {name: name for name in TEXTS} | {"en": ""}  # English has almost no letters beyond ASCII
     found = score_texts(list(TEXTS.values()), [frozenset(TEXTS)] * len(TEXTS))
     wrong = {name for name, score in zip(TEXTS, found, strict=True) if names[name] and score.language != name}
     assert len(wrong) <= 4  # neighbours, such as Danish and Norwegian
 
 
-def test_an_expected_language_is_cheaper_and_a_text_of_ascii_has_none() -> None:
+def test_expected_language_scores_higher_and_ascii_text_has_no_language() -> None:
     expected, other = score_texts(["přišli"] * 2, [frozenset(["cs"]), frozenset(["en"])])
     assert expected.score > other.score
     assert score_texts(["plain"], [frozenset()])[0].language == ""
 
 
 @pytest.mark.parametrize("text", ["", "\n", "\ufffd", "\ud800", "😀", "a" * 5000])
-def test_any_text_has_a_score(text: str) -> None:
+def test_every_text_has_a_score(text: str) -> None:
     assert score_texts([text], [frozenset()])[0].score <= 0
 
 

@@ -42,7 +42,7 @@ def test_cells_of_a_sheet_are_texts(tmp_path: Path) -> None:
     assert not stream.source.notes
 
 
-def test_a_sheet_without_a_header_and_other_sheets_are_said(tmp_path: Path) -> None:
+def test_a_sheet_without_a_header_and_other_sheets_are_reported(tmp_path: Path) -> None:
     cells, stream = read(write_book(tmp_path / "a.xlsx", [], [["Tale 1, a ferry."], ["Tale 2, a ferry."]], [["left"]]))
     assert [row["1"] for row in cells] == ["Tale 1, a ferry.", "Tale 2, a ferry."]
     assert any("other sheets: 'Sheet2'" in example for example in stream.source.notes.values())
@@ -59,7 +59,7 @@ def test_an_empty_book_has_no_rows_and_a_damaged_one_is_an_error(tmp_path: Path)
             read(tmp_path / name)
 
 
-def test_formulas_without_a_saved_value_are_counted_and_said(tmp_path: Path) -> None:
+def test_formulas_without_a_saved_value_are_counted_and_reported(tmp_path: Path) -> None:
     path = write_book(tmp_path / "a.xlsx", [["text", "n"], ["=B2", 1], ["a b", "=1+1"], ["c d", None]])
     cells, stream = read(path)
     assert [row["text"] for row in cells] == ["", "a b", "c d"]
@@ -106,7 +106,7 @@ def test_a_hidden_sheet_is_read_only_if_it_is_named_or_the_only_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("above", [[["Survey 2024"], []], [["Survey 2024"], ["by me"]], [[], []], [["调查"]]])
-def test_titles_above_the_header_are_left_out_and_said(tmp_path: Path, above: list[list[str]]) -> None:
+def test_titles_above_the_header_are_left_out_and_reported(tmp_path: Path, above: list[list[str]]) -> None:
     cells, stream = read(write_book(tmp_path / "a.xlsx", [*above, *ROWS]))
     assert cells == CELLS
     notes = [f"{what}; {example}" for what, example in stream.source.notes.items()]
@@ -150,7 +150,7 @@ def test_error_values_are_empty_cells_and_a_row_of_them_is_a_row(tmp_path: Path)
     assert stream.source.notes == {"error values are empty cells": "3 in sheet 'Sheet', first #N/A in B2"}
 
 
-def test_dates_and_numbers_are_text_and_rounded_ids_are_said(tmp_path: Path) -> None:
+def test_dates_and_numbers_are_text_and_rounded_ids_are_reported(tmp_path: Path) -> None:
     values = [date(2024, 5, 17), datetime(2024, 5, 17, 9, 30), time(9, 30), 1.5, "0012", 12345678901234567890, True]
     names = ["day", "moment", "time", "n", "code", "id", "flag"]
     cells, stream = read(write_book(tmp_path / "a.xlsx", [names, values]))

@@ -1,4 +1,4 @@
-"""Documents of tables: every cell is a text, a bad row is named by its line, and what is left out is said."""
+"""Documents of tables: every cell is a text, errors name the line of the row, and skipped rows are reported."""
 
 import json
 from pathlib import Path
@@ -309,7 +309,7 @@ def test_the_hint_for_a_text_inside_of_another_key_shows_its_beginning(tmp_path:
         read_rows(tmp_path / "a.tsv", rows)
 
 
-def test_the_only_column_with_texts_is_said_and_known_names_are_not(tmp_path: Path) -> None:
+def test_the_only_column_with_texts_is_reported_and_known_names_are_not(tmp_path: Path) -> None:
     _, source = read_rows(tmp_path / "a.csv", "id,frage\n1,Wo ist das Boot?\n2,Wer weiß es?\n")
     assert source.notes["the text is 'frage', the only column with texts (prepare.read.field)"]
     texts, source = read_rows(tmp_path / "b.csv", "номер,текст\n1,Паром ушёл.\n2,Фонари горели.\n")
@@ -330,7 +330,7 @@ def test_bytes_in_utf8_are_texts_and_others_are_refused(tmp_path: Path) -> None:
         read_rows(tmp_path / "b.parquet", (tmp_path / "b.parquet").read_bytes())
 
 
-def test_texts_by_id_are_documents_and_it_is_said(tmp_path: Path) -> None:
+def test_texts_by_id_are_documents_and_it_is_reported(tmp_path: Path) -> None:
     texts, source = read_rows(
         tmp_path / "a.json", '{"a17": "One ferry.", "b18": "", "c19": null, "d20": "Two ferries."}'
     )
@@ -365,7 +365,7 @@ def test_two_values_of_one_key_are_refused(tmp_path: Path, name: str) -> None:
         "\"[{'role': 'user', 'content': 'It isn\\'t here.'}]\"",
     ],
 )
-def test_chats_written_as_text_stay_text_and_it_is_said(tmp_path: Path, cell: str) -> None:
+def test_chats_written_as_text_stay_text_and_it_is_reported(tmp_path: Path, cell: str) -> None:
     texts, source = read_rows(tmp_path / "a.csv", f"id,messages\n1,{cell}\n2,{cell}\n")
     assert len(texts) == 2
     assert any("look like lists or objects" in note for note in source.notes)
@@ -374,7 +374,7 @@ def test_chats_written_as_text_stay_text_and_it_is_said(tmp_path: Path, cell: st
 
 
 @pytest.mark.parametrize("unit", ["line", "paragraph", "separator"])
-def test_a_unit_of_documents_that_rows_do_not_have_is_said(tmp_path: Path, unit: str) -> None:
+def test_a_unit_of_documents_that_rows_do_not_have_is_reported(tmp_path: Path, unit: str) -> None:
     texts, source = read_rows(tmp_path / "a.csv", 'text\n"One.\n\nTwo."\nThree.\n', documents=unit)
     assert len(texts) == 2
     assert f"prepare.read.documents={unit} does not apply to rows: the text of each row is one document" in source.notes

@@ -53,7 +53,7 @@ def test_what_the_user_set_is_not_noted() -> None:
     assert read("a,b\nc,d\n", ".csv", delimiter="none")[0][0].cells == {"1": "a,b"}
 
 
-def test_columns_that_come_after_the_sample_are_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_that_come_after_the_sample_are_counted_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "SAMPLE_ROWS", 3)
     text = '{"text": "a"}\n' * 4 + '{"text": "b", "note": 1}\n\n{"text": "c", "note": 2, "x": 3}\n'
     rows, stream = read(text, ".jsonl")

@@ -1,4 +1,4 @@
-"""A .parquet gives the same rows as any other table."""
+"""Rows of .parquet files: selected columns, and typed cells as plain values."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ def read(path: Path, **options: object) -> tuple[list[dict[str, object]], RowStr
         return [row.cells for row in rows], rows
 
 
-def test_rows_of_parquet_after_the_sample_have_the_selected_columns_only(tmp_path: Path) -> None:
+def test_parquet_rows_after_the_sample_have_only_the_selected_columns(tmp_path: Path) -> None:
     n = 5000
     table = pyarrow.table(
         {"text": [f"t{i}" for i in range(n)], "more": ["m"] * n, "meta": [{"x": i} for i in range(n)]}

@@ -127,6 +127,13 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; errors.py defines the exit codes."""
+    try:
+        _run()
+    except Interrupted as stop:  # a signal before the command, or after it
+        _leave(stop.exit_code)
+
+
+def _run() -> NoReturn:
     _open_streams()
     signals = handled_signals()
     for number in signals:

@@ -107,6 +107,16 @@ def test_dry_run_prints_the_resolved_recipe_and_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["book.txt"]
 
 
+def test_signal_just_before_the_command_shows_no_traceback() -> None:
+    code = """import os, signal, sys
+import llmkit.cli.app as app
+app.die_with_launcher = lambda: os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = ["llmkit", "report", "missing"]
+app.main()"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (143, False)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_in_prepare_leaves_nothing_half_done(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "long.txt").write_text("".join(f"{n} words {n * n} and more\n" for n in range(400_000)))

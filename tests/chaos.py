@@ -18,12 +18,14 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 import torch
+import tqdm
 from four_kinds import KINDS, SAVE_STEPS, make_commands, read_log
 
 import llmkit.core.files
@@ -48,6 +50,8 @@ def main() -> None:
     found: collections.Counter[str] = collections.Counter()
     most_again = 0
     torch.set_num_threads(1)
+    tqdm.tqdm.monitor_interval = 0
+    tqdm.tqdm.set_lock(threading.RLock())  # by default, forks share a semaphore, which a killed one may hold for ever
     folder = Path(tempfile.mkdtemp())  # no TemporaryDirectory: each fork that ends would delete it
     try:
         commands = make_commands(folder)

@@ -20,6 +20,7 @@ import numpy as np
 from turns import Row, finish, make_row, take_turns
 
 from llmkit.config.prepare import Read, TokenizerSection
+from llmkit.core.batching import batch_by_size
 from llmkit.text.documents import Document
 from llmkit.text.readers import read_documents
 from llmkit.tokens.fast_encoding import (
@@ -30,7 +31,7 @@ from llmkit.tokens.fast_encoding import (
     make_encoding_tokenizer,
     plain_encoder,
 )
-from llmkit.tokens.tokenizer import batch_texts, load_tokenizer
+from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 KINDS = ("byte-bpe", "wordpiece", "char", "word")
@@ -117,7 +118,7 @@ def measure_encoders(
 def encode(encoder: Encoder, texts: Sequence[str], with_offsets: bool) -> list[Any]:
     """All arrays, one text after another."""
     found: list[Any] = []
-    for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
+    for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
         if with_offsets:
             found += [array for aligned in encoder.encode_with_offsets(batch) for array in aligned]
         else:

@@ -160,7 +160,7 @@ def finetune(
         KeyboardInterrupt: after the checkpoint was saved; `resume=True` continues.
     """
     columns = {"text": text, "pair": pair, "label": label}
-    from llmkit.training.folder import read_series, read_sizes
+    from llmkit.training.folder import Series, read_series, read_sizes
     from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     is_alone = is_resumed_alone(Path(out), resume, recipe)
@@ -176,22 +176,21 @@ def finetune(
     if not is_alone:
         start, files = choose_inputs(config, _to_path(recipe), start, files)
 
-    sizes = read_sizes(",".join(map(str, learning_curve)) or None)
+    series = Series(folds, seeds, read_sizes(",".join(map(str, learning_curve)) or None))
     with _running():
-        if resume and not folds and seeds == 1 and not sizes:
-            folds, seeds, sizes = read_series(Path(out))
-        if (folds or seeds > 1 or sizes) and not dry_run:
+        if resume and not series.has_several_runs:
+            series = read_series(Path(out))
+        if series.has_several_runs and not dry_run:
             from llmkit.runs.repeat import finetune_repeatedly
 
             return finetune_repeatedly(
-                config, files=files, out=Path(out), model=start, folds=folds, seeds=seeds, sizes=sizes, resume=resume,
-                overwrite=overwrite,
-            )  # fmt: skip
+                config, series, files=files, out=Path(out), model=start, resume=resume, overwrite=overwrite
+            )
         from llmkit.runs.train import finetune as run
 
         return run(
             config, files=files, out=Path(out), model=start, resume=resume, overwrite=overwrite, dry_run=dry_run,
-            allow=allow, fold=(0, folds) if folds else None,
+            allow=allow, fold=(0, series.folds) if series.folds else None,
         )  # fmt: skip
 
 

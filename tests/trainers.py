@@ -38,7 +38,7 @@ def make_trainer(
     plan = Plan(
         n_steps, train.get("eval_steps", 2), train.get("save_steps", 2), plan_batches(section, 256, 1, 1, 1), precision
     )
-    folder = RunFolder(run) if resume else create_run(run, resume=False, overwrite=False)
+    folder = RunFolder(run) if resume else create_run(run, overwrite=False)
     trainer = TrainingLoop(
         model, objective or CausalLM(pad_token_id=0), samples or Blocks(split, BLOCK, section.seed),
         run=folder, train=section, optim=optim or Optim(learning_rate=1e-2, max_grad_norm=0.5), plan=plan,

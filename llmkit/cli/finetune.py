@@ -42,9 +42,9 @@ def finetune_command(
     Columns are detected from the header or the content, and printed. Several labels per row: a list, or
     `-s "cls.separator=;"`; a number per row: `-s cls.labels=regression`.
     """
-    from llmkit.cli.output import show_dry_run, show_json, show_learning_curve, show_run, show_series
+    from llmkit.cli.output import show_dry_run, show_json, show_run, show_series
     from llmkit.config.loading import load_recipe, require_named_code
-    from llmkit.training.folder import read_series, read_sizes
+    from llmkit.training.folder import Series, read_series, read_sizes
     from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     task = options.task_in_name(context)
@@ -70,8 +70,8 @@ def finetune_command(
     options.check_command(config, recipe, "finetune", task)
     if not is_alone:
         model, files = choose_inputs(config, recipe, model, files)
-    sizes = read_sizes(learning_curve)
-    if folds or seeds > 1 or sizes:
+    series = Series(folds, seeds, read_sizes(learning_curve))
+    if series.has_several_runs:
         what = "several folds, seeds or sizes run one after the other, in one process"
         distributed.refuse(what, "--folds, --seeds, --learning-curve")
     if model is not None:
@@ -81,19 +81,19 @@ def finetune_command(
         from llmkit.tasks.table import TASKS
 
         TASKS[config.task].check_request(config, model, files)
-    if resume and not folds and seeds == 1 and not sizes:
-        folds, seeds, sizes = read_series(out)
-    if (folds or seeds > 1 or sizes) and not dry_run:
+    if resume and not series.has_several_runs:
+        series = read_series(out)
+    if series.has_several_runs and not dry_run:
         from llmkit.runs.repeat import finetune_repeatedly
 
         summary = finetune_repeatedly(
-            config, files=files, out=out, model=model, folds=folds, seeds=seeds, sizes=sizes,
-            resume=options.resume_of(resume), overwrite=overwrite, show_samples=show_samples,
+            config, series, files=files, out=out, model=model, resume=options.resume_of(resume), overwrite=overwrite,
+            show_samples=show_samples,
         )  # fmt: skip
         if json:
             show_json(summary)
         else:
-            show_learning_curve(summary, config.task, out) if sizes else show_series(summary, config.task, out)
+            show_series(summary, config.task, out)
         return
     if not dry_run:
         distributed.launch()
@@ -102,7 +102,7 @@ def finetune_command(
     result = finetune(
         config, files=files, out=out, model=model, resume=options.resume_of(resume), overwrite=overwrite,
         dry_run=dry_run, allow=allow or (), started=options.COMMAND_STARTED, show_samples=show_samples,
-        fold=(0, folds) if folds else None,
+        fold=(0, series.folds) if series.folds else None,
     )  # fmt: skip
     if json:
         show_json(result)

@@ -90,13 +90,15 @@ def show_dry_run(result: dict[str, Any], sample: str) -> None:
     echo(f"{result['recipe']}\n# {counts}")
 
 
-def show_series(result: dict[str, Any], task: str, out: object) -> None:
-    """Show mean and standard deviation of each metric over several runs, per split."""
+def show_series(result: dict[str, Any], task: str, out: Path) -> None:
+    """Show several runs per split: mean and standard deviation of each metric, or the learning curve."""
     from llmkit.pages.blocks import Table
+    from llmkit.reporting.series import make_tables
     from llmkit.tasks.table import TASKS
 
+    tables = make_tables(result, TASKS[task])
     first = next(iter(result["runs"].values()))
-    for split, figures in result["summary"].items():
+    for split, figures in result.get("summary", {}).items():
         rows = [
             [
                 metric.name,
@@ -107,17 +109,8 @@ def show_series(result: dict[str, Any], task: str, out: object) -> None:
             if metric.in_terminal and (found := figures.get(metric.key)) is not None
         ]
         header = ("metric", "mean", "std", "min", "max", "95% interval")
-        show_table(Table(header, rows, f"{split} rows, {len(result['runs'])} runs", numeric=header[1:]))
-        echo("")
-    echo(f"{'runs':<{NAME_WIDTH}} {out}\n{'report':<{NAME_WIDTH}} {Path(str(out)) / 'report.html'}")
-
-
-def show_learning_curve(result: dict[str, Any], task: str, out: Path) -> None:
-    """Show the main metric and the n-gram baseline by number of train rows, per split."""
-    from llmkit.reporting.learning_curve import make_tables
-    from llmkit.tasks.table import TASKS
-
-    for table in make_tables(result, TASKS[task]):
+        tables.append(Table(header, rows, f"{split} rows, {len(result['runs'])} runs", numeric=header[1:]))
+    for table in tables:
         show_table(table)
         echo("")
     echo(f"{'runs':<{NAME_WIDTH}} {out}\n{'report':<{NAME_WIDTH}} {out / 'report.html'}")

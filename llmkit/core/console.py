@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 
@@ -32,6 +33,12 @@ _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 
 _INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
 """Zero-width characters that do not affect the text around them."""
+
+
+def list_some(names: Sequence[str], n_shown: int = 3) -> str:
+    """Join the first names, and count the others: `a, b, c and 5 more`."""
+    more = f" and {len(names) - n_shown:,} more" if len(names) > n_shown else ""
+    return ", ".join(names[:n_shown]) + more
 
 
 def clean_lines(text: str) -> str:

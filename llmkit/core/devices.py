@@ -22,6 +22,11 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() and distributed.expected_ranks() == 1 else "cpu")
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return the dtype for sums: fp64, or fp32 on MPS, which has no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for the device to finish its work before a clock is read."""
     if device.type == "cuda":

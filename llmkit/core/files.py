@@ -6,6 +6,7 @@ the same file. Temporary files of killed processes are deleted. The temporary fo
 caller must hold the lock of the folder.
 """
 
+import atexit
 import errno
 import hashlib
 import json
@@ -15,12 +16,14 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from llmkit.core.console import list_some
 from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.core.lock import create_locked, delete_unlocked
 
@@ -179,8 +182,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
         UsageError: there are such files; the error names the first three.
     """
     if foreign := find_foreign(folder, is_ours):
-        more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
-        what = f"{str(folder)!r} has files that llmkit did not write: {', '.join(foreign[:3])}{more}"
+        what = f"{str(folder)!r} has files that llmkit did not write: {list_some(foreign)}"
         raise UsageError(what, where=where, hint="move them to another folder, or give another --out")
 
 
@@ -214,6 +216,14 @@ def _list_paths(folder: Path, is_ours: IsOurs) -> list[str]:
                 folders.remove(name)
         found += [(root / name).as_posix() for name in files]
     return found
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a hard link to a file, or a copy on a file system without hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def expand_home(path: str | Path) -> Path:
@@ -371,6 +381,13 @@ def require_space(folder: Path, n_bytes: int, what: str) -> None:
         raise EnvironmentFault(
             f"{what} needs about {show_size(n_bytes)}, but only {show_size(free)} is free", where=str(folder), hint=hint
         )
+
+
+def temporary_folder() -> Path:
+    """Return a new folder, which is deleted when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="llmkit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def measure_folder(folder: Path) -> int:

@@ -45,12 +45,15 @@ def describe_machine() -> dict[str, Any]:
 def describe_versions() -> dict[str, str]:
     """Return versions of llmkit, Python and the libraries on which a result can depend."""
     versions = {"llmkit": llmkit.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return versions | {name: found for name in PACKAGES if (found := find_version(name)) is not None}
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def describe_command() -> list[str]:

@@ -72,16 +72,20 @@ class Inputs:
         return len(self.row_ends)
 
     @property
+    def _row_starts(self) -> NDArray[np.int64]:
+        """Start of each row in `ids`, and the end of the last row."""
+        starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
+        return starts
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Number of tokens of each row, summed over the windows."""
-        starts: NDArray[np.int64] = np.append(0, self.ends)[np.append(0, self.row_ends)]
-        return np.diff(starts)
+        return np.diff(self._row_starts)
 
     def rows_with(self, token_id: int | None) -> NDArray[np.int64]:
         """Return the rows that contain the token, in ascending order."""
-        starts = np.append(0, self.ends)[np.append(0, self.row_ends)]
         places = np.flatnonzero(self.ids == token_id) if token_id is not None else np.zeros(0, np.int64)
-        return np.unique(np.searchsorted(starts, places, side="right") - 1)
+        return np.unique(np.searchsorted(self._row_starts, places, side="right") - 1)
 
     def read(self, row: int) -> list[Input]:
         """Return the inputs of one row."""

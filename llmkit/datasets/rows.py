@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.core import console
+from llmkit.core.batching import batch_by_size
 from llmkit.text.documents import Document, hash_text
 from llmkit.text.language.sentences import find_sentence_ends
 from llmkit.text.language.words import chinese_continuation_mask, chinese_mask, count_words, valid_word_count
@@ -120,13 +121,11 @@ def encode_counted(
     """Like `encode_rows`, for one shard; adds words to `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
     counts.add_unknown([])  # adds the keys
-    encode = (
-        partial(_encode, encoder, unknown_id)
-        if segmenter is None
-        else partial(_encode_with_sentences, encoder, segmenter)
-    )
+    encode = partial(_encode, encoder, unknown_id)
+    if segmenter is not None:
+        encode = partial(_encode_with_sentences, encoder, segmenter)
     end = np.array([end_of_text_id(tokenizer)], id_dtype(tokenizer))
-    for batch in _batch(documents):
+    for batch in batch_by_size(documents, lambda document: len(document.text), CHARS_PER_BATCH):
         for document, (ids, starts, ends, continues) in zip(batch, encode(batch), strict=True):
             if starts is not None:
                 counts.add_unknown(unknown_texts(document.text, ids, starts, unknown_id))
@@ -186,16 +185,3 @@ def word_continuation_mask(
     inside = chinese_continuation_mask(text)[starts] if segmenter != "characters" else np.zeros(len(starts), bool)
     mask: NDArray[np.bool_] = np.where(at_chinese, same_character | inside, continues)
     return mask
-
-
-def _batch(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= CHARS_PER_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -77,13 +77,9 @@ def check_threads(cpu: Cpu, torch_threads: int, decided: ThreadCount) -> Finding
     """Check torch's threads and report what sets them. The best number is one per physical core, within the quota."""
     best = cpu.n_physical if cpu.quota is None else max(1, min(cpu.n_physical, ceil(cpu.quota)))
     by_user = decided.source.endswith("_NUM_THREADS")
-    source = (
-        f"{decided.source}={decided.n}"
-        if by_user
-        else "the container's quota"
-        if decided.source == "quota"
-        else "cores"
-    )
+    source = {"quota": "the container's quota"}.get(decided.source, "cores")
+    if by_user:
+        source = f"{decided.source}={decided.n}"
     quota = "" if cpu.quota is None else f", quota of {cpu.quota:g}"
     value = f"torch uses {torch_threads} (set by {source}); {count(cpu.n_physical, 'core')}{quota}"
     figures = {"torch_threads": torch_threads, "source": decided.source, "quota_cores": cpu.quota, "best": best}

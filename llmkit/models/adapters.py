@@ -4,10 +4,7 @@ The merged model is a temporary folder, which is deleted when the process ends. 
 that comes with the adapter or the base model is run.
 """
 
-import atexit
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.errors import ModelError
+from llmkit.core.files import temporary_folder
 from llmkit.core.untrusted import CONVERT
 from llmkit.models.layers import merge_lora, require_peft
 from llmkit.tokens.tokenizer import load_tokenizer
@@ -65,8 +63,7 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
         what = f"weights {min(lacking)} are missing from the adapter and from its base model {name!r}"
         hint = "train it again with modules_to_save that include it"
         raise ModelError(what, where=str(folder), hint=hint)
-    copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy = temporary_folder()
     model.save_pretrained(copy)
     has_tokenizer = any((folder / each).is_file() for each in ("tokenizer.json", "tokenizer.model", "vocab.txt"))
     load_tokenizer(str(folder) if has_tokenizer else base).save_pretrained(copy)

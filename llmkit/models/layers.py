@@ -81,11 +81,11 @@ def is_head(model: PreTrainedModel, name: str) -> bool:
     return "pooler" in name or not name.startswith(model.base_model_prefix + ".")
 
 
-def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "freeze") -> None:
+def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
     """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and the `what` lowest layers.
 
     Raises:
-        UsageError: the model has fewer layers; `where` is the recipe's key.
+        UsageError: the model has fewer layers.
     """
     if what == "none":
         return
@@ -93,7 +93,7 @@ def freeze_layers(model: PreTrainedModel, what: str | int, *, where: str = "free
     n_frozen = {"embeddings": 0, "encoder": n_layers}.get(what, 0) if isinstance(what, str) else what
     if not 0 <= n_frozen <= n_layers:
         hint = f"set it to {n_layers} or less, or to encoder"
-        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where=where, hint=hint)
+        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where="cls.freeze", hint=hint)
     for name, weight in model.named_parameters():
         last_norm = what == "encoder" and not is_head(model, name)
         weight.requires_grad = layers[name] >= n_frozen and not last_norm
@@ -104,7 +104,7 @@ TARGETS = {"modernbert": ["Wqkv"]}
 without a default, all matrices outside of the head are adapted."""
 
 
-def require_peft(where: str = "lora_rank") -> None:
+def require_peft(where: str = "cls.lora_rank") -> None:
     """Check that peft is installed; `where` is the recipe's key that requires it.
 
     Raises:
@@ -125,9 +125,7 @@ def list_linear(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def add_lora(
-    model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = (), where: str = "lora_rank"
-) -> None:
+def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = ()) -> None:
     """Freeze all weights except the head, and add trainable updates of `rank`, scaled by `alpha` / `rank`.
 
     Adapts the modules whose names end with one of `targets`. By default, `targets` come from peft or from `TARGETS` for
@@ -135,8 +133,9 @@ def add_lora(
 
     Raises:
         EnvironmentFault: peft is not installed.
-        UsageError: no module matches; `where` is the recipe's key.
+        UsageError: no module matches.
     """
+    where = "cls.lora_target_modules" if targets else "cls.lora_rank"
     require_peft(where)
     import peft
 

@@ -4,12 +4,10 @@ Only safetensors are loaded, remote code is never run, and local paths never use
 before the weights are loaded.
 """
 
-import atexit
 import json
 import math
 import pickle
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -35,7 +33,7 @@ from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
-from llmkit.core.files import expand_home
+from llmkit.core.files import expand_home, temporary_folder
 from llmkit.core.model_folder import find_model_folder
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
@@ -360,8 +358,7 @@ def convert_pickle(folder: Path) -> str:
         except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
             what = f"{name} holds more than tensors, or is damaged: {first_line(error)}"
             raise ModelError(what, where=str(folder / name), hint="give a model in safetensors") from None
-    copy = Path(tempfile.mkdtemp(prefix="llmkit-"))
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy = temporary_folder()
     for path in folder.glob("*"):
         if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file() and not path.is_symlink():
             shutil.copy(path, copy)

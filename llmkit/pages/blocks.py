@@ -70,7 +70,10 @@ class Table:
             ValueError: a row is not as long as the header.
         """
         columns = list(zip(self.header, *self.rows, strict=True))
-        return [column[0] in self.numeric or any(map(_is_number, column[1:])) for column in columns]
+        return [
+            name in self.numeric or any(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
+            for name, *cells in columns
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,6 @@ class Curve:
 class LineChart:
     """Curves on common axes; `along` names the unit of their `steps`."""
 
-    kind: ClassVar[str] = "lines"
     title: str
     unit: str
     curves: Sequence[Curve]
@@ -136,7 +138,6 @@ class RateChart:
     `diagonal`: whether to draw the line of a random prediction.
     """
 
-    kind: ClassVar[str] = "rates"
     title: str
     unit: str
     along: str
@@ -149,7 +150,6 @@ class RateChart:
 class ReliabilityDiagram:
     """Accuracy over predicted probability: one record per bin with `lower`, `upper`, `n`, `confidence`, `accuracy`."""
 
-    kind: ClassVar[str] = "reliability"
     unit: str
     bins: Sequence[dict[str, Any]]
 
@@ -219,7 +219,3 @@ def show_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

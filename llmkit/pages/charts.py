@@ -7,7 +7,7 @@ long curve is thinned to the lowest and highest value of each section, so every 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from llmkit.pages.blocks import Chart, Curve, LineChart, RateChart, ReliabilityDiagram
@@ -140,16 +140,13 @@ def _layout_line(curve: Curve, x: Scale, y: Scale) -> Line:
 def _layout_rates(chart: RateChart) -> Drawing:
     ticks = nice_ticks(0, 1)
     x, y = Scale(0, 1, 34, RIGHT, ticks), Scale(0, 1, BOTTOM, TOP, ticks)
-    lines = []
-    for curve, reading in zip(chart.curves, chart.readings, strict=True):
-        points = [(x.to_pixels(a), y.to_pixels(b)) for a, b in zip(curve.steps, curve.values, strict=True)]
-        lines.append(Line(curve.style, curve.name, reading, "M" + "L".join(f"{a:g} {b:g}" for a, b in points), ()))
-    shown = "; ".join(f"{line.name} {line.reading}" for line in lines)
-    description = f"{chart.title} over {chart.along}: {shown}"
+    lines = [
+        replace(_layout_line(curve, x, y), reading=reading, dots=())
+        for curve, reading in zip(chart.curves, chart.readings, strict=True)
+    ]
+    description = f"{chart.title} over {chart.along}: " + "; ".join(f"{line.name} {line.reading}" for line in lines)
     key = "dashed: random" if chart.diagonal else ""
-    return Drawing(
-        chart.title, chart.unit, key, chart.along, x, y, description, lines=lines, diagonal=chart.diagonal
-    )  # fmt: skip
+    return Drawing(chart.title, chart.unit, key, chart.along, x, y, description, lines, diagonal=chart.diagonal)
 
 
 def _layout_reliability(chart: ReliabilityDiagram) -> Drawing:

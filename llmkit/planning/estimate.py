@@ -321,10 +321,8 @@ def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float
         why = f"train.epochs {train.epochs:g}"
     else:
         why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
-        n_tokens, why = (
-            TOKENS_PER_PARAMETER * cost.n_parameters,
-            f"{TOKENS_PER_PARAMETER} tokens per parameter, as {why}",
-        )
+        n_tokens = TOKENS_PER_PARAMETER * cost.n_parameters
+        why = f"{TOKENS_PER_PARAMETER} tokens per parameter, as {why}"
         if text.n_tokens and n_tokens > MAX_EPOCHS * text.n_tokens:
             n_tokens, why = MAX_EPOCHS * text.n_tokens, f"{MAX_EPOCHS} epochs, as the recipe gives no length"
         n_steps = n_tokens // cost.tokens_per_step

@@ -226,8 +226,7 @@ def _describe_inputs(kind: str, old: Any, new: Any) -> list[str]:
 
 
 def _paths(files: Sequence[Mapping[str, str]]) -> str:
-    more = f" and {len(files) - MAX_SHOWN} more" if len(files) > MAX_SHOWN else ""
-    return ", ".join(file["path"] for file in files[:MAX_SHOWN]) + more
+    return console.list_some([file["path"] for file in files], MAX_SHOWN)
 
 
 def _complete(settings: Any) -> dict[str, Any]:

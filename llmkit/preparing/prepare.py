@@ -62,15 +62,15 @@ def prepare(
     """
     if repair and overwrite:
         raise UsageError("--repair and --overwrite cannot be used together", where="--repair", hint="give only one")
-    check_executor(engine, [name for name in (*inputs, validation, test) if name])
-    out = check_out(out, [name for name in (*inputs, validation, test) if name], settings.tokenizer.path)
+    given = [name for name in (*inputs, validation, test) if name]
+    check_executor(engine, given)
+    out = check_out(out, given, settings.tokenizer.path)
     check_writable(out)
     with lock_output(out):
         restore_folder(out, clear_old)
         user_splits = {name: file for name, file in (("validation", validation), ("test", test)) if file}
         if user_splits:
-            shares = settings.split.with_updates(validation=0.0, test=0.0)
-            settings = settings.with_updates(split=shares)
+            settings = settings.with_updates(split=settings.split.with_updates(validation=0.0, test=0.0))
         skipped: Skipped = {}
         files = find_files(inputs, skipped)
         own_files = find_files(list(user_splits.values()), skipped)
@@ -142,11 +142,6 @@ def _describe_request(inputs: Inputs, settings: Prepare) -> Facts:
     }
 
 
-def _is_reproducible(request: Facts) -> bool:
-    """Whether all inputs can be identified; stdin and the hub are always read again."""
-    return None not in (request["inputs"], *request["own_splits"].values())
-
-
 def _count_local(files: Sequence[str]) -> int:
     """Return the number of `local` workers; 1, which means this process, if the inputs are small or not files."""
     sizes = [file_size(file) for file in files]
@@ -156,7 +151,7 @@ def _count_local(files: Sequence[str]) -> int:
 
 def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
     """Return the values that must be equal for a later run to reuse finished stages; None if none may be reused."""
-    if not _is_reproducible(request):
+    if None in (request["inputs"], *request["own_splits"].values()):  # stdin and the hub are always read again
         return None
     shards = {"shard_bytes": SHARD_BYTES, "staged_format": STAGED_FORMAT}
     return {"request": request, "versions": describe_versions(), "repair": repair, **shards}

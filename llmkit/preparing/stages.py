@@ -170,7 +170,7 @@ def _stage_texts(
     for the manifest. `left_out` are the folders with skipped files.
 
     Raises:
-        DataError, AccessDenied: files cannot be read; the error names all files.
+        DataError, AccessDenied: files cannot be read, and the error names all files; or no document is left.
     """
 
     @cache
@@ -187,7 +187,13 @@ def _stage_texts(
         sources: list[Source] = []
         steps: dict[str, StepCounts] = {}
         for name in given:
-            _join_shards(clean(name), settings, stage / name, sources, steps if name == "main" else {})
+            own_steps = steps if name == "main" else {}
+            for _, facts in clean(name):
+                sources += [Source(**source | {"skipped": Counter(source["skipped"])}) for source in facts["sources"]]
+                for step, counts in facts["steps"].items():
+                    own_steps.setdefault(step, StepCounts()).add(counts)
+            n_documents = _drop_copies([shard for shard, _ in clean(name)], settings, stage / name, own_steps)
+            require_documents(sources, own_steps, n_documents)
         sources += left_out
         return {
             "sources": [describe_source(source) for source in sources],
@@ -199,25 +205,6 @@ def _stage_texts(
     for name in given:
         clean(name)  # verifies an earlier run's shards, to which the stage links
     return read
-
-
-def _join_shards(
-    shards: Sequence[tuple[Path, Facts]],
-    settings: Prepare,
-    folder: Path,
-    sources: list[Source],
-    steps: dict[str, StepCounts],
-) -> None:
-    """Join the cleaned shards in `folder` without duplicates; adds to `sources` and `steps`.
-
-    Raises:
-        DataError: no document is left.
-    """
-    for _, facts in shards:
-        sources += [Source(**source | {"skipped": Counter(source["skipped"])}) for source in facts["sources"]]
-        for step, counts in facts["steps"].items():
-            steps.setdefault(step, StepCounts()).add(counts)
-    require_documents(sources, steps, _drop_copies([shard for shard, _ in shards], settings, folder, steps))
 
 
 def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dict[str, StepCounts]) -> int:

@@ -5,7 +5,6 @@ The staging directory of NAME is `.NAME.partial`. `request.json` describes the r
 temporary. A stage is reused only if its files verify, so it stays correct after a power failure.
 """
 
-import os
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ from llmkit.core.errors import EnvironmentFault, Interrupted, UsageError
 from llmkit.core.files import (
     PARTIAL,
     describe_files,
+    link_or_copy,
     read_json,
     replace_folder,
     sync_tree,
@@ -132,7 +132,7 @@ def adopt_stage(work: Path, folder: Path, source: Path, facts: Facts) -> None:
     if (work / _FINISHED / f"{folder.name}.json").exists():
         return
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder, copy_function=_link_or_copy)
+    shutil.copytree(source, folder, copy_function=link_or_copy)
     _mark_finished(work, folder, facts)
 
 
@@ -165,10 +165,3 @@ def _read(path: Path) -> Any:
         return read_json(path)
     except (OSError, ValueError):
         return None
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        shutil.copy2(source, target)

@@ -39,7 +39,9 @@ def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:
         notes.append("the tokenizers differ, so loss and perplexity per token cannot be compared")
     budgets = [row["n_training_tokens"] for row in rows if row["n_training_tokens"]]
     if budgets and max(budgets) > BUDGET_TOLERANCE * min(budgets):
-        shown = ", ".join(f"{row['run']} {_budget(row)}" for row in rows)
+        shown = ", ".join(
+            f"{row['run']} {n:,.0f}" if (n := row["n_training_tokens"]) else f"{row['run']} unknown" for row in rows
+        )
         notes.append(f"trained on different numbers of tokens: {shown}")
     if _differ(rows, lambda row: row["train_documents"]):
         notes.append("trained on different text")
@@ -56,10 +58,6 @@ def mark_name(row: Record) -> str:
     return f"{row['run']} *" if row["n_unknown_tokens"] else str(row["run"])
 
 
-def _budget(row: Record) -> str:
-    return f"{row['n_training_tokens']:,.0f}" if row["n_training_tokens"] else "unknown"
-
-
 def describe_context(row: Record) -> str:
     """Describe the context of each scored token: `block-wise, block size 256, stride 256`."""
     method = {key: value for key, value in row["method"].items() if key not in _NOT_CONTEXT}
@@ -68,5 +66,4 @@ def describe_context(row: Record) -> str:
 
 
 def _differ(rows: Sequence[Record], read: Callable[[Record], Any]) -> bool:
-    values = [read(row) for row in rows]
-    return any(value != values[0] for value in values)
+    return any(read(row) != read(rows[0]) for row in rows)

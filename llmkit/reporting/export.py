@@ -36,7 +36,7 @@ def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
         raise UsageError(f"{str(out)!r} is a file", where="--tables", hint="give the name of a folder")
     texts: dict[str, str] = {}
     charts: dict[str, str] = {}
-    for title, content in _list_contents(make_sections(run, read_run(run))):
+    for title, content in _list_contents("", make_sections(run, read_run(run))):
         name = _choose_name(title, {Path(known).stem for known in [*texts, *charts]})
         if isinstance(content, Table):
             texts |= {f"{name}.csv": to_csv(content), f"{name}.tex": to_latex(content)}
@@ -47,8 +47,7 @@ def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
     names = sorted([*texts, *charts, *pictures])
     taken = [name for name in names if (out / name).exists() or (out / name).is_symlink()]
     if taken and not overwrite:
-        more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-        what = f"{str(out)!r} already has the files {', '.join(taken[:3])}{more}"
+        what = f"{str(out)!r} already has the files {console.list_some(taken)}"
         raise UsageError(what, where="--tables", hint="give another folder, or --overwrite to replace these files")
     check_writable(out)
     try:
@@ -65,16 +64,11 @@ def export_report(run: Path, out: Path, *, overwrite: bool) -> list[Path]:
     return [out / name for name in names]
 
 
-def _list_contents(sections: Sequence[Section]) -> Iterator[tuple[str, Table | Chart]]:
-    for section in sections:
-        yield from _list_blocks(section.title, section.blocks)
-
-
-def _list_blocks(title: str, blocks: Sequence[Block]) -> Iterator[tuple[str, Table | Chart]]:
+def _list_contents(title: str, blocks: Sequence[Block | Section]) -> Iterator[tuple[str, Table | Chart]]:
     """Yield tables and charts with their titles; `title` is the title of the enclosing section or fold."""
     for block in blocks:
-        if isinstance(block, Fold):
-            yield from _list_blocks(block.title, block.blocks)
+        if isinstance(block, Section | Fold):
+            yield from _list_contents(block.title, block.blocks)
         elif isinstance(block, Charts):
             yield from ((getattr(chart, "title", "Calibration"), chart) for chart in block.charts)
         elif isinstance(block, Confusion):

@@ -26,7 +26,6 @@ from llmkit.pages.blocks import (
     show_duration,
 )
 from llmkit.pages.page import render_page
-from llmkit.reporting.learning_curve import make_learning_curve
 from llmkit.reporting.report_curves import find_non_finite, make_curves
 from llmkit.reporting.report_data import make_data
 from llmkit.reporting.series import is_series, make_series_sections
@@ -75,8 +74,7 @@ def make_sections(run: Path, record: RunRecord) -> list[Section]:
     """Return the sections of the report that are not empty; `run` is the folder of the record."""
     task = task_of_run(record)
     if is_series(record):
-        curve = make_learning_curve(record.metrics, task)
-        sections = [*(curve or make_series_sections(run, record, task)), _make_recipe(record)]
+        sections = [*make_series_sections(run, record, task), _make_recipe(record)]
         return [each for each in sections if each.blocks]
     metrics = task.metrics(describe_run(record))
     split, result, origin = _choose_result(record, task)

@@ -42,7 +42,7 @@ def make_curves(record: RunRecord, metrics: MetricSet) -> Section:
 
 
 def _make_train_curves(record: RunRecord, key: str | None) -> list[Curve]:
-    steps, values = _pick(record.log.get("train", []), key)
+    steps, values = pick_values(record.log.get("train", []), key)
     if not values:
         return []
     if not (key or "").endswith("loss") or len(values) < MIN_SMOOTHED:
@@ -58,13 +58,13 @@ def _make_eval_curves(record: RunRecord, key: str | None) -> list[Curve]:
         by_split.setdefault(str(evaluation.get("split", "held-out")), []).append(evaluation)
     curves = []
     for (split, records), style in zip(by_split.items(), _HELD_OUT_STYLES, strict=False):
-        steps, values = _pick(records, key)
+        steps, values = pick_values(records, key)
         if values:
             curves.append(Curve(split, steps, values, style))
     return curves
 
 
-def _pick(records: Sequence[Record], key: str | None) -> tuple[list[float], list[float]]:
+def pick_values(records: Sequence[Record], key: str | None) -> tuple[list[float], list[float]]:
     """Return steps and values of the records with a finite number under the key."""
     if key is None:
         return [], []
@@ -81,13 +81,13 @@ def find_non_finite(record: RunRecord) -> list[str]:
     for kind in ("train", "eval"):
         records = record.log.get(kind, [])
         for key in dict.fromkeys(key for logged in records for key in logged):
-            finite = [get_number(logged, key) is not None for logged in records if key in logged]
-            at = [int(r["step"]) for r in records if key in r and (r[key] is None or _is_not_finite(r[key]))]
-            if at and (any(finite) or key == "loss"):
+            having = [logged for logged in records if key in logged]
+            at = [
+                int(logged["step"])
+                for logged in having
+                if logged[key] is None or (isinstance(logged[key], float) and not math.isfinite(logged[key]))
+            ]
+            if at and (key == "loss" or any(get_number(logged, key) is not None for logged in having)):
                 times = f" and {len(at) - 1} more times" if len(at) > 1 else ""
                 lines.append(f"{kind} {key} is not finite at step {at[0]:,}{times}; the curve leaves this out")
     return lines
-
-
-def _is_not_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

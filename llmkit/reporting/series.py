@@ -1,8 +1,11 @@
-"""The report of a series of runs (`--folds`, `--seeds`): statistics of each metric over the runs, and each run.
+"""The report of a series of runs: with `--folds` and `--seeds`, statistics of each metric over the runs, and each run;
+with `--learning-curve`, metrics by number of train rows, with the n-gram baseline.
 
-Reads the files of the runs; does not import torch.
+Reads the files of the runs, and skips entries of metrics.json that are missing or of another type. Does not import
+torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,14 @@ from llmkit.pages.blocks import (
     Table,
     show_duration,
 )
+from llmkit.reporting.report_curves import pick_values
 from llmkit.tasks.base import Task
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
 SPLITS = ("test", "validation")
-_MAX_CURVES = len(CURVE_STYLES)
+BASELINE = "ngram_baseline_"
+"""Prefix of the metrics of the n-gram baseline, which is trained on the same rows."""
+_MAX_METRICS = 4
 
 
 def is_series(record: RunRecord) -> bool:
@@ -33,6 +39,8 @@ def is_series(record: RunRecord) -> bool:
 
 def make_series_sections(folder: Path, record: RunRecord, task: Task) -> list[Section]:
     """Return the sections on the results of a series; before the series has ended, a note."""
+    if curve := make_learning_curve(record.metrics, task):
+        return curve
     listed, summary = get_section(record.metrics, "runs"), get_section(record.metrics, "summary")
     runs = {name: run for name, run in listed.items() if isinstance(run, dict)}
     if not runs or not summary:
@@ -49,7 +57,7 @@ def make_series_sections(folder: Path, record: RunRecord, task: Task) -> list[Se
 
 
 def _make_result(summary: Record, split: str, metrics: MetricSet, series: Record, n_runs: int) -> list[Block]:
-    shown = [(metric, get_section(get_section(summary, split), metric.key)) for metric in metrics.metrics]
+    shown = [(metric, _find(summary, split, metric.key)) for metric in metrics.metrics]
     known = [(metric, found) for metric, found in shown if get_number(found, "mean") is not None]
     headlines = [(metric, dict(known).get(metric)) for metric in metrics.headlines]
     figures = [
@@ -101,20 +109,105 @@ def _make_runs(parts: dict[str, Record], training: dict[str, Record], metrics: M
 def _make_curves(folder: Path, names: list[str], metrics: MetricSet) -> list[Block]:
     charted = [("loss", "Held-out loss", metrics.loss_unit)]
     charted += [(each.key, each.chart, each.unit) for each in metrics.headlines if each.chart]
-    logs = {name: read_run(folder / name).log.get("eval", []) for name in names if _is_run_of(folder, name)}
+    logs = {
+        name: read_run(folder / name).log.get("eval", [])
+        for name in names
+        if Path(name).name == name and (folder / name / "log.jsonl").is_file()  # the names come from metrics.json
+    }
     charts = []
     for key, title, unit in charted:
         curves = []
         for name, style in zip(logs, CURVE_STYLES, strict=False):
-            found = [(float(each["step"]), get_number(each, key)) for each in logs[name]]
-            steps, values = [s for s, v in found if v is not None], [v for _, v in found if v is not None]
+            steps, values = pick_values(logs[name], key)
             if values:
                 curves.append(Curve(name, steps, values, style))
         if curves:
             charts.append(LineChart(title, unit, curves))
-    more = f"Only the curves of the first {_MAX_CURVES} of {len(logs)} runs are drawn."
-    return [*([Charts(charts)] if charts else []), *([Paragraph(more)] if len(logs) > _MAX_CURVES else [])]
+    blocks: list[Block] = [Charts(charts)] if charts else []
+    if len(logs) > len(CURVE_STYLES):
+        blocks.append(Paragraph(f"Only the curves of the first {len(CURVE_STYLES)} of {len(logs)} runs are drawn."))
+    return blocks
 
 
-def _is_run_of(folder: Path, name: str) -> bool:
-    return Path(name).name == name and (folder / name / "log.jsonl").is_file()
+def make_learning_curve(metrics: Record, task: Task) -> list[Section]:
+    """Return one section per split, test first: a chart and a table for each headline metric."""
+    sections = []
+    for split, entries, shown in _list_splits(metrics, task):
+        charts = [_make_chart(metric, entries, split) for metric in shown]
+        tables: list[Block] = [make_table(metric, entries, split) for metric in shown]
+        about = "Each point is a run on a stratified sample of the train rows. All sizes have the same held-out rows."
+        sections.append(Section(f"Learning curve on {split} rows", [Paragraph(about), Charts(charts), *tables]))
+    return sections
+
+
+def make_tables(metrics: Record, task: Task) -> list[Table]:
+    """Return the tables for the terminal: one per split, of the first headline metric."""
+    return [make_table(shown[0], entries, split) for split, entries, shown in _list_splits(metrics, task)]
+
+
+def make_table(metric: Metric, entries: Sequence[Record], split: str) -> Table:
+    """Return a table of one metric by number of train rows.
+
+    Each value has a 95 % interval, or minimum and maximum if several runs have no interval.
+    """
+    several = any((get_number(entry, "n_runs") or 1) > 1 for entry in entries)
+    ranges = several and not any("interval" in _find(entry, split, metric.key) for entry in entries)
+    keys = [key for key in (metric.key, BASELINE + metric.key) if any(_find(each, split, key) for each in entries)]
+    rows: list[list[object]] = []
+    for entry in entries:
+        cells: list[object] = [_name_size(entry)]
+        for key in keys:
+            found = _find(entry, split, key)
+            mean = get_number(found, "mean")
+            bounds: Any = [found.get("min"), found.get("max")] if ranges else found.get("interval")
+            if not isinstance(bounds, list) or not all(isinstance(bound, int | float) for bound in bounds):
+                bounds = []
+            cells.append("" if mean is None else metric.format.format(mean))
+            cells.append(" to ".join(metric.format.format(bound) for bound in metric.clip(bounds)))
+        rows.append(cells)
+    range_name = "min to max" if ranges else "95% interval"
+    header = ["train rows", metric.name, range_name, "n-gram baseline", range_name][: 1 + 2 * len(keys)]
+    runs = ", mean of runs" if several else ""
+    numeric = [name for name in header if name != range_name]
+    return Table(header, rows, f"{metric.title or metric.name} on {split} rows{runs}", numeric=numeric)
+
+
+def _make_chart(metric: Metric, entries: Sequence[Record], split: str) -> LineChart:
+    curves = []
+    styles = {metric.key: ("this model", "blue"), BASELINE + metric.key: ("n-gram baseline", "orange")}
+    for key, (name, style) in styles.items():
+        points = {
+            entry["n_train_rows"]: mean
+            for entry in entries
+            if (mean := get_number(_find(entry, split, key), "mean")) is not None
+        }
+        if points:
+            curves.append(Curve(name, sorted(points), [points[n_rows] for n_rows in sorted(points)], style))
+    return LineChart(metric.title or metric.name, metric.unit, curves, along="train rows", is_log=True)
+
+
+def _list_splits(metrics: Record, task: Task) -> list[tuple[str, list[Record], list[Metric]]]:
+    """Return (split, entries by number of rows, headline metrics with a value) for each split, test first."""
+    listed = metrics.get("learning_curve")
+    entries = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    entries = [each for each in entries if (get_number(each, "n_train_rows") or 0) >= 1]
+    first: Record = next(iter(get_section(metrics, "runs").values()), {})
+    splits = []
+    for split in SPLITS:
+        headlines = task.metrics(get_section(first, split)).headlines if split in first else ()
+        shown = [metric for metric in headlines if any(_find(each, split, metric.key) for each in entries)]
+        if shown:
+            splits.append((split, entries, shown[:_MAX_METRICS]))
+    return splits
+
+
+def _find(entry: Record, split: str, key: str) -> Record:
+    """Return the statistics of a metric on a split."""
+    return get_section(get_section(entry, split), key)
+
+
+def _name_size(entry: Record) -> str:
+    """Return the number of train rows as text; `800 (all)` if it is the number of all rows."""
+    n_rows, wanted = int(entry["n_train_rows"]), entry.get("max_rows")
+    is_all = wanted is None or (isinstance(wanted, int) and wanted > n_rows)
+    return f"{n_rows:,} (all)" if is_all else f"{n_rows:,}"

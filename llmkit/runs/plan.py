@@ -295,8 +295,8 @@ def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device
 
 def resume_fingerprint(recipe: Recipe, task: TrainingTask, precision: str) -> dict[str, Any]:
     """Return the values that a resumed run must match: precision, world size, data fingerprints, `recipe_fields`."""
-    world_size = distributed.world_size()
-    return {"precision": precision, "world_size": world_size, **task.data.fingerprint, **recipe_fields(recipe)}
+    machine = {"precision": precision, "world_size": distributed.world_size()}
+    return machine | task.data.fingerprint | recipe_fields(recipe)
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:

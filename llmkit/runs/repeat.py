@@ -43,13 +43,11 @@ class _Part(NamedTuple):
 
 def finetune_repeatedly(
     recipe: Recipe,
+    series: Series,
     *,
     files: Mapping[str, str],
     out: Path,
     model: str | None,
-    folds: int | None,
-    seeds: int,
-    sizes: Sequence[int | None] = (),
     resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     show_samples: bool = False,
@@ -58,26 +56,24 @@ def finetune_repeatedly(
 
     `summary` has mean, standard deviation, minimum, maximum and interval of each metric by split. Each fold is used for
     validation once; copies of a text are in the same fold. Each run scores the test file. Seeds count up from the
-    recipe's `train.seed`. `sizes` are ascending values of `train.max_rows`; None means all rows. With `sizes`, the
-    result has `learning_curve` instead of `summary`, with one entry per size. If several sizes exceed the number of
-    train rows, only the smallest of these sizes is run.
+    recipe's `train.seed`. The sizes of the series are values of `train.max_rows`. With sizes, the result has
+    `learning_curve` instead of `summary`, with one entry per size. If several sizes exceed the number of train rows,
+    only the smallest of these sizes is run.
 
     Raises the errors of `finetune`. Raises UsageError for folds with a validation file, for sizes with
     `train.max_rows`, and if `resume` finds another series.
     """
-    if folds and "validation" in files:
+    if series.folds and "validation" in files:
         hint = "remove one of them: each run uses its fold for validation"
         raise UsageError("--folds and --validation cannot be used together", where="--folds", hint=hint)
-    if sizes and recipe.train.max_rows is not None:
+    if series.sizes and recipe.train.max_rows is not None:
+        what = "train.max_rows and --learning-curve cannot be used together"
         hint = "remove train.max_rows: --learning-curve sets the number of rows of each run"
-        raise UsageError(
-            "train.max_rows and --learning-curve cannot be used together", where="train.max_rows", hint=hint
-        )
+        raise UsageError(what, where="train.max_rows", hint=hint)
     check_writable(out)
     with lock_output(out):
         is_resumed = RunFolder(out).manifest.is_file() if resume == "auto" else resume
         check_run(out, resume=is_resumed, overwrite=overwrite, inputs=[*files.values(), model])
-        series = Series(folds, seeds, tuple(sizes))
         return _run_all(recipe, files, out, model, series, is_resumed, overwrite, show_samples)
 
 
@@ -90,7 +86,7 @@ def _run_all(
         _check_series(group, series, recipe)
         model, files = load_origin(group, model, files)
     else:
-        create_run(out, resume=False, overwrite=overwrite)
+        create_run(out, overwrite=overwrite)
         origin = describe_origin(model, files, out) if model else {}
         write_json(group.manifest, {"task": recipe.task, "series": series.describe(), "origin": origin})
         write_text(group.recipe, dump_recipe(record_inputs(recipe, out, model, files, resume=False)))

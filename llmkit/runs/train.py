@@ -214,7 +214,7 @@ def _create_run(
     n_saves = -(-plan.n_steps // plan.save_steps)
     needed = min(MAX_CHECKPOINTS, n_saves) * checkpoint_bytes(network, recipe.optim)
     require_space(out if out.is_dir() else out.parent, needed - (measure_folder(out) if overwrite else 0), "this run")
-    write_run_files(create_run(out, resume=False, overwrite=overwrite), recipe, task, network, plan)
+    write_run_files(create_run(out, overwrite=overwrite), recipe, task, network, plan)
 
 
 def _rewind_run(run: RunFolder, checkpoint: Path) -> None:

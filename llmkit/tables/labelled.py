@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmkit.core.console import clean_line
+from llmkit.core.console import clean_line, list_some
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
 from llmkit.text.records.fields import BadCell, describe_type, missing_column_error
@@ -289,9 +289,8 @@ def to_ids(
             yield row, tuple(label2id[label] for label in labels)
     if unseen_labels.labels and unseen == "refuse":
         names = sorted(unseen_labels.labels)
-        more = f" and {len(names) - MAX_LINES_SHOWN} more" if len(names) > MAX_LINES_SHOWN else ""
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
-        what = f"labels that do not occur in the train rows: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}"
+        what = f"labels that do not occur in the train rows: {list_some(list(map(repr, names)), MAX_LINES_SHOWN)}"
         hint = f"known labels: {known}; to skip these rows: --unseen-labels ignore"
         if has_default_names(label2id):
             hint = f"the model's labels have no names; name LABEL_0, LABEL_1, ...: --label-map 0={names[0]},..."

@@ -1,5 +1,6 @@
 """Load a model and its tokenizer for evaluation or prediction, and open the evaluation data."""
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,6 +66,11 @@ def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | N
         what = f"block_size {block} does not fit the model's {positions} positions"
         raise UsageError(what, where="evaluate.block_size", hint=f"set evaluate.block_size to {positions} or less")
     return block
+
+
+def to_perplexity(nats: float) -> float | None:
+    """Return exp(nats); None on overflow."""
+    return math.exp(nats) if nats < 700 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.config.generate import MAX_TOKENS, Generate
-from llmkit.core.console import clean_line
-from llmkit.core.errors import UsageError
+from llmkit.core.console import clean_line, list_some
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.tokens.normalization import describe_changes, normalize_texts
 from llmkit.tokens.tokenizer import encode_texts
 from llmkit.tokens.unknown import UnknownCount, find_unknown
@@ -95,12 +95,19 @@ def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> 
     return notes
 
 
+def check_ids(ids: Sequence[int], rows: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError if an id has none of the `rows` of the model's embedding."""
+    if max(ids) >= rows:
+        what = f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {rows} rows"
+        hint = "use the tokenizer that the model was trained with"
+        raise ModelError(what, where=tokenizer.name_or_path or "tokenizer", hint=hint)
+
+
 def name_prompts(numbers: Sequence[int], n_prompts: int) -> str:
     """Return `the prompt`, or `prompt 2 and 4 more of 20`."""
     if n_prompts == 1:
         return "the prompt"
-    more = f" and {len(numbers) - 1:,} more" if len(numbers) > 1 else ""
-    return f"prompt {numbers[0]:,}{more} of {n_prompts:,}"
+    return f"prompt {list_some([f'{number:,}' for number in numbers], 1)} of {n_prompts:,}"
 
 
 def ends_between_words(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:

@@ -9,6 +9,7 @@ cleaned here.
 from collections.abc import Callable, Iterator, Sequence
 
 from llmkit.config.prepare import Read
+from llmkit.core.console import list_some
 from llmkit.core.errors import DataError, LlmkitError, Problem
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
@@ -95,10 +96,7 @@ def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
     for error in errors:
         for problem in error.problems:
             places.setdefault((problem.what, problem.hint), []).append(problem.where)
-    problems = [
-        Problem(what, f"{where[0]} and {len(where) - 1:,} more" if len(where) > 1 else where[0], hint)
-        for (what, hint), where in list(places.items())[:MAX_LISTED]
-    ]
+    problems = [Problem(what, list_some(where, 1), hint) for (what, hint), where in list(places.items())[:MAX_LISTED]]
     if len(problems) > 1:
         n_files = f"{len(errors):,} files" if len(errors) < MAX_BAD_FILES else f"{len(errors):,} files or more"
         what = f"{n_files} cannot be read" + (", the first of them above" if len(places) > MAX_LISTED else "")

@@ -30,6 +30,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from llmkit.core.console import list_some
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import StepCounts
 from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
@@ -126,8 +127,7 @@ def _group(found: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, st
     for what, path, example in found:
         groups.setdefault(what, []).append((path, example))
     for what, places in groups.items():
-        path, example = places[0]
-        yield what, path + (f" and {len(places) - 1:,} more" if len(places) > 1 else ""), example
+        yield what, list_some([path for path, _ in places], 1), places[0][1]
 
 
 def report_notes(sources: Iterable[Source]) -> None:

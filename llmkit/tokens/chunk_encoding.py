@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding
 
-from llmkit.tokens.tokenizer import AlignedIds, AnyTokenizer, EncodedTexts, batch_texts, id_dtype, plain_encoding
+from llmkit.core.batching import batch_by_size
+from llmkit.tokens.tokenizer import AlignedIds, AnyTokenizer, EncodedTexts, id_dtype, plain_encoding
 from llmkit.tokens.tokenizer_check import LATIN_ACCENTS, UNSPACED_RUN
 
 Keys = NDArray[np.uint64]
@@ -158,7 +159,7 @@ class ChunkEncoder:
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Return (concatenated ids of all texts, number of ids of each)."""
         ids, lengths = [np.zeros(0, self._dtype)], [np.zeros(0, np.int64)]
-        for batch in batch_texts(texts, STRETCH):
+        for batch in batch_by_size(texts, len, STRETCH):
             joined, text_starts = self._join(batch)
             stretches = list(self._encode_joined(joined, with_offsets=False))
             ids += [stretch.ids for stretch in stretches]
@@ -168,7 +169,7 @@ class ChunkEncoder:
     def encode_with_offsets(self, texts: Sequence[str]) -> list[AlignedIds]:
         """Return for each text the ids, the start of each token in characters, and the number of its word."""
         aligned = []
-        for batch in batch_texts(texts, STRETCH):
+        for batch in batch_by_size(texts, len, STRETCH):
             joined, text_starts = self._join(batch)
             stretches = list(self._encode_joined(joined, with_offsets=True))
             bounds = _token_bounds(stretches, text_starts).tolist()

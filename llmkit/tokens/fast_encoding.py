@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
+from llmkit.core.console import first_line
 from llmkit.core.files import write_json
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
 from llmkit.tokens.tokenizer import (
@@ -34,6 +35,7 @@ from llmkit.tokens.tokenizer import (
     encode_with_offsets,
     id_dtype,
 )
+from llmkit.tokens.tokenizer_check import is_panic
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,10 +175,9 @@ def check_encoder(
     except ImportError:
         return EncoderCheck(reason="fastokens, which is faster, is not installed (pip install fastokens)")
     except BaseException as error:
-        if not isinstance(error, Exception) and not _is_panic(error):
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return EncoderCheck(reason=f"the fast encoder does not support this tokenizer: {reason[:100]}")
+        return EncoderCheck(reason=f"the fast encoder does not support this tokenizer: {first_line(error)[:100]}")
     if wrong or len(mismatched) > MAX_MISMATCHED:
         text = wrong[0] if wrong else "".join(mismatched)
         return EncoderCheck(reason=f"{fast.name} returns different ids for {text[:40]!r}")
@@ -208,16 +209,11 @@ def _with_fallback(
         try:
             return fast(texts)
         except BaseException as error:  # fastokens' regular expressions have limits
-            if not isinstance(error, RuntimeError) and not _is_panic(error):
+            if not isinstance(error, RuntimeError) and not is_panic(error):
                 raise
             return slow(texts)
 
     return encode
-
-
-def _is_panic(error: BaseException) -> bool:
-    """Whether the error is a Rust panic, which is not an Exception and has no public class."""
-    return type(error).__name__ == "PanicException"
 
 
 def find_differences(fast: Encoder, slow: Encoder, texts: Sequence[str], *, with_offsets: bool) -> list[str]:

@@ -142,7 +142,11 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
     normalization = normalization_of(tokenizer)
     if normalization is None or not (names := name_normalization(normalization)):
         return ""
-    in_tokenizer = _names_in_tokenizer(tokenizer, normalization)
+    in_tokenizer: list[str] = []
+    if _count_normalizers(tokenizer):
+        form, soft_hyphens = normalization.unicode, normalization.soft_hyphens
+        own = Clean(unicode=form, lowercase=normalization.lowercase, soft_hyphens=soft_hyphens)
+        in_tokenizer = name_normalization(own)
     others = [name for name in names if name not in in_tokenizer]
     parts = [f"The text it was trained on is normalized: {', '.join(names)}."]
     if in_tokenizer:
@@ -164,15 +168,6 @@ def _count_normalizers(tokenizer: "PreTrainedTokenizerBase") -> int:
     backend: Any = tokenizer.backend_tokenizer
     is_sequence = isinstance(backend.normalizer, normalizers.Sequence)
     return counted if is_sequence and counted <= len(list(backend.normalizer)) else 0
-
-
-def _names_in_tokenizer(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[str]:
-    if not _count_normalizers(tokenizer):
-        return []
-    own = Clean(
-        unicode=normalization.unicode, lowercase=normalization.lowercase, soft_hyphens=normalization.soft_hyphens
-    )
-    return name_normalization(own)
 
 
 def _make_normalizers(tokenizer: "PreTrainedTokenizerBase", normalization: Clean) -> list[Any]:

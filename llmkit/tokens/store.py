@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from llmkit.core.batching import batch_by_size
 from llmkit.core.errors import DataError
 
 TOKENS_PER_BATCH = 1 << 20
@@ -47,7 +48,8 @@ class Row:
 def write_split(folder: Path, rows: Iterable[Row], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
     """Write `rows` as a `datasets` folder; `sentences` adds the columns of sentences and words. Not atomic."""
     schema = _schema(dtype, sentences)
-    _write_batches(folder, _batches(rows, schema, dtype), schema)
+    batches = batch_by_size(rows, lambda row: len(row.input_ids), TOKENS_PER_BATCH)
+    _write_batches(folder, (_to_batch(batch, schema) for batch in batches), schema)
 
 
 def join_splits(folder: Path, parts: Iterable[Path], dtype: np.dtype[Any], *, sentences: bool = False) -> None:
@@ -211,21 +213,8 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
     return {"dtype": str(kind), "_type": "Value"}
 
 
-def _batches(rows: Iterable[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> Iterator[pa.RecordBatch]:
-    waiting: list[Row] = []
-    n_tokens = 0
-    for row in rows:
-        waiting.append(row)
-        n_tokens += len(row.input_ids)
-        if n_tokens >= TOKENS_PER_BATCH:
-            yield _to_batch(waiting, schema, dtype)
-            waiting, n_tokens = [], 0
-    if waiting:
-        yield _to_batch(waiting, schema, dtype)
-
-
 def _rebatch(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of all parts, in batches of the same sizes as in `_batches`."""
+    """Yield the rows of all parts, in batches of the same sizes as in `write_split`."""
     waiting: list[pa.RecordBatch] = []
     n_tokens = 0
     for batch in (batch for part in parts for batch in Split(part).table.to_batches()):
@@ -246,7 +235,7 @@ def _rebatch(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(waiting)
 
 
-def _to_batch(rows: list[Row], schema: pa.Schema, dtype: np.dtype[Any]) -> pa.RecordBatch:
+def _to_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
     columns = []
     for field in schema:
         values = [getattr(row, field.name) for row in rows]

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from llmkit.core.batching import batch_by_size
+from llmkit.core.console import first_line
 from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.files import expand_home
 from llmkit.core.untrusted import check_model_files
@@ -120,8 +122,7 @@ def _open(shown: str, source: str, *, local_files_only: bool) -> object:
             hint = "pip install 'llmkit[sentencepiece]'"
             what = f"the tokenizer of {shown!r} is a sentencepiece model, and sentencepiece is not installed"
             raise EnvironmentFault(what, where=shown, hint=hint) from error
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise _cannot_load(shown, lines[0]) from error
+        raise _cannot_load(shown, first_line(error)) from error
 
 
 def _needs_sentencepiece(folder: Path) -> bool:
@@ -327,7 +328,7 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
     dtype = id_dtype(tokenizer)
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
-        for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
+        for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
             encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
             pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
     lengths = np.array([len(piece) for piece in pieces[1:]], np.int64)
@@ -341,25 +342,11 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
     """
     dtype = id_dtype(tokenizer)
     with plain_encoding(backend_of(tokenizer)) as backend:
-        for batch in batch_texts(texts, CHARACTERS_AT_ONCE):
+        for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
             for encoding in backend.encode_batch(batch, add_special_tokens=False):
                 n_tokens = len(encoding.ids)
                 starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, n_tokens)
                 yield np.array(encoding.ids, dtype), starts, np.array(encoding.word_ids, np.int64)
-
-
-def batch_texts(texts: Sequence[str], min_characters: int) -> Iterator[list[str]]:
-    """Yield batches of consecutive texts with at least `min_characters`, except the last batch."""
-    batch: list[str] = []
-    n_characters = 0
-    for text in texts:
-        batch.append(text)
-        n_characters += len(text)
-        if n_characters >= min_characters:
-            yield batch
-            batch, n_characters = [], 0
-    if batch:
-        yield batch
 
 
 @contextmanager
@@ -389,10 +376,3 @@ def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:
             tokenizer.name_or_path, f"{type(tokenizer).__name__} is not backed by the tokenizers library"
         )
     return backend
-
-
-def count_unknown(ids: NDArray[np.unsignedinteger[Any]], tokenizer: AnyTokenizer) -> int:
-    """Return the number of unknown tokens in the ids; 0 for a tokenizer without an unknown token, such as byte-bpe."""
-    if tokenizer.unk_token_id is None:
-        return 0
-    return int(np.count_nonzero(ids == tokenizer.unk_token_id))

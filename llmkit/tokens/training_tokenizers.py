@@ -24,15 +24,6 @@ from llmkit.tokens.tokenizer_check import BYTE_BPE_PATTERN, LATIN_ACCENTS, UNSPA
 PAD = "<|pad|>"
 UNKNOWN = "<unk>"
 
-# Chinese characters by code point: regex libraries disagree on \p{Han} (in PCRE2 it includes 、。「」), and a faster
-# encoder must split where this one does.
-
-# GPT-2's pattern (https://github.com/openai/gpt-2, encoder.py) with four changes. The length of every run is limited,
-# so that text without spaces or punctuation is not slower. Chinese is separated from other letters and from a space
-# before it. Combining marks stay with their letter (Hindi, Arabic, Thai). As in GPT-4, numbers are split into at most
-# 3 digits.
-
-
 JOINERS = (("\u200c", "\ufdd0"), ("\u200d", "\ufdd1"))
 """ZWNJ and ZWJ, and noncharacters that stand for them while BERT's normalizer removes invisible characters."""
 

@@ -116,11 +116,6 @@ def mark_damaged(path: Path) -> None:
     path.rename(next(target for target in map(path.with_name, names) if not target.exists()))
 
 
-def _has_foreign(checkpoint: Path) -> bool:
-    known = list_files(checkpoint)
-    return known is None or bool(find_foreign(checkpoint, known.__contains__))
-
-
 def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> None:
     """Delete checkpoints, except the newest `n_newest`, `keep_steps`, and those with files that llmkit did not write.
 
@@ -136,7 +131,8 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
         console.info(f"{known[-1].name} was not written correctly: {fault}; older checkpoints are kept")
         return
     for path in outdated:
-        if _has_foreign(path):
+        files = list_files(path)
+        if files is None or find_foreign(path, files.__contains__):
             if path == outdated[-1]:  # once, as this runs after every save
                 console.info(f"{path.name} is kept: it has files that llmkit did not write")
             continue

@@ -183,11 +183,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         numbers = [number for group in its["param_groups"] for number in group["params"]]
         for number, weight in zip(numbers, weights, strict=True):
             moments = its["state"].get(number, {})
-            moments |= {name: _shard_like(weight, value) for name, value in moments.items()}
+            for name, moment in moments.items() if isinstance(weight, DTensor) else ():
+                if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                    moments[name] = distribute_tensor(moment.to(weight.device), weight.device_mesh, weight.placements)
     optimizer.load_state_dict(state)
-
-
-def _shard_like(weight: Tensor, moment: Any) -> Any:
-    if isinstance(weight, DTensor) and isinstance(moment, Tensor) and moment.shape == weight.shape:
-        return distribute_tensor(moment.to(weight.device), weight.device_mesh, weight.placements)
-    return moment

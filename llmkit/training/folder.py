@@ -163,15 +163,15 @@ def check_out(
         check_run(path, resume=resume, overwrite=overwrite, inputs=inputs)
 
 
-def create_run(path: Path, *, resume: bool, overwrite: bool) -> RunFolder:
-    """Create the run folder, or open an existing one. Call it after all checks, as `overwrite` deletes the old run.
+def create_run(path: Path, *, overwrite: bool) -> RunFolder:
+    """Create the run folder. Call it after all checks, as `overwrite` deletes the old run.
 
     Raises:
         UsageError: see `check_run`.
         EnvironmentFault: it is not writable.
     """
     check_writable(path)
-    check_run(path, resume=resume, overwrite=overwrite)
+    check_run(path, resume=False, overwrite=overwrite)
     if overwrite and is_run(path):
         delete_run(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ class Series(NamedTuple):
 
     @property
     def has_several_runs(self) -> bool:
-        return self != Series()
+        return bool(self.folds or self.sizes) or self.seeds > 1
 
     def describe(self) -> dict[str, Any]:
         """Return the entry of the manifest; `sizes` is omitted if empty, as in earlier versions."""

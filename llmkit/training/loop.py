@@ -123,10 +123,10 @@ class TrainingLoop:
             load_objective_state(checkpoint, self.objective)
             self.callbacks.progress = read_progress(read_json(checkpoint / "progress.json"))
             self.step = self.first_step = self.callbacks.first_step = read_json(checkpoint / MANIFEST)["step"]
-            sums = (
-                self.progress.window_sums if distributed.rank() == 0 else dict.fromkeys(self.progress.window_sums, 0.0)
-            )
-            self.window.restore(sums, self.progress.window_counts)  # sums are reduced over ranks when they are logged
+            sums = self.progress.window_sums
+            if distributed.rank():  # sums are reduced over ranks when they are logged
+                sums = dict.fromkeys(sums, 0.0)
+            self.window.restore(sums, self.progress.window_counts)
         self.progress.spent["start"] += start_seconds
         self.callbacks.started = time.perf_counter() - self.progress.seconds
         if self.progress.unlogged_step is not None:

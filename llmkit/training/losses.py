@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llmkit.core import distributed
+from llmkit.core.devices import widest_float
 from llmkit.core.errors import TrainingFailed
 from llmkit.core.files import write_json
 from llmkit.training.batches import BatchPlan
@@ -25,12 +26,8 @@ half of a run. The half counts too, because a learning rate that decays to zero 
 
 
 def sum_fp64(losses: Tensor) -> Tensor:
-    """Return the sum in fp64, which does not depend on how a batch is divided; in fp32 on MPS, which has no float64."""
-    return losses.sum(dtype=_wide_dtype(losses))
-
-
-def _wide_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
+    """Return the sum in fp64 (fp32 on MPS), which does not depend on how a batch is divided."""
+    return losses.sum(dtype=widest_float(losses.device))
 
 
 class LossWindow:
@@ -69,7 +66,7 @@ class LossWindow:
     def add_sums(self, sums: dict[str, Tensor]) -> None:
         """Add the summed losses of a micro-batch."""
         for name, value in sums.items():
-            wide = value.detach().to(_wide_dtype(value))
+            wide = value.detach().to(widest_float(value.device))
             self.sums[name] = self.sums[name].to(wide) + wide if name in self.sums else wide
 
     def pause(self, seconds: float) -> None:
@@ -121,9 +118,8 @@ def describe_trend(losses: list[tuple[int, float]], advice: str) -> str | None:
     for begins, least in ((fifth, MIN_FALL_OF_FIFTH), (half, MIN_FALL_OF_HALF)):
         since, before = begins[0] if begins else losses[-1]
         if before - last >= max(MIN_FALL, least * before):
-            return (
-                f"the held-out loss still fell by {1 - last / before:.0%} after step {since} of {last_step}: {advice}"
-            )
+            fall = f"{1 - last / before:.0%}"
+            return f"the held-out loss still fell by {fall} after step {since} of {last_step}: {advice}"
     return None
 
 

@@ -60,7 +60,8 @@ class Muon(Optimizer):
             size = max(1, MAX_BATCH_BYTES // (4 * rows * columns))
             for begin in range(0, len(entries), size):
                 batch = entries[begin : begin + size]
-                wide = [_transpose_tall(self._add_momentum(weight, group["momentum"])) for weight, group in batch]
+                momenta = (self._add_momentum(weight, group["momentum"]) for weight, group in batch)
+                wide = [each.mT if each.shape[0] > each.shape[1] else each for each in momenta]
                 updates = orthogonalize(torch.stack(wide).to(self.dtype))
                 for (weight, group), update in zip(batch, updates, strict=True):
                     height, width = weight.shape
@@ -77,11 +78,6 @@ class Muon(Optimizer):
         buffer: Tensor = state["momentum_buffer"]
         buffer.lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(buffer, momentum)
-
-
-def _transpose_tall(matrix: Tensor) -> Tensor:
-    """Return the matrix, or its transpose if it has more rows than columns."""
-    return matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

@@ -4,13 +4,12 @@ Does not import torch, so that a wrong --out is reported before slow imports.
 """
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.files import IsOurs, delete_ours, find_foreign, read_json, refuse_foreign
+from llmkit.core.files import IsOurs, delete_ours, find_foreign, link_or_copy, read_json, refuse_foreign
 
 MANIFEST = "MANIFEST.json"
 """The manifest of a checkpoint."""
@@ -76,16 +75,9 @@ def keep_foreign_files(model: Path, replacement: Path) -> None:
         source, target = model / name, replacement / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, target, symlinks=True, copy_function=_link)
+            shutil.copytree(source, target, symlinks=True, copy_function=link_or_copy)
         elif not target.exists():
-            _link(source, target)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target, follow_symlinks=False)
+            link_or_copy(source, target)
 
 
 def list_files(folder: Path) -> set[str] | None:

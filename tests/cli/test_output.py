@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_figures_are_shown_as_their_task_shows_them(capsys: pytest.CaptureFixtur
 def test_series_shows_mean_and_deviation_of_each_figure_that_all_runs_have(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"mean": 0.5, "std": 0.1, "min": 0.4, "max": 0.6, "interval": [0.25, 0.75]}
     runs = {str(n): {"test": {"task": "cls", "label_type": "regression", "mse": 1.0}} for n in range(3)}
-    show_series({"runs": runs, "summary": {"test": {"mse": found}}}, "cls", "out")
+    show_series({"runs": runs, "summary": {"test": {"mse": found}}}, "cls", Path("out"))
     title, head, line, _, folder, page = capsys.readouterr().out.splitlines()
     assert title == "test rows, 3 runs"
     assert head.split() == ["metric", "mean", "std", "min", "max", "95%", "interval"]

@@ -289,4 +289,4 @@ def test_lora_adapts_the_modules_that_are_named_or_says_which_there_are() -> Non
     adapted = {name.partition(".lora_")[0] for name, _ in model.named_parameters() if "lora_" in name}
     assert adapted and all(name.endswith("output.dense") for name in adapted)
     with pytest.raises(UsageError, match="dense, key, query, value"):
-        add_lora(make_bert(BertForSequenceClassification), 2, 4, 0, targets=["qkv"], where="cls.lora_target_modules")
+        add_lora(make_bert(BertForSequenceClassification), 2, 4, 0, targets=["qkv"])

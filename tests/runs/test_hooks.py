@@ -25,7 +25,7 @@ def test_lengths_that_were_planned_before_a_stop_are_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "is_main_process", lambda: False)
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run = create_run(tmp_path / "run", overwrite=False)
     write_json(run.manifest, {"lengths": {"50": {"n_steps": 80, "calibration_step": None}}})
     task = make_task()
     line: Any = SimpleNamespace(n_steps=100)
@@ -56,7 +56,7 @@ def make_task(n_held_out: int = 0) -> Any:
 
 
 def test_log_line_says_epoch_and_utilisation_and_reaches_file_and_screen(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run = create_run(tmp_path / "run", overwrite=False)
     line: Any = Line()
     hooks = make_hooks(load_recipe(None), make_task(), make_gpt2(), TIMED, run, line, [])
     for speed in (1000.0, 2000.0):
@@ -71,7 +71,7 @@ def test_log_line_says_epoch_and_utilisation_and_reaches_file_and_screen(tmp_pat
 
 def test_utilisation_is_never_above_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.runs.hooks.peak_flops", lambda *_: 1.0)
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run = create_run(tmp_path / "run", overwrite=False)
     line: Any = Line()
     make_hooks(load_recipe(None), make_task(), make_gpt2(), TIMED, run, line, []).log(
         {"kind": "train", "step": 20, "tokens_per_second": 1000.0, "loss": 1.0}
@@ -82,7 +82,7 @@ def test_utilisation_is_never_above_one(tmp_path: Path, monkeypatch: pytest.Monk
 def test_nothing_is_evaluated_without_held_out_text_and_only_the_first_rank_logs_and_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run = create_run(tmp_path / "run", overwrite=False)
     line: Any = Line()
     for is_main_process in (True, False):
         monkeypatch.setattr(distributed, "is_main_process", lambda is_main_process=is_main_process: is_main_process)

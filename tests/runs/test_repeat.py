@@ -24,6 +24,7 @@ from llmkit.runs.repeat import finetune_repeatedly
 from llmkit.runs.train import finetune
 from llmkit.tasks.cls.data import load_labelled
 from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.training.folder import Series
 
 TINY = (
     "train.max_steps=2", "train.global_batch_size=8", "train.precision=fp32", "optim.learning_rate=1e-2",
@@ -51,7 +52,7 @@ def messages(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def series(bert: str, messages: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("series") / "out"
-    return out, finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2)
+    return out, finetune_repeatedly(recipe(), Series(3, 2), files={"train": messages}, out=out, model=bert)
 
 
 def test_every_row_is_held_out_by_one_fold_and_copies_by_the_same(bert: str, messages: str) -> None:
@@ -114,14 +115,13 @@ def test_resumed_series_repeats_no_finished_run(
 
     monkeypatch.setattr(repeat, "finetune", count)
     with pytest.raises(Interrupted, match="fold-1-seed-4 was interrupted") as caught:
-        finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2)
+        finetune_repeatedly(recipe(), Series(3, 2), files={"train": messages}, out=out, model=bert)
     assert caught.value.exit_code == 130
     assert not (out / "metrics.json").exists()
     with pytest.raises(UsageError, match="was started with"):
-        finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=4, seeds=2, resume=True)
+        finetune_repeatedly(recipe(), Series(4, 2), files={"train": messages}, out=out, model=bert, resume=True)
     done.append("stop no more")
-    result = finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, folds=3, seeds=2,
-                                 resume=True)  # fmt: skip
+    result = finetune_repeatedly(recipe(), Series(3, 2), files={"train": messages}, out=out, model=bert, resume=True)
     assert done == [f"fold-{f}-seed-{s}" for f, s in ((0, 3), (0, 4), (1, 3))] + ["stop no more"] + [
         f"fold-{f}-seed-{s}" for f, s in ((1, 4), (2, 3), (2, 4))
     ]
@@ -129,11 +129,11 @@ def test_resumed_series_repeats_no_finished_run(
 
 
 def test_folds_exclude_a_validation_file_and_need_as_many_rows(bert: str, messages: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"out": tmp_path / "out", "model": bert, "seeds": 1}
+    options: dict[str, Any] = {"out": tmp_path / "out", "model": bert}
     with pytest.raises(UsageError, match="cannot be used together"):
-        finetune_repeatedly(recipe(), files={"train": messages, "validation": messages}, folds=2, **options)
+        finetune_repeatedly(recipe(), Series(2), files={"train": messages, "validation": messages}, **options)
     with pytest.raises(DataError, match="cannot be split into 99 folds"):
-        finetune_repeatedly(recipe(), files={"train": messages}, folds=99, **options)
+        finetune_repeatedly(recipe(), Series(99), files={"train": messages}, **options)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -180,15 +180,15 @@ def test_model_of_the_previous_run_is_freed(
     monkeypatch.setattr(llmkit.runs.train, "train_run", watched)
     gc.disable()
     try:
-        finetune_repeatedly(recipe(), files={"train": messages}, out=tmp_path / "out", model=bert, folds=None, seeds=3)
+        finetune_repeatedly(recipe(), Series(seeds=3), files={"train": messages}, out=tmp_path / "out", model=bert)
     finally:
         gc.enable()
     assert alive == [0, 0, 0]
 
 
 def curve_of(bert: str, messages: str, out: Path, sizes: tuple[int | None, ...], **more: Any) -> dict[str, Any]:
-    options: dict[str, Any] = {"folds": None, "seeds": 1, "sizes": sizes} | more
-    return finetune_repeatedly(recipe(), files={"train": messages}, out=out, model=bert, **options)
+    series = Series(more.pop("folds", None), more.pop("seeds", 1), sizes)
+    return finetune_repeatedly(recipe(), series, files={"train": messages}, out=out, model=bert, **more)
 
 
 def test_learning_curve_has_one_run_per_size_on_the_same_held_out_rows(
@@ -250,9 +250,8 @@ def test_learning_curve_over_folds_leaves_out_sizes_per_fold_and_max_rows_is_ref
     assert list(result["runs"]) == ["rows-6-fold-0", "rows-6-fold-1", "rows-99-fold-0", "rows-99-fold-1"]
     with pytest.raises(UsageError, match="cannot be used together"):
         finetune_repeatedly(
-            recipe("train.max_rows=5"), files={"train": messages}, out=tmp_path / "b", model=bert, folds=None, seeds=1,
-            sizes=(2,),
-        )  # fmt: skip
+            recipe("train.max_rows=5"), Series(sizes=(2,)), files={"train": messages}, out=tmp_path / "b", model=bert
+        )
 
 
 def test_label_without_a_train_row_is_reported_for_its_size(
@@ -273,7 +272,7 @@ def test_series_has_a_report_and_keeps_no_checkpoints_unless_asked(
     assert all((out / name / "model/model.safetensors").is_file() for name in result["runs"])
     assert not list(out.glob("*/checkpoints"))
     config = recipe("train.keep_checkpoints=true")
-    finetune_repeatedly(config, files={"train": messages}, out=tmp_path / "kept", model=bert, folds=None, seeds=2)
+    finetune_repeatedly(config, Series(seeds=2), files={"train": messages}, out=tmp_path / "kept", model=bert)
     assert len(list((tmp_path / "kept").glob("*/checkpoints/step-2"))) == 2
 
 

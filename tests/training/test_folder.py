@@ -28,7 +28,7 @@ from llmkit.training.folder import (
 
 def start(path: Path) -> RunFolder:
     """A run that has written what a start writes."""
-    run = create_run(path, resume=False, overwrite=False)
+    run = create_run(path, overwrite=False)
     run.recipe.touch()
     run.manifest.write_text("{}")
     return run
@@ -38,21 +38,21 @@ def test_run_folder_in_use_is_refused_and_never_mixed(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.metrics.touch()
     with pytest.raises(UsageError, match="not empty") as caught:
-        create_run(run.path, resume=False, overwrite=False)
+        create_run(run.path, overwrite=False)
     assert "--resume" in str(caught.value)
-    assert create_run(run.path, resume=False, overwrite=True).path.is_dir()
+    assert create_run(run.path, overwrite=True).path.is_dir()
     assert list(run.path.iterdir()) == []
 
 
 def test_out_below_a_file_is_exit_code_4(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFault, match="cannot write") as caught:
-        create_run(tmp_path / "file/run", resume=False, overwrite=False)
+        create_run(tmp_path / "file/run", overwrite=False)
     assert caught.value.exit_code == 4
 
 
 def test_log_of_a_killed_run_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", resume=False, overwrite=False)
+    run = create_run(tmp_path / "run", overwrite=False)
     run.append_log({"kind": "sample", "step": 1, "text": "a\u2028b"})
     for step in (1, 2, 3):
         run.append_log({"kind": "train", "step": step, "loss": float("nan") if step == 1 else 1.0})
@@ -78,16 +78,18 @@ def test_folder_of_something_else_is_refused_and_left_alone(
     tmp_path: Path, resume: bool, overwrite: bool, what: str
 ) -> None:
     (tmp_path / "thesis.tex").touch()
-    for take in (check_run, create_run):
+    with pytest.raises(UsageError, match=what):
+        check_run(tmp_path, resume=resume, overwrite=overwrite)
+    if not resume:
         with pytest.raises(UsageError, match=what):
-            take(tmp_path, resume=resume, overwrite=overwrite)
+            create_run(tmp_path, overwrite=overwrite)
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_what_a_killed_process_began_to_write_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.recipe.yaml.partial").touch()
-    assert create_run(tmp_path / "run", resume=False, overwrite=False).path.is_dir()
+    assert create_run(tmp_path / "run", overwrite=False).path.is_dir()
 
 
 def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_run_that_was_killed_between_its_first_two_files_or_while_it_was_deleted
     run.recipe.unlink()
     run.log.touch()
     assert resolve_resume(run.path, "auto", False) == (False, True)
-    assert create_run(run.path, resume=False, overwrite=True).path.is_dir() and not run.manifest.exists()
+    assert create_run(run.path, overwrite=True).path.is_dir() and not run.manifest.exists()
 
 
 @pytest.mark.parametrize("name", ["model", "metrics.json", "thesis.tex", "seed-0"])

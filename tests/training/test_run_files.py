@@ -19,7 +19,7 @@ WRITTEN = [
 
 
 def make_run(path: Path) -> RunFolder:
-    run = create_run(path, resume=False, overwrite=False)
+    run = create_run(path, overwrite=False)
     run.recipe.touch()
     write_json(run.manifest, {"task": "clm"})
     for name in WRITTEN:
@@ -55,7 +55,7 @@ def test_files_of_others_are_named_and_nothing_is_deleted(tmp_path: Path, name: 
     (run.path / name).touch()
     before = sorted(run.path.rglob("*"))
     with pytest.raises(UsageError, match=f"did not write: {name.rsplit('/', 1)[0]}"):
-        create_run(run.path, resume=False, overwrite=True)
+        create_run(run.path, overwrite=True)
     assert sorted(run.path.rglob("*")) == before
 
 
@@ -68,7 +68,7 @@ def test_series_is_deleted_with_its_runs_and_not_with_files_of_others(tmp_path: 
     with pytest.raises(UsageError, match=r"did not write: fold-0-seed-42/notes\.txt"):
         check_run(group.path, resume=False, overwrite=True)
     (part / "notes.txt").unlink()
-    assert list(create_run(group.path, resume=False, overwrite=True).path.iterdir()) == []
+    assert list(create_run(group.path, overwrite=True).path.iterdir()) == []
 
 
 def test_linked_folder_is_not_followed(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_linked_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk/weights").touch()
     (run.path / "wandb/latest").symlink_to(tmp_path / "disk")
-    create_run(run.path, resume=False, overwrite=True)
+    create_run(run.path, overwrite=True)
     assert (tmp_path / "disk/weights").exists()
 
 
@@ -87,7 +87,7 @@ def test_recipe_of_the_user_makes_no_run(tmp_path: Path, manifest: dict[str, str
         write_json(tmp_path / "manifest.json", manifest)
     assert not is_run(tmp_path)
     with pytest.raises(UsageError, match="it is not deleted"):
-        create_run(tmp_path, resume=False, overwrite=True)
+        create_run(tmp_path, overwrite=True)
     with pytest.raises(UsageError, match="not a run of llmkit") as caught:
         check_run(tmp_path, resume=False, overwrite=False)
     assert "--overwrite" not in str(caught.value)

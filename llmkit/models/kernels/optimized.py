@@ -7,7 +7,6 @@ saved with the model.
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from types import TracebackType
 from typing import NamedTuple
 
 import torch
@@ -84,26 +83,6 @@ _UNDO = "_llmkit_undo"
 """Attribute of a model that stores how to undo its changes: plain data, copied with the model, without cycles."""
 
 
-class Optimized(NamedTuple):
-    """An optimized model; calling `restore` or leaving the `with` block undoes the changes."""
-
-    model: PreTrainedModel
-    applied: tuple[str, ...]
-    """Names of the applied changes."""
-
-    def restore(self) -> None:
-        """Undo all changes made by `optimized`, even after several calls."""
-        _restore(self.model)
-
-    def __enter__(self) -> PreTrainedModel:
-        return self.model
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.restore()
-
-
 class _MatmulPrecision(NamedTuple):
     old: str
 
@@ -111,13 +90,13 @@ class _MatmulPrecision(NamedTuple):
         torch.set_float32_matmul_precision(self.old)
 
 
-def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> Optimized:
-    """Optimize a model in place for `precision` on `device`.
+def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> tuple[str, ...]:
+    """Optimize a model in place for `precision` on `device`; returns the names of the applied changes.
 
     Changes of an earlier call are undone first, so `optimized` can be called again with another precision. The
     precision of fp32 matrix products is set for the entire process; TF32 rounds their inputs to a mantissa of ten bits.
     """
-    _restore(model)
+    restore(model)
     undo: list[Undo] = [_MatmulPrecision(torch.get_float32_matmul_precision())]
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     setattr(model, _UNDO, undo)
@@ -137,10 +116,11 @@ def optimized(model: PreTrainedModel, precision: str, device: torch.device) -> O
             f"{kind} of transformers {transformers.__version__} runs without {', '.join(left_out)}: "
             "same results, but slower"
         )
-    return Optimized(model, tuple(applied))
+    return tuple(applied)
 
 
-def _restore(model: PreTrainedModel) -> None:
+def restore(model: PreTrainedModel) -> None:
+    """Undo all changes made by `optimized`, even after several calls."""
     for change in reversed(model.__dict__.pop(_UNDO, [])):
         change.remove()
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from llmkit.core.devices import widest_float
 from llmkit.core.errors import UsageError
 
 CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -184,11 +185,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         d_hidden = d_inputs[:, : ctx.width].to(ctx.dtypes[0]) * gradient.to(ctx.dtypes[0])
         d_weight = d_hidden.new_empty(len(d_augmented), ctx.width, dtype=ctx.dtypes[1])
         d_weight.copy_(d_augmented[:, : ctx.width]).mul_(gradient)  # in place to save memory
-        d_bias = (
-            d_augmented[:, ctx.width].to(ctx.dtypes[1]) * gradient.to(ctx.dtypes[1])
-            if ctx.needs_input_grad[2]
-            else None
-        )
+        d_bias = None
+        if ctx.needs_input_grad[2]:
+            d_bias = d_augmented[:, ctx.width].to(ctx.dtypes[1]) * gradient.to(ctx.dtypes[1])
         return d_hidden, d_weight, d_bias, None, None
 
 
@@ -197,7 +196,7 @@ def _sum_and_differentiate(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Return the sum of the losses in fp64 (fp32 on MPS), and its gradients with respect to inputs and weight."""
     n_rows = _chunk_size(len(weight))
-    accumulate_dtype = torch.float32 if inputs.device.type == "mps" else torch.float64  # MPS has no float64
+    accumulate_dtype = widest_float(inputs.device)
     total = torch.zeros((), dtype=accumulate_dtype, device=inputs.device)
     d_inputs, d_weight = torch.empty_like(inputs), torch.zeros_like(weight[:0])
     buffer = inputs.new_empty(min(len(inputs), n_rows), len(weight))
@@ -218,7 +217,7 @@ def _sum_and_differentiate(
             d_logits = probabilities.to(weight.dtype)
             torch.mm(d_logits, weight, out=d_chunk)
             product = d_logits.t() @ chunk
-            d_weight = (
-                d_weight.to(torch.promote_types(product.dtype, torch.float32)) + product if len(d_weight) else product
-            )
+            if len(d_weight):
+                product = d_weight.to(torch.promote_types(product.dtype, torch.float32)) + product
+            d_weight = product
     return total, (d_inputs, d_weight)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import llmkit
 from llmkit.core.errors import EnvironmentFault, LlmkitError, UsageError, did_you_mean
+from llmkit.core.machine import find_version
 from llmkit.core.progress import ProgressBar
 from llmkit.preparing.executors.local import open_local
 from llmkit.preparing.executors.ray import open_ray, require_ray
@@ -139,13 +139,7 @@ class Attempt:
 @cache
 def describe_packages() -> dict[str, str | None]:
     """Return versions of llmkit and of the packages that affect the output bytes; None if not installed."""
-    versions: dict[str, str | None] = {"llmkit": llmkit.__version__}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
-    return versions
+    return {"llmkit": llmkit.__version__, **{name: find_version(name) for name in PACKAGES}}
 
 
 @contextmanager

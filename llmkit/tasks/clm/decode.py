@@ -29,6 +29,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from llmkit.core.devices import widest_float
 from llmkit.core.errors import ModelError
 from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.recurrent import RecurrentForCausalLM
@@ -130,7 +131,7 @@ def sample_token(probabilities: Tensor) -> Tensor:
     Raises:
         ModelError: the probabilities are not finite.
     """
-    dtype = torch.float32 if probabilities.device.type == "mps" else torch.float64  # MPS has no float64
+    dtype = widest_float(probabilities.device)
     sums = probabilities.cumsum(-1, dtype=dtype)
     if not bool(sums[:, -1].isfinite().all()):
         hint = "did the training loss become non-finite? Evaluate the model, or use an earlier checkpoint"

@@ -28,7 +28,7 @@ from llmkit.models.kernels.output_layer import LOGITS_PER_CHUNK as STREAM_LOGITS
 from llmkit.models.kernels.output_layer import read_cache, read_logits
 from llmkit.models.loading import embedding_rows
 from llmkit.tasks.clm.objective import IGNORE
-from llmkit.tasks.evaluation import EvaluationData, choose_block_size
+from llmkit.tasks.evaluation import EvaluationData, choose_block_size, to_perplexity
 from llmkit.tasks.starting_model import check_no_windows
 from llmkit.tokens.store import TokenStream
 from llmkit.training.losses import sum_fp64
@@ -93,20 +93,15 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
     n_bytes, n_characters, n_words = (totals.get(name, 0) * share for name in ("bytes", "characters", "words"))
     return {
         "loss": nats / n_tokens,
-        "perplexity": _exp(nats / n_tokens),
+        "perplexity": to_perplexity(nats / n_tokens),
         "bits_per_byte": nats / math.log(2) / n_bytes,
         "bits_per_character": nats / math.log(2) / n_characters,
         "accuracy": sums["n_correct"] / n_tokens,
         "n_tokens": n_tokens,
         "n_bytes": round(n_bytes),
         "n_characters": round(n_characters),
-        **({"word_perplexity": _exp(nats / n_words), "n_words": round(n_words)} if n_words else {}),
+        **({"word_perplexity": to_perplexity(nats / n_words), "n_words": round(n_words)} if n_words else {}),
     }
-
-
-def _exp(nats: float) -> float | None:
-    """Return exp(nats); None on overflow."""
-    return math.exp(nats) if nats < 700 else None
 
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:

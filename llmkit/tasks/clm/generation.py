@@ -14,13 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from transformers import (
     GenerationConfig,
-    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -28,14 +27,13 @@ from transformers import (
 
 from llmkit.config.generate import Generate
 from llmkit.core import console
-from llmkit.core.errors import ModelError
 from llmkit.models.loading import load_causal_lm, max_context_length
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.clm.decode import PackedLinears, can_decode, decode
 from llmkit.tasks.clm.logits import TokenRoles, make_processors, without_rules
 from llmkit.tasks.clm.text_writer import TextWriter
 from llmkit.tasks.evaluation import load_for_inference
-from llmkit.tasks.prompts import check_total, describe_prompts, describe_starts, name_prompts, read_prompts
+from llmkit.tasks.prompts import check_ids, check_total, describe_prompts, describe_starts, name_prompts, read_prompts
 from llmkit.tokens.normalization import normalize_texts
 from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
 
@@ -131,13 +129,9 @@ class _Text:
     ) -> None:
         """`read` is the normalized prompt."""
         encoded = encode_texts(tokenizer, [read])[0].tolist()
-        self.ids: list[int] = [*roles.bos, *encoded] or [_start_id(tokenizer)]
-        if max(self.ids) >= roles.size:
-            raise ModelError(
-                f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {roles.size} rows",
-                where=tokenizer.name_or_path or "tokenizer",
-                hint="use the tokenizer that the model was trained with",
-            )
+        start = tokenizer.bos_token_id
+        self.ids: list[int] = [*roles.bos, *encoded] or [end_of_text_id(tokenizer) if start is None else int(start)]
+        check_ids(self.ids, roles.size, tokenizer)
         self.finish_reason: FinishReason | None = None
         self.n_prompt_tokens_dropped = 0
         self._prompt = prompt
@@ -194,11 +188,6 @@ class _Text:
             self._on_text(text)
 
 
-def _start_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the token that starts an empty prompt: bos, else end-of-text."""
-    return end_of_text_id(tokenizer) if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
-
-
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
     """Yield batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
@@ -245,7 +234,7 @@ def _write_round(
         return
     # Beams are reordered during the search, so their texts are known only at the end.
     criteria = [_AppendTokens(texts)] if decoding.num_beams == 1 else []
-    written = cast(_CanGenerate, model).generate(
+    written = cast(Any, model).generate(
         input_ids=ids, attention_mask=mask, generation_config=without_rules(decoding),
         logits_processor=make_processors(decoding, mask), stopping_criteria=criteria,
     )  # fmt: skip
@@ -260,18 +249,6 @@ def _append_tokens(texts: list[_Text], token_ids: list[int]) -> list[bool]:
     for text, token_id in zip(texts, token_ids, strict=True):
         text.add(token_id)
     return [text.finish_reason is not None for text in texts]
-
-
-class _CanGenerate(Protocol):
-    def generate(
-        self,
-        *,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        generation_config: GenerationConfig,
-        logits_processor: LogitsProcessorList,
-        stopping_criteria: Sequence[StoppingCriteria],
-    ) -> Tensor: ...
 
 
 class _AppendTokens(StoppingCriteria):

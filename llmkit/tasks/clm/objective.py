@@ -12,6 +12,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from llmkit.datasets.blocks import Block, StreamBlock
@@ -41,13 +42,11 @@ class CausalLM:
 
         Labels are already shifted. Right padding needs no attention mask, as no token attends to later ones.
         """
-        longest = max(len(inputs) for inputs, _ in blocks)
-        input_ids = torch.full((len(blocks), longest), self.pad_token_id)
-        labels = torch.full((len(blocks), longest), IGNORE)
-        for row, (inputs, targets) in enumerate(blocks):
-            input_ids[row, : len(inputs)] = torch.from_numpy(inputs)
-            labels[row, : len(targets)] = torch.from_numpy(targets)
-        return {"input_ids": input_ids, "labels": labels}
+        inputs, labels = ([torch.from_numpy(each) for each in column] for column in zip(*blocks, strict=True))
+        return {
+            "input_ids": pad_sequence(inputs, batch_first=True, padding_value=self.pad_token_id),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORE),
+        }
 
     def count(self, batch: Batch) -> dict[str, int]:
         """Return, by loss, the number of labels that the loss is summed over."""

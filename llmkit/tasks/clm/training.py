@@ -107,9 +107,8 @@ class ClmTraining(PretrainingTask):
         baseline = self.prepared.split("validation").stream.unigram_nats()
         if metrics["loss"] < baseline:
             return None
-        return (
-            f"the held-out loss {metrics['loss']:.3f} is no better than that of token frequencies alone, {baseline:.3f}"
-        )
+        loss = f"the held-out loss {metrics['loss']:.3f}"
+        return f"{loss} is no better than that of token frequencies alone, {baseline:.3f}"
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core import console
-from llmkit.core.console import clean_line
+from llmkit.core.console import clean_line, list_some
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import Inputs, join_inputs, take_rows
 from llmkit.tables.label_columns import describe_guess, describe_split_column, find_unused_texts
@@ -200,9 +200,8 @@ def _describe_splits(
     if not label_type.has_names:
         return [f"rows: {rows}; numbers from {train.min():g} to {train.max():g}"]
     counts = label_type.count(train, len(label2id))
-    shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
-    more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
-    notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
+    shown = list_some([f"{name} {count:,}" for name, count in zip(label2id, counts, strict=True)], LABELS_SHOWN)
+    notes = [clean_line(f"rows: {rows}; labels to train on: {shown}")]
     if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
+from llmkit.core.batching import batch_by_size
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import LONG_CHARACTERS, Inputs, Windows, encode_inputs
@@ -141,16 +142,7 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[RowFormat, d
 
 def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
     """Yield chunks of rows to encode and score together; bounds memory."""
-    chunk: list[LabelledRow] = []
-    n_characters = 0
-    for row in rows:
-        chunk.append(row)
-        n_characters += len(row.text) + len(row.pair or "")
-        if len(chunk) == ROWS_AT_ONCE or n_characters >= CHARACTERS_AT_ONCE:
-            yield chunk
-            chunk, n_characters = [], 0
-    if chunk:
-        yield chunk
+    return batch_by_size(rows, lambda row: len(row.text) + len(row.pair or ""), CHARACTERS_AT_ONCE, ROWS_AT_ONCE)
 
 
 @dataclass

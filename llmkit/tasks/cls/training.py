@@ -132,13 +132,10 @@ class ClsTraining(TrainingTask):
         """Freeze layers, or add LoRA adapters."""
         section = self.recipe.cls
         if section.lora_rank:
-            targets = section.lora_target_modules
-            add_lora(
-                network, section.lora_rank, section.lora_alpha, self.recipe.train.seed, targets=targets,
-                where="cls.lora_target_modules" if targets else "cls.lora_rank",
-            )  # fmt: skip
+            seed, targets = self.recipe.train.seed, section.lora_target_modules
+            add_lora(network, section.lora_rank, section.lora_alpha, seed, targets=targets)
         else:
-            freeze_layers(network, section.freeze, where="cls.freeze")
+            freeze_layers(network, section.freeze)
 
     def open_model(self, path: str) -> PreTrainedModel:
         network = build_classifier(read_config(path))
@@ -296,7 +293,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
         model, files = load_origin(RunFolder(request.out), model, files)
     name = check_request(model, files)
     if recipe.cls.lora_rank:
-        require_peft("cls.lora_rank")
+        require_peft()
     custom = load_custom_metrics(recipe.cls.metrics)
     path = resolve_model(name)
     config = read_config(path)

@@ -28,7 +28,7 @@ from llmkit.datasets.randomness import hash_integers
 from llmkit.datasets.sentences import Sentences
 from llmkit.models.loading import embedding_rows
 from llmkit.models.masked import sentence_objective_of
-from llmkit.tasks.evaluation import EvaluationData, choose_block_size
+from llmkit.tasks.evaluation import EvaluationData, choose_block_size, to_perplexity
 from llmkit.tasks.mlm.objective import MaskedLM, predict
 from llmkit.training.losses import sum_fp64
 
@@ -85,11 +85,9 @@ def evaluate_masked_lm(
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
     sums, labels, confusion = all_reduce_sum(sums), *all_reduce_sum({"labels": labels, "confusion": confusion}).values()
     if not sums["n_masked"]:
-        where, hint = (
-            str(pairs.sentences.split.folder),
-            "is this the right tokenizer for the text? Prepare it with another",
-        )
-        raise DataError("no token of the text could be masked: all are unknown or special", where=where, hint=hint)
+        hint = "is this the right tokenizer for the text? Prepare it with another"
+        what, where = "no token of the text could be masked: all are unknown or special", pairs.sentences.split.folder
+        raise DataError(what, where=str(where), hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
 
 
@@ -103,7 +101,7 @@ def to_metrics(sums: dict[str, Any], relation: str | None) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "loss": mlm_loss,
         "mlm_loss": mlm_loss,
-        "mlm_perplexity": math.exp(mlm_loss) if mlm_loss < 700 else None,
+        "mlm_perplexity": to_perplexity(mlm_loss),
         "mlm_accuracy": sums["n_correct"] / n_masked,
         "mlm_top5_accuracy": sums["n_top5"] / n_masked,
         "mlm_baseline_accuracy": sums["n_most_frequent"] / n_masked,

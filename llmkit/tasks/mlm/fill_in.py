@@ -28,7 +28,7 @@ from llmkit.models.loading import embedding_rows, load_masked_lm, max_context_le
 from llmkit.models.padding import PADDING_INVARIANT
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import load_for_inference
-from llmkit.tasks.prompts import describe_prompts, name_prompts, read_prompts
+from llmkit.tasks.prompts import check_ids, describe_prompts, name_prompts, read_prompts
 
 # The model computes logits of all positions, not only of masks: 2048 positions with BERT's 30,000 tokens are 250 MB.
 TOKENS_AT_ONCE = 2048
@@ -130,12 +130,8 @@ def fill_masks(
     read = read_prompts(tokenizer, prompts, tokenizer.mask_token)
     kept = [n for n, prompt in enumerate(prompts) if prompt.strip() or len(prompts) == 1]
     windows = [reader.read(prompts[n], read[n], f"prompt {n + 1}: {clean_line(prompts[n])[:60]}") for n in kept]
-    if any(max(window.ids) >= embedding_rows(model) for window in windows):
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {embedding_rows(model)} rows",
-            where=tokenizer.name_or_path or "tokenizer",
-            hint="use the tokenizer that the model was trained with",
-        )
+    for window in windows:
+        check_ids(window.ids, embedding_rows(model), tokenizer)
     at_once = max(1, TOKENS_AT_ONCE // max((len(window.ids) for window in windows), default=1))
     if model.config.model_type not in PADDING_INVARIANT:
         at_once = 1

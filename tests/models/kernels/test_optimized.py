@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN
 
 from llmkit.models.kernels import optimized as room
 from llmkit.models.kernels import patches
-from llmkit.models.kernels.optimized import ATTENTION, DROPOUT, GELU, PADDING, TESTED, optimized
+from llmkit.models.kernels.optimized import ATTENTION, DROPOUT, GELU, PADDING, TESTED, optimized, restore
 from llmkit.models.kernels.padding_free import PADDING_FREE
 from llmkit.models.kernels.patches import FP32_ATTENTION, FastDropout
 
@@ -91,8 +91,8 @@ def parts(model: PreTrainedModel) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", TESTED)
 def test_scores_and_gradients_of_each_family_are_the_plain_models(kind: str) -> None:
     plain, quick = make_family(kind).eval(), make_family(kind).eval()
-    done = optimized(quick, "fp32", CPU)
-    assert set(done.applied) <= set(TESTED[kind]) and (PADDING in done.applied) == (PADDING in TESTED[kind])
+    applied = optimized(quick, "fp32", CPU)
+    assert set(applied) <= set(TESTED[kind]) and (PADDING in applied) == (PADDING in TESTED[kind])
     (expected, gradients), (scores, own) = read(plain), read(quick)
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
     assert own.keys() == gradients.keys()
@@ -118,12 +118,11 @@ def test_restored_family_is_the_very_same_model(kind: str) -> None:
     torch.manual_seed(0)
     scores, gradients = read(model)
     optimized(model, "tf32", CPU)
-    handle = optimized(model, "bf16", CPU)
-    assert not handle.applied or parts(model) != before
-    with optimized(model, "fp32", CPU) as same:
-        assert same is model
+    assert not optimized(model, "bf16", CPU) or parts(model) != before
+    optimized(model, "fp32", CPU)
+    restore(model)
     assert parts(model) == before and torch.get_float32_matmul_precision() == precision
-    handle.restore()  # once more does nothing
+    restore(model)  # once more does nothing
     assert parts(model) == before
     torch.manual_seed(0)
     again, own = read(model)
@@ -133,12 +132,12 @@ def test_restored_family_is_the_very_same_model(kind: str) -> None:
 
 def test_changes_depend_on_model_precision_and_device() -> None:
     bert, gpt2 = make_bert(dropout=0.1), make_gpt2(dropout=0.1)
-    assert optimized(bert, "bf16", CPU).applied == (PADDING, DROPOUT)
-    assert optimized(gpt2, "bf16", CPU).applied == (ATTENTION, DROPOUT, GELU)
+    assert optimized(bert, "bf16", CPU) == (PADDING, DROPOUT)
+    assert optimized(gpt2, "bf16", CPU) == (ATTENTION, DROPOUT, GELU)
     assert gpt2.config._attn_implementation == FP32_ATTENTION
-    assert optimized(gpt2, "fp32", CPU).applied == (DROPOUT, GELU)
+    assert optimized(gpt2, "fp32", CPU) == (DROPOUT, GELU)
     assert gpt2.config._attn_implementation == "sdpa"
-    assert optimized(gpt2, "fp32", torch.device("cuda")).applied == (GELU,)
+    assert optimized(gpt2, "fp32", torch.device("cuda")) == (GELU,)
     assert {type(module) for module in gpt2.modules() if isinstance(module, nn.Dropout)} == {nn.Dropout}
 
 
@@ -146,7 +145,8 @@ def test_copy_of_an_optimized_model_is_restored_by_itself() -> None:
     model = make_bert(dropout=0.1)
     optimized(model, "fp32", CPU)
     trial = copy.deepcopy(model)
-    optimized(trial, "fp32", CPU).restore()
+    optimized(trial, "fp32", CPU)
+    restore(trial)
     assert trial.config._attn_implementation == "sdpa" and not trial.bert.encoder._forward_pre_hooks
     assert not any(isinstance(module, FastDropout) for module in trial.modules())
     assert model.config._attn_implementation == PADDING_FREE and len(model.bert.encoder._forward_pre_hooks) == 1
@@ -169,9 +169,9 @@ def test_optimized_model_is_freed_without_the_garbage_collector() -> None:
 
 def test_activation_keeps_the_mode_that_the_model_has_when_it_is_restored() -> None:
     model = make_gpt2().train()
-    handle = optimized(model, "fp32", CPU)
+    optimized(model, "fp32", CPU)
     model.eval()
-    handle.restore()
+    restore(model)
     assert not any(module.training for module in model.modules())
 
 
@@ -202,8 +202,8 @@ def test_other_version_of_transformers_runs_plainly_and_one_line_says_so(
     else:
         monkeypatch.delattr(name)
     monkeypatch.setattr("transformers.__version__", "5.99.0")
-    assert PADDING not in optimized(model, "fp32", CPU).applied
-    assert PADDING not in optimized(model, "fp32", CPU).applied
+    assert PADDING not in optimized(model, "fp32", CPU)
+    assert PADDING not in optimized(model, "fp32", CPU)
     monkeypatch.undo()
     scores, own = read_bert(model)
     assert torch.equal(scores, expected) and all(torch.equal(own[key], gradients[key]) for key in gradients)
@@ -220,7 +220,7 @@ def read_bert(model: PreTrainedModel) -> tuple[Tensor, dict[str, Tensor]]:
 def test_modernbert_with_other_kinds_of_layers_runs_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     model = make_family("modernbert")
     model.config.layer_types = ["full_attention", "chunked_attention"]
-    assert PADDING not in optimized(model, "fp32", CPU).applied
+    assert PADDING not in optimized(model, "fp32", CPU)
     assert "layers of other types" in capsys.readouterr().err
 
 
@@ -229,7 +229,7 @@ def test_gelu_with_another_formula_is_not_replaced(
 ) -> None:
     monkeypatch.setattr("transformers.activations.NewGELUActivation.forward", lambda self, inputs: inputs.sigmoid())
     model = make_chain("gelu_new")
-    assert GELU not in optimized(model, "fp32", CPU).applied
+    assert GELU not in optimized(model, "fp32", CPU)
     assert "fused GELU (NewGELUActivation is not the GELU with tanh)" in capsys.readouterr().err
 
 
@@ -239,7 +239,7 @@ def test_family_that_was_never_tested_runs_plainly_and_one_line_says_so(
     monkeypatch.setattr(room, "TESTED", {kind: made for kind, made in TESTED.items() if kind != "gpt2"})
     model = make_gpt2(dropout=0.1)
     before = parts(model)
-    assert optimized(model, "bf16", CPU).applied == () and parts(model) == before
+    assert optimized(model, "bf16", CPU) == () and parts(model) == before
     (line,) = capsys.readouterr().err.splitlines()
     assert "gpt2 of transformers" in line and "fast dropout (not tested with this type of model)" in line
     bert = make_bert()
@@ -272,7 +272,7 @@ def test_fused_gelu_has_the_same_loss_and_gradients(activation: str) -> None:
 @pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_pytorch_tanh", "quick_gelu", "gelu_10"])
 def test_other_formulas_are_not_replaced(activation: str) -> None:
     model = make_chain(activation)
-    assert optimized(model, "fp32", CPU).applied == (DROPOUT,)
+    assert optimized(model, "fp32", CPU) == (DROPOUT,)
     assert [type(block.mlp.act) for block in model.transformer.h] == [type(ACT2FN[activation])] * 2
 
 

@@ -261,7 +261,7 @@ def take_step(run: Path, family: str, kind: str, batches: BatchPlan) -> tuple[li
     trainer = KeepsGradients(
         make_classifier(family, 1 if kind == "regression" else N_LABELS),
         objective(kind, family, class_weights=weights), Rows(make_examples(8, kind, most_windows=2)),
-        run=create_run(run, resume=False, overwrite=False),
+        run=create_run(run, overwrite=False),
         train=Train(block_size=16, global_batch_size=8, log_steps=1, precision="fp32"),
         optim=Optim(warmup_steps=0), plan=Plan(1, 1, 1, batches, "fp32"),
         hooks=Hooks(None, lambda model: None, log.append),

@@ -32,6 +32,8 @@ def notes(stream: RowStream) -> str:
             ["semicolons", "first row is the header", "read.delimiter", "'text', 'label'"],
         ),
         ("kind,words\nx,y\nz,w\n", ["first row is the header", "'kind', 'words'"]),
+        ("评语，甲乙\n很好，甲\n不好，乙\n", ["-s prepare.read.delimiter=，"]),
+        ("text，label\n很好，甲\n", ["full-width commas between cells", "'text', 'label'"]),
         ("text,label\na,b\n", []),
         ("sep=,\ntext,label\na,b\n", []),
     ],
@@ -40,6 +42,17 @@ def test_a_guess_about_a_table_is_noted_with_its_first_row(text: str, said: list
     found = notes(read(text, ".csv")[1])
     assert all(each in found for each in said)
     assert bool(found) == bool(said)
+
+
+def test_a_full_width_comma_is_not_suggested_for_verses() -> None:
+    verses = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n白日依山尽，黄河入海流。\n"
+    assert "delimiter=，" not in notes(read(verses, ".csv")[1])
+
+
+def test_a_row_with_a_full_width_comma_below_a_header_with_commas_is_named() -> None:
+    with pytest.raises(DataError) as error:
+        read("text,label\n很好，甲\n", ".csv")
+    assert "replace the full-width ， between its cells" in str(error.value)
 
 
 def test_blank_rows_before_the_first_one_are_no_header() -> None:

@@ -159,6 +159,7 @@ def show_table(table: "Table") -> None:
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """Show the receipt of `prepare`, which accounts for every document, character and token."""
+    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS
     from llmkit.text.inputs import list_counts
 
     read = [source for source in manifest["sources"] if source.get("documents") or not source["skipped"]]
@@ -173,7 +174,9 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         echo(clean_line(f"{'skipped':<22} {list_counts(skipped)}"))
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
-        facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped", "notes") if step.get(kind)]
+        removed = "removed characters" if name in COUNTED_IN_CHARACTERS else "removed"
+        for kind, what in (("removed", removed), ("dropped", "dropped documents"), ("notes", "notes")):
+            facts += [f"{what}: {_list(step[kind])}"] if step.get(kind) else []
         if facts:
             echo(f"{name:<22} {'; '.join(facts)}")
     by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"

@@ -146,8 +146,9 @@ def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts
     for step, count in counts.items():
         lines += [f"{step}: {reason}: {n}" for reason, n in sorted(count.dropped.items())]
     names = ", ".join(source.path for source in records[:5]) + (", ..." if len(records) > 5 else "")
+    n_sources = "1 source" if len(records) == 1 else f"{len(records):,} sources"
     raise DataError(
-        f"no usable document: {n_read} read from {len(records)} sources, 0 left ({'; '.join(lines) or 'all empty'})",
+        f"no usable document: {n_read:,} read from {n_sources}, 0 left ({'; '.join(lines) or 'all empty'})",
         where=names or "the inputs",
         hint="give different files, or relax the filter that dropped the documents",
     )

@@ -268,8 +268,9 @@ def score_as(sample: bytes, encoding: str) -> float:
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     """Return the offset of the first line that is much more likely in another encoding, and that encoding.
 
-    Candidates are the best encodings of the three lines with the lowest scores in total and per byte. A candidate is accepted if the total
-    gain of the lines that it improves is large enough. At most about 64 KB of lines are scored.
+    Candidates are the best encodings of the three lines with the lowest scores in total and per byte. A candidate is
+    accepted if the total gain of the lines that it improves is large enough. In data above 64 KB only a sample of the
+    lines, and the lines with the rarest pairs of bytes, are scored.
     """
     lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
     if len(lines) < 2:

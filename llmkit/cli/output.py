@@ -159,7 +159,7 @@ def show_table(table: "Table") -> None:
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """Show the receipt of `prepare`, which accounts for every document, character and token."""
-    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS
+    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS, MARKS, OPTIONS
     from llmkit.text.inputs import list_counts
 
     read = [source for source in manifest["sources"] if source.get("documents") or not source["skipped"]]
@@ -176,7 +176,10 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
         removed = "removed characters" if name in COUNTED_IN_CHARACTERS else "removed"
         for kind, what in (("removed", removed), ("dropped", "dropped documents"), ("notes", "notes")):
-            facts += [f"{what}: {_list(step[kind])}"] if step.get(kind) else []
+            if name == MARKS and kind == "notes":
+                facts += [f"{n:,} {mark} (prepare.clean.{OPTIONS[mark]})" for mark, n in step[kind].items()]
+            elif any(step.get(kind, {}).values()):
+                facts.append(f"{what}: {_list(step[kind])}")
         if facts:
             echo(f"{name:<22} {'; '.join(facts)}")
     by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"
@@ -219,4 +222,4 @@ def _describe_unknown(manifest: dict[str, Any]) -> str:
 
 
 def _list(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {clean_line(reason)}" for reason, n in counts.items())
+    return ", ".join(f"{n:,} {clean_line(reason)}" for reason, n in counts.items() if n)

@@ -169,8 +169,16 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     """Read rows from decoded text by format: .csv, .tsv, .json, .jsonl, FASTTEXT, else plain lines."""
+    begin = ""
+    for piece in pieces:
+        begin = (begin + piece).lstrip("\ufeff")  # a second byte order mark
+        if begin.strip():
+            break
+    pieces = chain([begin], pieces)
     if ending == ".json":
-        yield from _read_json(stream, parse_stream(pieces, stream.path), find_rows)
+        is_list = begin.lstrip().startswith("[")  # its elements are rows, though it may be a single one
+        find = (lambda value, wanted: None) if is_list else find_rows
+        yield from _read_json(stream, parse_stream(pieces, stream.path), find)
     elif ending == ".jsonl":
         yield from _read_json(stream, parse_lines(split_lines(pieces, stream.path)), find_pandas_rows)
     elif ending in (".csv", ".tsv"):

@@ -220,6 +220,15 @@ def test_a_text_inside_of_another_key_is_an_error_that_names_its_path(tmp_path: 
     assert read_rows(tmp_path / "a.jsonl", json.dumps(value), field=field)[0]
 
 
+def test_the_hint_for_texts_inside_of_other_keys_names_the_longest(tmp_path: Path) -> None:
+    squad = {
+        "title": "T",
+        "paragraphs": [{"context": "The cook left at dawn.", "qas": [{"answers": [{"text": "dawn"}]}]}],
+    }
+    with pytest.raises(DataError, match=r"prepare.read.field=paragraphs.context .it holds 'The cook left"):
+        read_rows(tmp_path / "a.json", json.dumps({"data": [squad]}))
+
+
 def test_the_same_column_twice_is_refused_where_it_is_the_text(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.csv", "text,n,n\na,1,2\n")[0] == ["a"]
     with pytest.raises(DataError, match="more than one column is called 'text'"):

@@ -55,6 +55,16 @@ def test_a_row_with_a_full_width_comma_below_a_header_with_commas_is_named() -> 
     assert "replace the full-width ， between its cells" in str(error.value)
 
 
+@pytest.mark.parametrize(("text", "ending"), [("text,n\na,1\n", ".csv"), ('{"text": "a", "n": "1"}\n', ".jsonl")])
+def test_a_second_byte_order_mark_belongs_to_no_name(text: str, ending: str) -> None:
+    assert [row.cells for row in read("\ufeff" + text, ending)[0]] == [{"text": "a", "n": "1"}]
+
+
+def test_a_list_of_one_object_is_one_row() -> None:
+    text = '[{"id": 1, "data": {"text": "A review."}, "annotations": [{"result": "pos"}]}]'
+    assert [list(row.cells) for row in read(text, ".json")[0]] == [["id", "data", "annotations"]]
+
+
 def test_blank_rows_before_the_first_one_are_no_header() -> None:
     assert [row.cells for row in read(",,\n\n ,\ntext,label\na,b\n", ".csv")[0]] == [{"text": "a", "label": "b"}]
 

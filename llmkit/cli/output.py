@@ -175,11 +175,11 @@ def show_receipt(manifest: dict[str, Any]) -> None:
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
         removed = "removed characters" if name in COUNTED_IN_CHARACTERS else "removed"
-        for kind, what in (("removed", removed), ("dropped", "dropped documents"), ("notes", "notes")):
-            if name == MARKS and kind == "notes":
-                facts += [f"{n:,} {mark} (prepare.clean.{OPTIONS[mark]})" for mark, n in step[kind].items()]
-            elif any(step.get(kind, {}).values()):
-                facts.append(f"{what}: {_list(step[kind])}")
+        for key, what in (("removed", removed), ("dropped", "dropped documents"), ("notes", "notes")):
+            if name == MARKS and key == "notes":
+                facts += [f"{n:,} {mark} (prepare.clean.{OPTIONS[mark]})" for mark, n in step[key].items()]
+            elif any(step.get(key, {}).values()):
+                facts.append(f"{what}: {_list(step[key])}")
         if facts:
             echo(f"{name:<22} {'; '.join(facts)}")
     by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"

@@ -159,7 +159,8 @@ def show_table(table: "Table") -> None:
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """Show the receipt of `prepare`, which accounts for every document, character and token."""
-    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS, MARKS, OPTIONS
+    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS, MARKS
+    from llmkit.text.cleaning.marks import OPTIONS
     from llmkit.text.inputs import list_counts
 
     read = [source for source in manifest["sources"] if source.get("documents") or not source["skipped"]]

@@ -300,10 +300,9 @@ def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
     """
     found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
     step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that if two kinds of lines alternate, both are seen
-    numbers = range(0, len(found), step)
-    if step > 1:
-        numbers = sorted({*numbers, *_find_surprising(data, found)})
-    return [(found[n][0], sample_words(found[n][1], n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for n in numbers]
+    numbers = {*range(0, len(found), step), *(_find_surprising(data, found) if step > 1 else ())}
+    lines = [found[number] for number in sorted(numbers)]
+    return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in lines]
 
 
 def _find_surprising(data: bytes, lines: Sequence[tuple[int, bytes]]) -> set[int]:

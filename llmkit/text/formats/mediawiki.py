@@ -158,7 +158,7 @@ def _resolve_inline(markup: str) -> str:
 def _choose_variant(found: re.Match[str]) -> str:
     if found[1] in ("H", "T"):  # rules for the page and its title, which are not displayed
         return ""
-    variants = dict(each.groups() for part in found[2].split(";") if (each := _VARIANT.fullmatch(part)))
+    variants = {each[1]: each[2] for part in found[2].split(";") if (each := _VARIANT.fullmatch(part))}
     return next((variants[name] for name in (*_READ_VARIANTS, *variants) if name in variants), found[2])
 
 

@@ -249,6 +249,15 @@ def test_a_single_line_in_another_legacy_encoding_is_refused_with_its_place(
     assert f"line {number + 1}," in caught.value.problems[0].where
 
 
+def test_a_single_line_of_utf8_in_a_large_legacy_file_is_called_utf8() -> None:
+    line = RUSSIAN.split("\n")[0]
+    lines = [f"{n} {line}".encode("cp1251", "ignore") for n in range(8000)]
+    lines[7000] = line.encode()
+    with pytest.raises(DataError, match="mixes cp1251 with UTF-8") as caught:
+        read(b"\n".join(lines))
+    assert "line 7001," in caught.value.problems[0].where
+
+
 def test_utf8_behind_the_first_part_of_a_legacy_file_is_refused() -> None:
     with pytest.raises(DataError, match="mixes cp1250 with UTF-8"):
         read(CZECH.encode("cp1250") * 2000 + CZECH.encode() * 300)

@@ -193,12 +193,16 @@ class TextStream:
         """Return whether the guess changes to another encoding that gave the same text so far. Raises DataError if the
         chunk has UTF-8 words, or does not show which of the encodings is right.
         """
-        if word := find_utf8_word(chunk, self.encoding):
-            raise self._mixed_error(chunk, offset, word)
         begin = chunk.find(b"\n") + 1 if offset else 0  # a chunk may begin inside a character
         change = find_change(chunk[begin:], self.encoding)
-        if change and "utf-8" not in detect_legacy(chunk[begin + change[0] :][:WINDOW_BYTES], complete=False).encodings:
+        rest = chunk[begin + change[0] :][:WINDOW_BYTES] if change else b""
+        is_utf8 = (
+            is_valid(rest.partition(b"\n")[0], "utf-8") or "utf-8" in detect_legacy(rest, complete=False).encodings
+        )
+        if change and not is_utf8:
             raise self._change_error(chunk, offset, begin + change[0], change[1])
+        if word := find_utf8_word(chunk, self.encoding):
+            raise self._mixed_error(chunk, offset, word)
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
         if len(readings) < 2:
             return False

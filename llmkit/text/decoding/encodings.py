@@ -196,13 +196,12 @@ class TextStream:
         begin = chunk.find(b"\n") + 1 if offset else 0  # a chunk may begin inside a character
         change = find_change(chunk[begin:], self.encoding)
         rest = chunk[begin + change[0] :][:WINDOW_BYTES] if change else b""
-        is_utf8 = (
-            is_valid(rest.partition(b"\n")[0], "utf-8") or "utf-8" in detect_legacy(rest, complete=False).encodings
-        )
-        if change and not is_utf8:
-            raise self._change_error(chunk, offset, begin + change[0], change[1])
-        if word := find_utf8_word(chunk, self.encoding):
+        may_be_utf8 = is_valid(rest.partition(b"\n")[0], "utf-8")
+        may_be_utf8 = may_be_utf8 or "utf-8" in detect_legacy(rest, complete=False).encodings
+        if (not change or may_be_utf8) and (word := find_utf8_word(chunk, self.encoding)):
             raise self._mixed_error(chunk, offset, word)
+        if change:
+            raise self._change_error(chunk, offset, begin + change[0], change[1])
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
         if len(readings) < 2:
             return False

@@ -152,6 +152,8 @@ def show_table(table: "Table") -> None:
 
 def show_receipt(manifest: dict[str, Any]) -> None:
     """Show the receipt of `prepare`, which accounts for every document, character and token."""
+    from llmkit.text.cleaning.cleaners import COUNTED_IN_CHARACTERS, MARKS
+    from llmkit.text.cleaning.marks import OPTIONS
     from llmkit.text.inputs import list_counts
 
     read = [source for source in manifest["sources"] if source.get("documents") or not source["skipped"]]
@@ -166,7 +168,12 @@ def show_receipt(manifest: dict[str, Any]) -> None:
         echo(clean_line(f"{'skipped':<22} {list_counts(skipped)}"))
     for name, step in manifest["steps"].items():
         facts = [f"{step['changed']:,} of {step['documents_in']:,} documents changed"] if step["changed"] else []
-        facts += [f"{kind}: {_list(step[kind])}" for kind in ("removed", "dropped", "notes") if step.get(kind)]
+        removed = "removed characters" if name in COUNTED_IN_CHARACTERS else "removed"
+        for key, what in (("removed", removed), ("dropped", "dropped documents"), ("notes", "notes")):
+            if name == MARKS and key == "notes":
+                facts += [f"{n:,} {mark} (prepare.clean.{OPTIONS[mark]})" for mark, n in step[key].items()]
+            elif any(step.get(key, {}).values()):
+                facts.append(f"{what}: {_list(step[key])}")
         if facts:
             echo(f"{name:<22} {'; '.join(facts)}")
     by = "whole documents, by hash" if manifest["split_by"] == "document" else "the tail of each document"
@@ -209,4 +216,4 @@ def _describe_unknown(manifest: dict[str, Any]) -> str:
 
 
 def _list(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} {clean_line(reason)}" for reason, n in counts.items())
+    return ", ".join(f"{n:,} {clean_line(reason)}" for reason, n in counts.items() if n)

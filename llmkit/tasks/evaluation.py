@@ -23,7 +23,7 @@ from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.starting_model import tokenizer_mismatch
-from llmkit.text.cleaning.normalization import normalize_documents
+from llmkit.text.cleaning.normalization import count_uncleaned, normalize_documents
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.sources import Source, describe_encodings
@@ -142,7 +142,8 @@ def encode_files(
 def read_raw_documents(
     files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Document]:
-    """Read documents without cleaning, but normalized like the model's training text; logs steps with changes.
+    """Read documents without cleaning, but normalized like the model's training text; logs steps with changes, and the
+    steps of `prepare` that would change the documents.
 
     Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
     """
@@ -152,14 +153,24 @@ def read_raw_documents(
     sources: list[Source] = []
     documents = read_documents(find_files(files), read, sources)
     counts: dict[str, StepCounts] = {}
+    uncleaned: dict[str, StepCounts] = {}
     if tokenizer is not None and (normalization := normalization_of(tokenizer)) is not None:
-        documents = normalize_documents(documents, normalization, counts)
+        documents = count_uncleaned(normalize_documents(documents, normalization, counts), uncleaned)
     for document in documents:
         yield replace(document, text=document.text.encode("utf-8", "replace").decode())
     for note in describe_encodings(sources) if read.encoding == "auto" else []:
         console.info(note)
-    if steps := [f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed]:
-        console.info(f"documents normalized like the model's training text: {', '.join(steps)}")
+    if steps := _list_changed(counts):
+        console.info(f"documents normalized like the model's training text: {steps}")
+    if steps := _list_changed(uncleaned):
+        console.info(
+            f"documents scored as they are, though prepare would clean them by default: {steps}; docs/recipes.md "
+            "(Cleaning) shows how to score cleaned text"
+        )
+
+
+def _list_changed(counts: Mapping[str, StepCounts]) -> str:
+    return ", ".join(f"{name} in {count.changed:,}" for name, count in counts.items() if count.changed)
 
 
 @contextmanager

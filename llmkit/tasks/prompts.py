@@ -11,7 +11,7 @@ from llmkit.config.generate import MAX_TOKENS, Generate
 from llmkit.core.console import clean_line, list_some
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.tokens.normalization import describe_changes, normalize_texts
-from llmkit.tokens.tokenizer import encode_texts
+from llmkit.tokens.tokenizer import encode_texts, end_of_text_id
 from llmkit.tokens.unknown import UnknownCount, find_unknown
 
 MAX_SHOWN_CHARACTERS = 60
@@ -88,7 +88,12 @@ def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> 
     """Return notes on empty prompts, and on prompts that end with white space."""
     empty = [number for number, text in enumerate(read, 1) if not len(encode_texts(tokenizer, [text])[0])]
     in_space = [number for number, text in enumerate(read, 1) if ends_between_words(tokenizer, text)]
-    notes = [f"{name_prompts(empty, len(read))}: nothing to continue, so a new text starts"] if empty else []
+    notes = []
+    if empty:
+        verb = "is" if len(empty) == 1 else "are"
+        what = f"{verb} empty" if not any(read[number - 1] for number in empty) else f"{verb} empty to the tokenizer"
+        start = tokenizer.bos_token or tokenizer.convert_ids_to_tokens(end_of_text_id(tokenizer))
+        notes.append(f"{name_prompts(empty, len(read))} {what}: generation starts from the token {start}")
     if in_space:
         advice = "ends with white space, which this tokenizer joins to the next word: remove it"
         notes.append(f"{name_prompts(in_space, len(read))}: {advice}")

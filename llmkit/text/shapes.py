@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from llmkit.text.records.delimited import names_columns
+from llmkit.text.records.delimited import DELIMITERS, FULL_WIDTH_DELIMITERS, names_columns
 from llmkit.text.sources import Source
 
 _HEAD_CHARS = 1 << 16
@@ -127,7 +127,7 @@ def find_table(lines: Sequence[str]) -> str:
     n_tabs = lines[0].count("\t") if lines else 0
     if len(lines) > 2 and n_tabs and all(line.count("\t") == n_tabs for line in lines):
         return "a table with tabs (.tsv)"
-    return "a table (.csv)" if names_columns(lines) else ""
+    return "a table (.csv)" if names_columns(lines, (*DELIMITERS, *FULL_WIDTH_DELIMITERS)) else ""
 
 
 def _is_object(line: str) -> bool:

@@ -33,7 +33,14 @@ from typing import BinaryIO, cast
 from llmkit.core.console import list_some
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import StepCounts
-from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
+from llmkit.text.formats.archives import (
+    check_zip_sizes,
+    decode_names,
+    open_archive,
+    open_member,
+    read_mimetype,
+    read_tar,
+)
 from llmkit.text.formats.signatures import (
     HEAD_BYTES,
     TAR,
@@ -147,8 +154,9 @@ def require_documents(sources: Iterable[Source], counts: Mapping[str, StepCounts
     for step, count in counts.items():
         lines += [f"{step}: {reason}: {n}" for reason, n in sorted(count.dropped.items())]
     names = ", ".join(source.path for source in records[:5]) + (", ..." if len(records) > 5 else "")
+    n_sources = "1 source" if len(records) == 1 else f"{len(records):,} sources"
     raise DataError(
-        f"no usable document: {n_read} read from {len(records)} sources, 0 left ({'; '.join(lines) or 'all empty'})",
+        f"no usable document: {n_read:,} read from {n_sources}, 0 left ({'; '.join(lines) or 'all empty'})",
         where=names or "the inputs",
         hint="give different files, or relax the filter that dropped the documents",
     )
@@ -360,13 +368,14 @@ def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
             yield _choose_ending(entry, found, b"")
             return
         check_zip_sizes(archive, file.seek(0, os.SEEK_END))
+        names = decode_names(archive)
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if not info.filename or info.filename.endswith("/"):
                 continue
-            path = f"{entry.path}!{display_name(info.filename)}"
-            member = Entry(path, "", "", partial(open_member, archive, info))
+            name = display_name(names.get(info.filename, info.filename))
+            member = Entry(f"{entry.path}!{name}", "", "", partial(open_member, archive, info))
             if info.flag_bits & 1:
-                what = f"{display_name(info.filename)} is encrypted"
+                what = f"{name} is encrypted"
                 member = _refuse(member, what, "unpack it with its password first")
             yield from _find_member(info.filename, member, source, depth)
         _require_unchanged(file, entry.path)

@@ -96,14 +96,20 @@ def receipt(**more: Any) -> dict[str, Any]:
 
 def test_receipt_accounts_for_every_source_drop_and_token(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = {"changed": 0, "documents_in": 9, "removed": {}, "dropped": {}}
-    steps = {"quality": quiet | {"changed": 3, "dropped": {"too short": 2}}, "whitespace": quiet}
+    steps = {"quality": quiet | {"changed": 3, "dropped": {"too short": 2}}, "whitespace": quiet,
+             "gutenberg": quiet | {"changed": 1, "removed": {"header": 4700}},
+             "controls": quiet | {"changed": 1, "removed": {"NUL": 3}},
+             "marks kept as text": quiet | {"notes": {"soft hyphens": 2}}}  # fmt: skip
     overlap = {"test": {"share": 0.0123}}
     show_receipt(receipt(steps=steps, overlap=overlap, sentences={"chinese_words": "jieba"}, samples=[f"a{HOSTILE}"]))
     out = capsys.readouterr().out
     for words in (
-        "2 bad row", "own format", "3 of 9 documents changed; dropped: 2 too short", "whole documents, by hash",
+        "2 bad row", "own format", "3 of 9 documents changed; dropped documents: 2 too short",
+        "whole documents, by hash",
         "1.23% of test is also in train, counted by passages of 50 letters",
         "1,234 entries, 4.00 bytes per token", "50, 25 tokens each",
+        "removed characters: 4,700 header", "removed: 3 NUL",
+        "2 soft hyphens (prepare.clean.soft_hyphens)",
     ):  # fmt: skip
         assert words in out
     assert "whitespace" not in out and "unknown tokens" not in out

@@ -81,7 +81,7 @@ def test_receipt_names_everything_that_was_skipped_removed_and_dropped(
     capsys.readouterr()
     show_receipt(manifest)
     shown = capsys.readouterr().out
-    assert "dropped: 1 seen before" in shown
+    assert "dropped documents: 1 seen before" in shown
     assert "1 unreadable file" in shown
 
 

@@ -39,6 +39,22 @@ def test_raw_documents_are_uncleaned_except_for_lone_surrogates(tmp_path: Path) 
     assert found == [text, "lone ? half"]
 
 
+def test_cleaning_of_prepare_that_a_text_to_score_does_not_get_is_said(
+    run: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    for name, text in (("a.txt", "　　却说曹操\n\n\n\n\n　　玄德曰\n"), ("b.txt", "却说曹操\n\n玄德曰\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    texts = [document.text for document in read_raw_documents([str(tmp_path)], Read(max_doc_chars=1000), tokenizer)]
+    assert texts == [(tmp_path / name).read_text(encoding="utf-8") for name in ("a.txt", "b.txt")]
+    said = capsys.readouterr().err
+    assert "scored as they are, though prepare would clean them by default: whitespace in 1;" in said
+    list(read_raw_documents([str(tmp_path / "b.txt")], Read(), tokenizer))
+    assert "scored as they are" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("text", "sentences"), [("", False), (" \n\n", True)])
 def test_files_without_text_are_refused(text: str, sentences: bool, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(text)

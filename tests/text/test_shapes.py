@@ -82,6 +82,7 @@ def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
+        ("text，label\n很好，甲\n", "a table (.csv)"),
         ("__label__pos a good king\n__label__neg a bad knight\n", "fastText"),
         ('{"text": "a"}\n{"text": "b"}\n', ".jsonl"),
         (json.dumps([{"text": "a"}], indent=1), ".json"),

@@ -39,6 +39,8 @@ def test_error_where_nothing_is_left_adds_up_all_sources_and_steps() -> None:
     [problem] = caught.value.problems
     assert "14 read from 7 sources, 0 left (bad row: 21; quality: too short: 14)" in problem.what
     assert problem.where == "0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ..."
+    with pytest.raises(DataError, match="0 read from 1 source, 0 left"):
+        require_documents([Source("a.txt")], {}, 0)
     require_documents(records, counts, 1)
 
 

@@ -214,5 +214,7 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("punctuation", lambda clean: clean.strip_punctuation, strip_punctuation),
     ("simplified", lambda clean: clean.simplify_chinese, _spelling(simplify_chinese)),
 )
+COUNTED_IN_CHARACTERS = frozenset({"front matter", "gutenberg"})
+"""Steps whose `StepCounts.removed` are numbers of characters; the kinds of the other steps name what is counted."""
 REMOVING_STEPS = frozenset({"controls", "front matter", "soft hyphens", "gutenberg", "subtitle times"})
 """Steps that should remove a small part of a text; the others rewrite it, or remove white space or punctuation."""

@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from llmkit.config.prepare import Clean
 from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.text.cleaning.cleaners import STEPS, clean_documents
-from llmkit.text.documents import Document, StepCounts
+from llmkit.text.documents import Document, StepCounts, emit_document, group_documents, replay_texts
 
 TRAVELLING = ("html_entities", "soft_hyphens", "unicode", "lowercase", "strip_punctuation", "simplify_chinese")
 """Fields of `prepare.clean` that are recorded."""
 _RECORDED_IF_SET = ("html_entities", "soft_hyphens")  # earlier versions of llmkit read records without them
 _OTHERS_OFF = {"mojibake": False, "gutenberg": False, "whitespace": False}
+_NOT_RECORDED = Clean(unicode="none")
 _CHINESE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _NAMES = {
     "html_entities": "HTML entities decoded",
@@ -85,6 +86,17 @@ def normalize_documents(
 ) -> Iterator[Document]:
     """Like `normalize_text`, for documents in parts; `counts` gets one entry per step."""
     return clean_documents(documents, normalization, False, counts)
+
+
+def count_uncleaned(documents: Iterable[Document], counts: dict[str, StepCounts]) -> Iterator[Document]:
+    """Pass the documents through unchanged; `counts` counts those that the default steps of `prepare` which are not
+    recorded (mojibake, Project Gutenberg, white space) would change.
+    """
+    for first, texts in group_documents(documents):
+        with replay_texts(texts) as replay:
+            for _ in clean_documents(emit_document(replay(), first), _NOT_RECORDED, False, counts):
+                pass
+            yield from emit_document(replay(), first)
 
 
 def name_normalization(normalization: Clean) -> list[str]:

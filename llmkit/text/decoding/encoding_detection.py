@@ -122,6 +122,8 @@ _LINE_MARGIN = 10.0
 """Minimum gain in nats for a line to count. Rare Chinese words gain up to 9.5 nats in another encoding by chance."""
 _MAX_SUSPECTS = 3
 _MAX_SCORED_BYTES = 1 << 16
+_MAX_SURPRISING = 20
+_MIN_SURPRISING_PAIRS = 8
 _MAX_LINE_BYTES = 900
 _LINE = re.compile(rb"[^\n\r]{0,900}(?:[\n\r ]+|\Z)|[^\n\r]+[\n\r]*")
 """A line, or a piece of a long line up to a space."""
@@ -266,8 +268,9 @@ def score_as(sample: bytes, encoding: str) -> float:
 def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     """Return the offset of the first line that is much more likely in another encoding, and that encoding.
 
-    Candidates are the best encodings of the three lines with the lowest scores. A candidate is accepted if the total
-    gain of the lines that it improves is large enough. At most about 64 KB of lines are scored.
+    Candidates are the best encodings of the three lines with the lowest scores in total and per byte. A candidate is
+    accepted if the total gain of the lines that it improves is large enough. In data above 64 KB only a sample of the
+    lines, and the lines with the rarest pairs of bytes, are scored.
     """
     lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
     if len(lines) < 2:
@@ -276,7 +279,8 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     texts, own = _score_lines(samples, encoding)
     lengths = np.array([len(sample) for sample in samples])
     losses = np.quantile(own / lengths, 0.9) * lengths - own
-    suspects = [samples[number] for number in np.argsort(-losses)[:_MAX_SUSPECTS] if losses[number] > MARGIN]
+    worst = dict.fromkeys(n for by in (losses, losses / lengths) for n in np.argsort(-by)[:_MAX_SUSPECTS])
+    suspects = [samples[number] for number in worst if losses[number] > MARGIN]
     rivals = dict.fromkeys(rank_encodings(sample)[0].encodings[0] for sample in suspects)
     for rival in rivals:
         rival_texts, scores = _score_lines(samples, rival)
@@ -291,10 +295,30 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
 
 
 def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
-    """Return (offset, sample of the words) of each line with non-ASCII bytes; of every n-th such line in large data."""
+    """Return (offset, sample of the words) of each line with non-ASCII bytes; in large data of every n-th such line,
+    and of the most surprising ones.
+    """
     found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
     step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that if two kinds of lines alternate, both are seen
-    return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in found[::step]]
+    numbers = {*range(0, len(found), step), *(_find_surprising(data, found) if step > 1 else ())}
+    lines = [found[number] for number in sorted(numbers)]
+    return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in lines]
+
+
+def _find_surprising(data: bytes, lines: Sequence[tuple[int, bytes]]) -> set[int]:
+    """Return the numbers of the lines whose pairs of bytes are the rarest in the data, in total or on average."""
+    codes = np.frombuffer(data, np.uint8).astype(np.int32)
+    pairs = codes[:-1] * 256 + codes[1:]
+    is_high = (codes[:-1] > 127) | (codes[1:] > 127)
+    counts = np.bincount(pairs[is_high], minlength=1 << 16)
+    surprise = np.where(is_high, np.log(max(1, counts.sum()) / np.maximum(1, counts[pairs])), 0.0)
+    sums, n_high = (np.concatenate([[0.0], np.cumsum(each)]) for each in (surprise, is_high))
+    starts = np.array([start for start, _ in lines])
+    ends = np.minimum(starts + [len(line) for _, line in lines], len(pairs))
+    totals, numbers = sums[ends] - sums[starts], np.maximum(1, n_high[ends] - n_high[starts])
+    excess = totals - numbers * surprise.sum() / max(1, is_high.sum())
+    means = np.where(numbers >= _MIN_SURPRISING_PAIRS, totals / numbers, 0.0)
+    return {int(n) for by in (excess, means) for n in np.argsort(-by)[:_MAX_SURPRISING]}
 
 
 def _split_lines(data: bytes, encoding: str) -> Iterator[tuple[int, bytes]]:

@@ -195,10 +195,13 @@ class TextStream:
         """
         begin = chunk.find(b"\n") + 1 if offset else 0  # a chunk may begin inside a character
         change = find_change(chunk[begin:], self.encoding)
-        if change and "utf-8" not in detect_legacy(chunk[begin + change[0] :][:WINDOW_BYTES], complete=False).encodings:
-            raise self._change_error(chunk, offset, begin + change[0], change[1])
-        if word := find_utf8_word(chunk, self.encoding):
+        rest = chunk[begin + change[0] :][:WINDOW_BYTES] if change else b""
+        may_be_utf8 = is_valid(rest.partition(b"\n")[0], "utf-8")
+        may_be_utf8 = may_be_utf8 or "utf-8" in detect_legacy(rest, complete=False).encodings
+        if (not change or may_be_utf8) and (word := find_utf8_word(chunk, self.encoding)):
             raise self._mixed_error(chunk, offset, word)
+        if change:
+            raise self._change_error(chunk, offset, begin + change[0], change[1])
         readings = rank_encodings(sample_words(chunk), self._same) if len(self._same) > 1 else []
         if len(readings) < 2:
             return False
@@ -232,7 +235,7 @@ class TextStream:
         position, texts = self._show_both(head[:WINDOW_BYTES], rival)
         hint = f"set the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
         if not is_text:
-            hint = "set the right one: -s prepare.read.encoding=NAME, or convert the file to UTF-8"
+            hint = f"if one of them is right: -s prepare.read.encoding={self.encoding}; else convert the file to UTF-8"
         return DataError(
             f"the encoding is {'unclear' if is_text else 'unknown; all known encodings are unlikely'}: {texts}",
             where=self._where(head, offset, position),

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from llmkit.text.decoding.encoding_detection import detect_legacy
 from llmkit.text.formats.streams import MAX_RATIO, MIN_BOUNDED_BYTES, Bomb, ByteStream, skip_bytes
 
 MAX_MEMBERS = 1_000_000
 _MAX_NAME_BYTES = 1 << 20
 _BLOCK = 512
+_IS_UTF8 = 0x800
+"""Flag of a member of a .zip whose name is UTF-8."""
 
 
 # ---- .zip ----
@@ -46,6 +49,19 @@ def read_mimetype(archive: zipfile.ZipFile) -> bytes:
             return member.read(200)
     except (KeyError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError):
         return b""
+
+
+def decode_names(archive: zipfile.ZipFile) -> dict[str, str]:
+    """Map names in a legacy encoding, as Windows writes them, to the most likely names; zipfile decodes them as cp437.
+
+    For messages and the record of sources only: the guess may be wrong.
+    """
+    names = (info.filename for info in archive.infolist() if not info.flag_bits & _IS_UTF8)
+    raw = {name: name.encode("cp437", "replace") for name in names if not name.isascii()}
+    if not raw:
+        return {}
+    encoding = detect_legacy(b"\n".join(raw.values()), complete=True).encodings[0]
+    return {name: data.decode(encoding, "replace") for name, data in raw.items()}
 
 
 def check_zip_sizes(archive: zipfile.ZipFile, n_bytes: int) -> None:

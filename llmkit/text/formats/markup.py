@@ -45,7 +45,7 @@ def read_html(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     """Yield the text of an .epub file as one document."""
     with entry.open_seekable(source) as file:
-        chapters = _read_chapters(file, entry.path)
+        chapters = _read_chapters(file, entry.path, source)
         yield from make_documents(chapters, entry.path, 0, read.max_doc_chars)
 
 
@@ -72,7 +72,7 @@ def decode_page(data: bytes, encoding: str, path: str, source: Source | None = N
     return page, stream.encoding
 
 
-def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
+def _read_chapters(file: BinaryIO, path: str, source: Source) -> Iterator[str]:
     with open_archive(file) as archive:
         container = _parse_xml(archive, "META-INF/container.xml", path)
         root_file = next((node.get("full-path") for node in container.iter() if _tag(node) == "rootfile"), None)
@@ -81,8 +81,14 @@ def _read_chapters(file: BinaryIO, path: str) -> Iterator[str]:
         package = _parse_xml(archive, root_file, path)
         encrypted = _find_encrypted(archive, path)
         items = {node.get("id"): node for node in package.iter() if _tag(node) == "item"}
-        for reference in (node for node in package.iter() if _tag(node) == "itemref"):
-            item = items.get(reference.get("idref"))
+        spine = [node.get("idref") for node in package.iter() if _tag(node) == "itemref"]
+        if not spine:
+            raise _bad_epub("its spine, the order of the chapters, is empty", path)
+        if unknown := [str(name) for name in spine if name not in items]:
+            what = "chapters in the spine that the EPUB does not have are left out"
+            source.notes[what] = f"number: {len(unknown):,}, first {unknown[0][:60]!r}"
+        for reference in spine:
+            item = items.get(reference)
             if item is None or "nav" in (item.get("properties") or "").split():
                 continue
             if "html" not in (item.get("media-type") or "html"):

@@ -52,6 +52,15 @@ _SIMPLE_TEMPLATE = re.compile(
     r"(?<!\{)\{\{[^{}\[\]<>|\n#]+(?:\|(?:[^{}\[\]<>]|\[\[[^{}\[\]<>\n|]+(?:\|[^{}\[\]<>\n]*)?\]\])*)?\}\}"
     r"(?!\}(?:\}\})*(?:[^}]|\Z))"
 )
+_INLINE_TEMPLATE = re.compile(
+    r"\{\{ ?(?:(?:lang|transl|transliteration) ?\|[^{}\[\]|=\n]{2,20}|lang-[a-z-]{2,12}|nowrap|nobr|small|big) ?"
+    r"\|((?:[^{}\[\]|=]|\[\[[^{}\[\]\n]*\]\])+)(?:\|[^{}\[\]|]*){0,3}\}\}",
+    re.I,
+)
+_QUANTITY = re.compile(r"\{\{ ?(?:convert|cvt) ?\|([\d.,]+)\|([^{}\[\]|=\n]{1,20})(?:\|[^{}\[\]]*)?\}\}", re.I)
+_VARIANTS = re.compile(r"-\{(?:([A-Z-]{1,3})\|)?([^{}]*)\}-")
+_VARIANT = re.compile(r"\s*(zh[a-z-]*)\s*:\s*(.*)", re.S)
+_READ_VARIANTS = ("zh-hans", "zh-cn", "zh")
 _SIMPLE_LINK = re.compile(r"(?<!\[)\[\[(?:[^{}\[\]<>|\n#&:]+\|)?([^{}\[\]<>|\n#&:=]+)\]\](?!\])")
 _SIMPLE_REFERENCE = re.compile(r"<ref(?:\s[^<>{}/]*)?>[^<>{}]*</ref>|<ref\s[^<>{}]*/>")
 
@@ -118,9 +127,11 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         hint = "pip install 'llmkit[web]', or extract its text with another program"
         raise EnvironmentFault("reading a MediaWiki dump needs mwparserfromhell", where=entry.path, hint=hint) from None
     with entry.open(source) as file:
-        target, index = _Pages(source, entry.path), 0
+        target, index, n_templates = _Pages(source, entry.path), 0, 0
         for _ in parse_xml(file, target, entry.path):
-            for title, markup in target.pages:
+            for title, raw in target.pages:
+                markup = _resolve_inline(raw)
+                n_templates += markup.count("{{")
                 try:
                     text = to_text(markup, target.dropped, mwparserfromhell)
                 except (mwparserfromhell.parser.ParserError, RecursionError, ValueError):
@@ -132,7 +143,23 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
                     source.skipped["page without text"] += 1
                 index += 1
             target.pages.clear()
+    if n_templates:
+        source.notes["templates are not expanded: the text that they display is left out"] = f"number: {n_templates:,}"
     source.encoding = "utf-8"
+
+
+def _resolve_inline(markup: str) -> str:
+    """Replace templates that only format a text with the text, and variants of Chinese with the simplified one."""
+    if "{{" in markup:
+        markup = _QUANTITY.sub(r"\1 \2", _INLINE_TEMPLATE.sub(r"\1", markup))
+    return _VARIANTS.sub(_choose_variant, markup) if "-{" in markup else markup
+
+
+def _choose_variant(found: re.Match[str]) -> str:
+    if found[1] in ("H", "T"):  # rules for the page and its title, which are not displayed
+        return ""
+    variants = {each[1]: each[2] for part in found[2].split(";") if (each := _VARIANT.fullmatch(part))}
+    return next((variants[name] for name in (*_READ_VARIANTS, *variants) if name in variants), found[2])
 
 
 def to_text(markup: str, dropped: set[str], parser: Any) -> str:

@@ -2,15 +2,15 @@
 memory.
 
 Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
-are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers of .docx are
-Unicode characters (m²), and its formulas are written in a line, as in html_text.py. Not read: page headers, comments,
+are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers are Unicode
+characters (m²), and formulas of .docx are written in a line, as in html_text.py. Not read: page headers, comments,
 deleted and hidden text, the reading aids of ruby, and the numbers of lists, which are not stored as text.
 """
 
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
@@ -129,24 +129,47 @@ class _Word(_Target):
             self._text.add(text)
 
 
+class _Look(NamedTuple):
+    """Characters of superscript or subscript numbers, empty on the line, None as in the enclosing text; and whether the
+    text is hidden.
+    """
+
+    script: Mapping[str, str] | None
+    is_hidden: bool
+
+
+_PLAIN = _Look(None, False)
+
+
 class _OpenDocument(_Target):
     """The text of content.xml; names are those of OpenDocument 1.3, part 3, sections 5, 6 and 9."""
 
     SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
     PARAGRAPHS, CELL, GAPS = ("p", "h"), "table-cell", {"table-row": "\n", "table": "\n\n"}
 
-    def __init__(self, text: TextBuilder) -> None:
+    def __init__(self, text: TextBuilder, styles: dict[str, _Look] | None = None) -> None:
         super().__init__(text)
         self._main = text
         self._notes = TextBuilder()
-        self._n_paragraphs = self._outer = 0
-        """Number of open paragraphs, and their number where the note began."""
+        self._n_paragraphs = 0
+        """Number of open paragraphs."""
         self._space = True
+        self._styles = {} if styles is None else styles
+        """Appearance by name of style; styles precede the text."""
+        self._style = ""
+        self._spans: list[_Look] = []
+        self._outer: tuple[int, list[_Look]] = (0, [])
+        """Paragraphs and spans where the note began."""
 
     def open(self, name: str, attributes: Mapping[str, str]) -> None:
         if name in self.PARAGRAPHS:
             self._n_paragraphs += 1
             self._space = True
+        elif name == "span":
+            look = self._styles.get(attributes.get("style-name", ""), _PLAIN)
+            outer = self._spans[-1] if self._spans else _PLAIN
+            script = outer.script if look.script is None else look.script
+            self._spans.append(_Look(script, look.is_hidden or outer.is_hidden))
         elif name == "s":
             self._add(" " * min(1000, int(count) if (count := attributes.get("c", "1")).isdigit() else 1))
         elif name == "tab":
@@ -154,25 +177,48 @@ class _OpenDocument(_Target):
         elif name == "line-break":
             self._add("\n")
         elif name == "note":
-            self._text, self._outer, self._n_paragraphs = self._notes, self._n_paragraphs, 0
+            self._text, self._outer = self._notes, (self._n_paragraphs, self._spans)
+            self._n_paragraphs, self._spans = 0, []
+        elif name == "style":
+            self._style = attributes.get("name", "") if attributes.get("family") == "text" else ""
+            self._styles[self._style] = self._styles.get(attributes.get("parent-style-name", ""), _PLAIN)
+        elif name == "text-properties" and self._style:
+            self._styles[self._style] = _read_look(attributes, self._styles[self._style])
 
     def close(self, name: str) -> None:
         if name in self.PARAGRAPHS:
             self._n_paragraphs -= 1
+        elif name == "span" and self._spans:
+            self._spans.pop()
+        elif name == "style":
+            self._style = ""
         elif name == "note":
-            self._text, self._n_paragraphs, self._space = self._main, self._outer, False
+            self._text, self._space = self._main, False
+            self._n_paragraphs, self._spans = self._outer
         elif name == "body":
             self._main.gap("\n\n")
             self._main.add(self._notes.take())
 
     def data(self, text: str) -> None:
-        if self._n_paragraphs and not self._n_skipped:
+        look = self._spans[-1] if self._spans else _PLAIN
+        if self._n_paragraphs and not self._n_skipped and not look.is_hidden:
             text = re.sub(r"[ \t\r\n]+", " ", text)  # OpenDocument collapses spaces; text:s keeps them
-            self._add(text.removeprefix(" ") if self._space else text)
+            self._add(translate_all(text.removeprefix(" ") if self._space else text, look.script or {}))
 
     def _add(self, text: str) -> None:
         self._text.add(text)
         self._space = text.endswith(" ") if text else self._space
+
+
+def _read_look(attributes: Mapping[str, str], inherited: _Look) -> _Look:
+    """Return the appearance that the properties of a style give; positions are `super 58%` or `-33% 58%`."""
+    position = attributes.get("text-position", "")
+    script = inherited.script
+    if position:
+        is_raised = position.startswith(("super", *"123456789"))
+        script = RAISED if is_raised else LOWERED if position.startswith(("sub", "-")) else {}
+    display = attributes.get("display", "")
+    return _Look(script, display == "none" if display else inherited.is_hidden)
 
 
 def read_docx(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
@@ -213,9 +259,15 @@ def _open_document_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
             if b"encryption-data" in part.read(1 << 20):
                 what = "this is an OpenDocument text with a password"
                 raise DataError(what, where=path, hint="save it without the password, or skip it with --skip-bad")
+    styles: dict[str, _Look] = {}
+    if "styles.xml" in archive.namelist():
+        page = TextBuilder()  # headers and footers of pages
+        with _open_part(archive, "styles.xml", path) as part:
+            for _ in parse_xml(part, _OpenDocument(page, styles), f"{path}!styles.xml"):
+                page.take()
     text = TextBuilder()
     with _open_part(archive, "content.xml", path) as part:
-        for _ in parse_xml(part, _OpenDocument(text), f"{path}!content.xml"):
+        for _ in parse_xml(part, _OpenDocument(text, styles), f"{path}!content.xml"):
             yield text.take()
     yield text.finish()
 

@@ -20,13 +20,19 @@ from llmkit.text.records.fields import is_text
 
 DELIMITERS = (";", "\t", "|", ",")
 """If several delimiters fit equally well, the first is chosen; the comma is last because texts often contain commas."""
-NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|", "": "nothing"}
+FULL_WIDTH_DELIMITERS = ("，", "；", "｜")
+"""What an East Asian input method types for `,`, `;` and `|`. They are punctuation of texts too, so they separate cells
+only below names of columns.
+"""
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|", "": "nothing", "，": "full-width commas"}
 _SAMPLE_LINES = 1000
 _SAMPLE_CHARS = 1 << 20
 _MIN_SHARE = 0.98
 _NO_DELIMITER = "\uffff"  # csv needs a character, and no text has this one
 _UNCLOSED = "unclosed quote"
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[。！？…；，!?.][”’」』)）]*$")
+_MIN_SUGGESTED_ROWS = 3
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 Record = tuple[int, list[str] | str]
@@ -143,15 +149,28 @@ def detect_dialect(head: Sequence[str], ending: str = ".csv", delimiter: str = "
     good = [fit for fit in tables if fit.share >= _MIN_SHARE]
     # Ragged rows are errors in a table, but lines of text with commas are not a table.
     ragged = [fit for fit in tables if (fit.share > 0.5 and not fit.names_one_column) or fit.n_known > 1]
-    if not (found := good or ragged):
-        return _decide_quotes(head, Dialect("", n_skipped=n_skipped), ending)
-    return max(found, key=lambda fit: fit.key).dialect
+    if found := good or ragged:
+        return max(found, key=lambda fit: fit.key).dialect
+    wide = (mark for mark in FULL_WIDTH_DELIMITERS if names_columns(head, [mark]))
+    return _decide_quotes(head, Dialect(next(wide, ""), n_skipped=n_skipped), ending)
 
 
-def names_columns(head: Sequence[str]) -> bool:
+def names_columns(head: Sequence[str], delimiters: Sequence[str] = DELIMITERS) -> bool:
     """Whether splitting the first line at a delimiter yields two well-known names of columns."""
-    cells = [head[0].split(mark) for mark in DELIMITERS] if head else []
+    cells = [head[0].split(mark) for mark in delimiters] if head else []
     return any(sum(cell.strip(' "').casefold() in KNOWN_NAMES for cell in each) > 1 for each in cells)
+
+
+def find_full_width_delimiter(records: Sequence[Record]) -> str:
+    """Return a full-width delimiter that the cell of each of at least three records has equally often; empty if there
+    is none, or if most of the cells are sentences or verses.
+    """
+    lines = [cells[0].rstrip() for _, cells in records if isinstance(cells, list)]
+    n_sentences = sum(bool(_SENTENCE_END.search(line)) for line in lines)
+    if len(lines) < _MIN_SUGGESTED_ROWS or 2 * n_sentences > len(lines):
+        return ""
+    counts = {mark: {line.count(mark) for line in lines} for mark in FULL_WIDTH_DELIMITERS}
+    return next((mark for mark, found in counts.items() if len(found) == 1 and found != {0}), "")
 
 
 class _Fit:

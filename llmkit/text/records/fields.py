@@ -134,8 +134,9 @@ def _no_known_name(columns: Sequence[str], textual: Sequence[str], rows: Sequenc
         what = f"these are instruction records, with the text in several columns: {list_columns(columns)}"
         hint = f"-s prepare.read.field={turns[-1]} reads one, -s prepare.read.field={','.join(turns)} joins them"
     elif nested:
-        setting = shlex.quote(f"prepare.read.field={nested[0]}")
-        hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, nested)}"
+        longest = max(nested, key=lambda path: sum(count_chars(get_value(row, path)) for row in rows))
+        setting = shlex.quote(f"prepare.read.field={longest}")
+        hint = f"if the text is inside of another key: -s {setting}{_show_example(rows, [longest])}"
     elif len(rows) == 1 and len(textual) > 1 and where.endswith(".json"):
         hint += "; if each text is a document, write one per line to a .jsonl file"
     return DataError(what, where=where, hint=hint)

@@ -47,6 +47,8 @@ def read_texts(rows: RowStream) -> Iterator[tuple[int, str]]:
         DataError: no field can be chosen, or a row lacks the field, or its value is not text.
     """
     if not rows.sample:
+        if rows.columns:
+            rows.source.skip("table without rows", rows.path)
         return
     if rows.read.field is None and len(rows.sample) > 1 and are_messages([row.cells for row in rows.sample]):
         if len(rows.sample) < SAMPLE_ROWS:

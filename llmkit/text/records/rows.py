@@ -20,7 +20,13 @@ from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends
 from llmkit.text.records.column_names import KNOWN_NAMES
-from llmkit.text.records.delimited import Dialect, Record, split_records
+from llmkit.text.records.delimited import (
+    FULL_WIDTH_DELIMITERS,
+    Dialect,
+    Record,
+    find_full_width_delimiter,
+    split_records,
+)
 from llmkit.text.records.fields import MISSING, BadCell, describe_type, get_value, is_chat, list_columns
 from llmkit.text.records.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
 from llmkit.text.records.json_shapes import FindRows, find_pandas_rows, find_rows
@@ -163,8 +169,16 @@ def open_text(entry: Entry, source: Source, read: Read, *, by_row: bool = True) 
 
 def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     """Read rows from decoded text. `ending` is .csv, .tsv, .json, .jsonl or FASTTEXT; any other means plain lines."""
+    begin = ""
+    for piece in pieces:
+        begin = (begin + piece).lstrip("\ufeff")  # a second byte order mark
+        if begin.strip():
+            break
+    pieces = chain([begin], pieces)
     if ending == ".json":
-        yield from _read_json(stream, parse_stream(pieces, stream.path), find_rows)
+        is_list = begin.lstrip().startswith("[")  # its elements are rows, though it may be a single one
+        find = (lambda value, wanted: None) if is_list else find_rows
+        yield from _read_json(stream, parse_stream(pieces, stream.path), find)
     elif ending == ".jsonl":
         yield from _read_json(stream, parse_lines(split_lines(pieces, stream.path)), find_pandas_rows)
     elif ending in (".csv", ".tsv"):
@@ -201,6 +215,9 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     columns = [name.strip().replace("\r\n", "\n") or str(number) for number, name in enumerate(names, start=1)]
     stream.columns = columns
     _note_table(stream, first, dialect, ending)
+    if not dialect.delimiter and stream.read.delimiter == "auto" and (mark := find_full_width_delimiter(head)):
+        what = f"{mark} does not separate cells; if it should: -s prepare.read.delimiter={mark}"
+        stream.note(what, f"each row has the same number of them: {first[0].count(mark)}")
     model = "header" if stream.has_header else "first row"
     repeated: list[int] = []
     for line, cells in chain(head[stream.has_header :], records):
@@ -210,7 +227,9 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             continue  # a blank line with spaces
         elif len(cells) != len(columns):
             what = f"{len(cells)} cells, but the {model} has {len(columns)}"
+            wide = next((mark for mark in FULL_WIDTH_DELIMITERS if any(mark in cell for cell in cells)), "")
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
+            other = f"or replace the full-width {wide} between its cells" if wide and len(cells) == 1 else other
             stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)

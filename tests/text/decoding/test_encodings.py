@@ -236,19 +236,26 @@ def test_a_file_of_two_legacy_encodings_is_refused(first: bytes, second: bytes) 
     ("text", "encoding", "other"),
     [(RUSSIAN, "koi8-r", "cp1251"), (CZECH, "cp1250", "iso8859-2"), (CHINESE, "gb18030", "big5hkscs")],
 )
-@pytest.mark.parametrize("n_lines", [20, 2000])
+@pytest.mark.parametrize("n_lines", [20, 8000])
 def test_a_single_line_in_another_legacy_encoding_is_refused_with_its_place(
     text: str, encoding: str, other: str, n_lines: int
 ) -> None:
     line = text.split("\n")[0]
     lines = [f"{n} {line}".encode(encoding, "ignore") for n in range(n_lines)]
-    step = 2 if n_lines > 1000 else n_lines  # of a large file, a sample of the lines is compared
-    for number in range(n_lines // 2, n_lines, step):
-        lines[number] = f"{number} {line}".encode(other, "ignore")
+    number = n_lines - 7  # of a large file, a sample of the lines and the most surprising ones are compared
+    lines[number] = f"{number} {line}".encode(other, "ignore")
     with pytest.raises(DataError, match="the encoding changes here") as caught:
         read(b"\n".join(lines))
-    number = int(caught.value.problems[0].where.split("line ")[1].split(",")[0]) - 1
-    assert number % step == n_lines // 2 % step
+    assert f"line {number + 1}," in caught.value.problems[0].where
+
+
+def test_a_single_line_of_utf8_in_a_large_legacy_file_is_called_utf8() -> None:
+    line = RUSSIAN.split("\n")[0]
+    lines = [f"{n} {line}".encode("cp1251", "ignore") for n in range(8000)]
+    lines[7000] = line.encode()
+    with pytest.raises(DataError, match="mixes cp1251 with UTF-8") as caught:
+        read(b"\n".join(lines))
+    assert "line 7001," in caught.value.problems[0].where
 
 
 def test_utf8_behind_the_first_part_of_a_legacy_file_is_refused() -> None:

@@ -7,7 +7,14 @@ import zipfile
 import pytest
 
 from llmkit.text.formats import archives
-from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member, read_mimetype, read_tar
+from llmkit.text.formats.archives import (
+    check_zip_sizes,
+    decode_names,
+    open_archive,
+    open_member,
+    read_mimetype,
+    read_tar,
+)
 from llmkit.text.formats.streams import Bomb
 
 NAMES = ["b.txt", "a.txt", "d" * 150 + "/" + "n" * 120 + ".txt", "中文.txt"]
@@ -72,6 +79,22 @@ def test_absurd_names_and_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
     with pytest.raises(Bomb, match="more than 2 members"):
         list(read_tar(io.BytesIO(make_tar(tarfile.GNU_FORMAT))))
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [("中文书籍.txt", "gbk"), ("Příběh.txt", "cp852"), ("книга.txt", "cp866"), ("本.txt", "utf-8")],
+)
+def test_names_of_a_zip_without_utf8_are_read_by_their_text(name: str, encoding: str) -> None:
+    data, file = name.encode(encoding), io.BytesIO()
+    place = "a" * (len(data) - 4) + ".txt"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(place, b"text")
+        archive.writestr("ü.txt", b"text")  # Python writes such names in UTF-8
+    with open_archive(io.BytesIO(file.getvalue().replace(place.encode(), data))) as archive:
+        first, second = archive.namelist()
+        assert decode_names(archive) == {first: name}
+        assert second == "ü.txt"
 
 
 def test_zip_that_unpacks_to_far_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

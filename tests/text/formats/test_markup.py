@@ -1,5 +1,6 @@
 """Markup: what is seen is read, what is not seen is not, and an archive can do no harm."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_page_that_declares_its_encoding_is_believed_where_the_bytes_allow_it(
     assert read_one(tmp_path / "a.html")[0] == "Příliš žluťoučký kůň\n"
     (tmp_path / "b.html").write_bytes('<meta charset="iso-8859-1"><p>中文网页</p>'.encode())
     assert read_one(tmp_path / "b.html")[0] == "中文网页\n"
+
+
+def test_chapters_that_a_book_lacks_are_said_and_a_book_without_any_is_refused(tmp_path: Path) -> None:
+    write_epub(
+        tmp_path / "a.epub", **{"OPS/book.opf": PACKAGE.replace('<itemref idref="b"/>', '<itemref idref="gone"/>')}
+    )
+    text, source = read_one(tmp_path / "a.epub")
+    assert text and source.notes == {
+        "chapters in the spine that the EPUB does not have are left out": "number: 1, first 'gone'"
+    }
+    write_epub(tmp_path / "b.epub", **{"OPS/book.opf": re.sub("<itemref[^>]*>", "", PACKAGE)})
+    with pytest.raises(DataError, match="its spine, the order of the chapters, is empty"):
+        read_one(tmp_path / "b.epub")
 
 
 def test_a_book_is_one_document_in_the_order_of_its_spine(tmp_path: Path) -> None:

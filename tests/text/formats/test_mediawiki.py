@@ -55,6 +55,16 @@ def test_articles_are_documents_without_markup(tmp_path: Path, name: str) -> Non
     assert source.skipped == {"redirect": 1, "page that is not an article": 1, "page without text": 1}
 
 
+def test_templates_that_only_format_are_read_and_others_are_counted(tmp_path: Path) -> None:
+    markup = (
+        "{{Infobox|x={{y}}}}A {{convert|10|km|mi}} walk on {{lang|fr|la [[Loire]]}}, {{nowrap|5 m}} "
+        "({{lang-de|Haus|a=b}}).{{sfn|A}} -{H|zh-cn:甲;zh-tw:乙}--{zh-hant:簡; zh-hans:简;}-字 -{原}-"
+    )
+    texts, source = read(tmp_path / "w.xml", (HEAD + page("A", markup) + "</mediawiki>").encode())
+    assert texts == ["A\n\nA 10 km walk on la Loire, 5 m (Haus). 简字 原\n"]
+    assert source.notes == {"templates are not expanded: the text that they display is left out": "number: 3"}
+
+
 def test_dump_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged or cut off"):
         read(tmp_path / "w.xml", DUMP[:-20].encode())

@@ -111,3 +111,30 @@ def test_formulas_and_superscripts_of_word_do_not_join_the_number_before(tmp_pat
         tmp_path / "a.docx", **{"word/document.xml": f'<w:document xmlns:w="w"><w:body>{body}</w:body></w:document>'}
     )
     assert read(path) == "10 m² H₂O 1st\n\n(x+1)²=a_(ij)=(a+1)/(√2)\n"
+
+
+def test_superscripts_and_hidden_text_of_open_document_are_what_is_seen(tmp_path: Path) -> None:
+    def style(name: str, properties: str, parent: str = "", family: str = "text") -> str:
+        inherited = f' s:parent-style-name="{parent}"' if parent else ""
+        inner = f"<s:text-properties {properties}/>"
+        return f'<s:style s:name="{name}" s:family="{family}"{inherited}>{inner}</s:style>'
+
+    automatic = (
+        style("T1", 's:text-position="super 58%"') + style("T2", 's:text-position="-33% 58%"')
+        + style("T3", 's:font="x"', "Mark") + style("T4", 't:display="none"') + style("T5", 's:text-position="0% 100%"')
+        + style("T5", 's:text-position="super 58%"', family="paragraph")
+    )  # fmt: skip
+    mark = style("Mark", 's:text-position="33% 58%"')
+    named = f'<d xmlns:s="s" xmlns:t="t"><styles>{mark}</styles></d>'
+
+    def span(name: str, text: str) -> str:
+        return f'<t:span t:style-name="{name}">{text}</t:span>'
+
+    text = (
+        f"in 1931{span('T1', '2')}, a word{span('T3', '12')} and H{span('T2', '2')}O, 1{span('T1', 'st')}, "
+        f"a{span('T1', '2' + span('T5', '3'))}{span('T4', 'secret')} 5{span('T5', '6')}"
+        + span("T1", "<t:note><t:note-citation>1</t:note-citation><t:p>7 boats</t:p></t:note>9")
+    )
+    content = f'<d xmlns:s="s" xmlns:t="t"><styles>{automatic}</styles><body><t:p>{text}</t:p></body></d>'
+    members = {"mimetype": "application/vnd.oasis.opendocument.text", "styles.xml": named, "content.xml": content}
+    assert read(write(tmp_path / "a.odt", **members)) == "in 1931², a word¹² and H₂O, 1st, a²3 56⁹\n\n7 boats\n"

@@ -22,6 +22,8 @@ def read(text: str, ending: str = ".csv", delimiter: str = "auto") -> tuple[Dial
         ('"Tale, one"; "good"\n"Tale, two"; "bad"\n', ["Tale, one", "good"]),
         ("text,label\na; b,c\nd; e,f\n", ["text", "label"]),
         ("文本,标签\n好；不好,a\n好；好,b\n", ["文本", "标签"]),
+        ("文本，标签\n好；不好，a\n好；好，b\n", ["文本", "标签"]),
+        ("text；label\n好，不好；a\n", ["text", "label"]),
     ],
 )
 def test_the_delimiter_is_the_one_that_fits_all_rows(text: str, cells: list[str]) -> None:
@@ -36,6 +38,8 @@ def test_the_delimiter_is_the_one_that_fits_all_rows(text: str, cells: list[str]
         "A ferry left.\nHello, said she.\nYes, well, no.\n",
         "text\nHello, world\nGood bye\nYes, sure, ok\n",
         "one; two\nthree\nfour; five; six\n",
+        "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n",
+        "text\n他来了，又走了\n天黑了，下雨了\n",
     ],
 )
 def test_texts_with_commas_in_lines_of_their_own_are_one_column(text: str) -> None:

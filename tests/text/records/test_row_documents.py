@@ -220,6 +220,22 @@ def test_a_text_inside_of_another_key_is_an_error_that_names_its_path(tmp_path: 
     assert read_rows(tmp_path / "a.jsonl", json.dumps(value), field=field)[0]
 
 
+def test_the_hint_for_texts_inside_of_other_keys_names_the_longest(tmp_path: Path) -> None:
+    squad = {
+        "title": "T",
+        "paragraphs": [{"context": "The cook left at dawn.", "qas": [{"answers": [{"text": "dawn"}]}]}],
+    }
+    with pytest.raises(DataError, match=r"prepare.read.field=paragraphs.context .it holds 'The cook left"):
+        read_rows(tmp_path / "a.json", json.dumps({"data": [squad]}))
+
+
+def test_a_table_that_is_a_header_alone_is_counted_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n")
+    sources: list[Source] = []
+    assert list(read_documents([str(tmp_path / "a.csv")], Read(), sources)) == []
+    assert sources[0].skipped == {"table without rows": 1}
+
+
 def test_the_same_column_twice_is_refused_where_it_is_the_text(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.csv", "text,n,n\na,1,2\n")[0] == ["a"]
     with pytest.raises(DataError, match="more than one column is called 'text'"):

@@ -32,6 +32,8 @@ def notes(stream: RowStream) -> str:
             ["semicolons", "first row is the header", "read.delimiter", "'text', 'label'"],
         ),
         ("kind,words\nx,y\nz,w\n", ["first row is the header", "'kind', 'words'"]),
+        ("评语，甲乙\n很好，甲\n不好，乙\n", ["-s prepare.read.delimiter=，"]),
+        ("text，label\n很好，甲\n", ["full-width commas between cells", "'text', 'label'"]),
         ("text,label\na,b\n", []),
         ("sep=,\ntext,label\na,b\n", []),
     ],
@@ -40,6 +42,27 @@ def test_a_guess_about_a_table_is_noted_with_its_first_row(text: str, said: list
     found = notes(read(text, ".csv")[1])
     assert all(each in found for each in said)
     assert bool(found) == bool(said)
+
+
+def test_a_full_width_comma_is_not_suggested_for_verses() -> None:
+    verses = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n白日依山尽，黄河入海流。\n"
+    assert "delimiter=，" not in notes(read(verses, ".csv")[1])
+
+
+def test_a_row_with_a_full_width_comma_below_a_header_with_commas_is_named() -> None:
+    with pytest.raises(DataError) as error:
+        read("text,label\n很好，甲\n", ".csv")
+    assert "replace the full-width ， between its cells" in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "ending"), [("text,n\na,1\n", ".csv"), ('{"text": "a", "n": "1"}\n', ".jsonl")])
+def test_a_second_byte_order_mark_belongs_to_no_name(text: str, ending: str) -> None:
+    assert [row.cells for row in read("\ufeff" + text, ending)[0]] == [{"text": "a", "n": "1"}]
+
+
+def test_a_list_of_one_object_is_one_row() -> None:
+    text = '[{"id": 1, "data": {"text": "A review."}, "annotations": [{"result": "pos"}]}]'
+    assert [list(row.cells) for row in read(text, ".json")[0]] == [["id", "data", "annotations"]]
 
 
 def test_blank_rows_before_the_first_one_are_no_header() -> None:

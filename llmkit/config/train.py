@@ -20,7 +20,7 @@ class Train(Section):
     block_size: int | None = Field(
         default=None,
         ge=2,
-        le=10**7,
+        le=10**6,
         description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, if the model allows it.",
     )
     max_steps: int | None = Field(default=None, ge=1, le=10**9, description="Optimizer steps.")

@@ -52,14 +52,10 @@ def _stop_early() -> None:
 
     TrainingLoop._after_step = stop_after_step  # type: ignore[method-assign]
     for kind in (transformers.GPT2LMHeadModel, transformers.BertForSequenceClassification):
-        n_calls = iter(range(10**9))
 
-        def stop_after_forward(
-            self: Any, *args: Any, forward: Any = kind.forward, n: Any = n_calls, **more: Any
-        ) -> Any:
-            if not self.training and next(n) > 2:
-                os._exit(0)
-            return forward(self, *args, **more)
+        def stop_after_forward(self: Any, *args: Any, forward: Any = kind.forward, **more: Any) -> Any:
+            forward(self, *args, **more)
+            os._exit(0)
 
         if sys.argv[1] in ("eval", "generate", "predict"):
             kind.forward = stop_after_forward

@@ -90,7 +90,7 @@ class Train(Section):
         default="", description="Prompt of the sample text at each evaluation; null: no sample."
     )
     num_workers: int = Field(
-        default=0, ge=0, le=1_000, description="Data loader processes; does not change the data order."
+        default=0, ge=0, le=256, description="Data loader processes; does not change the data order."
     )
     engine: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field(
         default="ddp",

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 from llmkit.architectures import ARCHITECTURES
 from llmkit.config.train import Train
+from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import UsageError
+from llmkit.core.machine import count_cores
 
 Sample = TypeVar("Sample")
 
@@ -27,6 +29,8 @@ MAX_MEMORY_SHARE = 0.95
 MAX_EPOCHS_PER_STEP = 10
 MIN_CHECKED_BATCH_SIZE = 4096
 """A larger global batch that repeats the data so often in each step is a mistake."""
+MAX_WORKERS_PER_CORE = 4
+MIN_CHECKED_WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,14 @@ def check_batch_size(train: Train, n_samples: int) -> None:
         what = f"global_batch_size {size:,} repeats the {count(n_samples, 'train sample')} {size // n_samples:,} times"
         hint = f"set it to {n_samples:,} or less"
         raise UsageError(f"{what} in each optimizer step", where="train.global_batch_size", hint=hint)
+
+
+def limit_workers(n_workers: int) -> int:
+    """Return the number of data loader processes: the recipe's, or fewer on a machine with few cores."""
+    most = max(MIN_CHECKED_WORKERS, MAX_WORKERS_PER_CORE * count_cores())
+    if n_workers > most:
+        console.info(f"num_workers {n_workers} is lowered to {most}: this machine has {count(count_cores(), 'core')}")
+    return min(n_workers, most)
 
 
 def activation_budget(free_bytes: int | None, state_bytes: int) -> int:

@@ -21,6 +21,7 @@ from llmkit.training.batches import (
     check_batch_size,
     count_activation_bytes,
     count_logit_bytes,
+    limit_workers,
     plan_batches,
 )
 from llmkit.training.speed import autocast
@@ -124,3 +125,12 @@ def test_batch_that_repeats_the_data_many_times_in_each_step_is_refused() -> Non
         check_batch_size(train, 499)
     assert caught.value.problems[0].where == "train.global_batch_size"
     check_batch_size(load_recipe(None, ["train.global_batch_size=4096"]).train, 1)
+
+
+def test_more_workers_than_a_machine_can_run_are_lowered_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmkit.training.batches.count_cores", lambda: 6)
+    assert limit_workers(24) == 24 and not capsys.readouterr().err
+    assert limit_workers(25) == 24
+    assert "num_workers 25 is lowered to 24: this machine has 6 cores" in capsys.readouterr().err

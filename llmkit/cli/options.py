@@ -93,7 +93,9 @@ Engine = Annotated[
         help="Parallelism: ddp replicates the model, the other engines shard it; same as train.engine.",
     ),
 ]
-Nnodes = Annotated[int, typer.Option("--nnodes", min=1, help="Number of machines; run the same command on each.")]
+Nnodes = Annotated[
+    int, typer.Option("--nnodes", min=1, max=100_000, help="Number of machines; run the same command on each.")
+]
 RdzvEndpoint = Annotated[
     str | None,
     typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address of one of the machines."),
@@ -315,10 +317,10 @@ class DistributedOptions:
             if self.nnodes > 1 or self.rdzv_endpoint:
                 hint = "add --nproc auto, or --nproc with a number"
                 raise UsageError("--nnodes and --rdzv-endpoint need --nproc", where="--nproc", hint=hint)
-        elif self.nproc != "auto" and (not self.nproc.isdecimal() or int(self.nproc) < 1):
-            hint = did_you_mean(self.nproc, ["auto"]) if self.nproc.isalpha() else "set it to 1 or more, or to auto"
+        elif self.nproc != "auto" and not _is_count(self.nproc):
+            hint = "set it to the number of GPUs or cores to use, or to auto"
+            hint = did_you_mean(self.nproc, ["auto"]) if self.nproc.isalpha() else hint
             raise UsageError(f"--nproc is {self.nproc!r}", where="--nproc", hint=hint)
-
         elif self.nnodes > 1 and self.rdzv_endpoint is None:
             hint = "--rdzv-endpoint HOST:PORT, the same on every machine; HOST is one of them"
             raise UsageError(f"{self.nnodes} machines need a rendezvous endpoint", where="--nnodes", hint=hint)
@@ -337,6 +339,11 @@ class DistributedOptions:
         """Raise UsageError if --nproc is given or several ranks are running."""
         if self.nproc is not None or expected_ranks() > 1:
             raise UsageError(what, where=where, hint="leave out --nproc, or run each fold and seed separately")
+
+
+def _is_count(text: str) -> bool:
+    """Whether the text is a positive number that `int` reads; launch.py compares it with the machine."""
+    return text.isascii() and text.isdecimal() and 0 < len(text.lstrip("0")) < 10
 
 
 def strip_options(arguments: list[str]) -> list[str]:

@@ -18,15 +18,22 @@ def report_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files in --tables.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Write the run's report.html again; --tables also writes its tables and figures to files."""
+    """Write the run's report.html again; --tables also writes its tables and figures to files.
+
+    Damaged files of the run are an error. An unfinished or killed run has a report.
+    """
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe
     from llmkit.reporting.export import export_report
     from llmkit.reporting.report import write_report
     from llmkit.training.folder import open_run
+    from llmkit.training.run_state import check_recipe
 
     title = load_recipe(recipe, set_ or []).report.title
-    path = str(write_report(open_run(run).path, title=title))
+    folder = open_run(run)
+    check_recipe(folder.recipe)
+    folder.check_files()
+    path = str(write_report(folder.path, title=title))
     written = [] if tables is None else [str(each) for each in export_report(run, tables, overwrite=overwrite)]
     if json:
         show_json({"report": path} | ({} if tables is None else {"tables": written}))

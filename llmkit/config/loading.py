@@ -179,7 +179,15 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+SHELL_PATHS = ("/dev/fd/", "/dev/stdin", "/dev/null", "/proc/self/fd/")
+"""Paths of streams that a shell has opened, such as <(command)."""
+
+
 def _read_yaml(path: Path, sources: dict[Key, str], problems: list[Problem]) -> dict[str, Any]:
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    if is_special and not str(path).startswith(SHELL_PATHS):  # reading a named pipe or /dev/zero may never end
+        hint = "give a file, or the output of a command as <(command)"
+        raise UsageError("the recipe is a pipe, a socket or a device, not a file", where=str(path), hint=hint)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -44,7 +44,7 @@ class Model(Section):
         default=0.1, gt=0, le=100, description="normal: standard deviation; uniform: maximum absolute value."
     )
     n_positions: int | None = Field(
-        default=None, ge=1, le=10**7, description="Maximum context length; default: train.block_size."
+        default=None, ge=1, le=10**6, description="Maximum context length; default: train.block_size."
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of embeddings and residual connections.")
     attention_dropout: float = Field(

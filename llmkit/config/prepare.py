@@ -192,7 +192,7 @@ class TokenizerSection(Section):
 
     kind: Literal["byte-bpe", "wordpiece", "char", "word"] = Field(default="byte-bpe", description="Type of tokenizer.")
     vocab_size: int = Field(
-        default=8192, ge=16, le=2**31, description="Maximum vocabulary size; a small text may give fewer tokens."
+        default=8192, ge=16, le=10**7, description="Maximum vocabulary size; a small text may give fewer tokens."
     )
     path: str | None = Field(
         default=None, description="Use this tokenizer (folder, run or hub name) instead of training one."

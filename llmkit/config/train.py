@@ -20,7 +20,7 @@ class Train(Section):
     block_size: int | None = Field(
         default=None,
         ge=2,
-        le=10**7,
+        le=10**6,
         description="Tokens per sequence; default: 256 in pretraining, 512 in fine-tuning, if the model allows it.",
     )
     max_steps: int | None = Field(default=None, ge=1, le=10**9, description="Optimizer steps.")
@@ -90,7 +90,7 @@ class Train(Section):
         default="", description="Prompt of the sample text at each evaluation; null: no sample."
     )
     num_workers: int = Field(
-        default=0, ge=0, le=1_000, description="Data loader processes; does not change the data order."
+        default=0, ge=0, le=256, description="Data loader processes; does not change the data order."
     )
     engine: Literal["ddp", "fsdp2", "zero2", "zero3"] = Field(
         default="ddp",

@@ -5,9 +5,7 @@ are translated. A single process is rank 0 of 1; for it all functions here are n
 functions, so commands without torch can read the rank.
 """
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import zlib
@@ -19,6 +17,7 @@ from typing import Any, TypeVar, cast
 from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.errors import EnvironmentFault, UsageError
+from llmkit.core.process import die_with_parent
 
 T = TypeVar("T")
 
@@ -45,7 +44,6 @@ ACCELERATE_DEFAULTS = {
     "gradient_accumulation_steps": "1",
 }
 """Settings that `accelerate launch` puts into the environment, with their neutral values."""
-_PR_SET_PDEATHSIG = 1
 _is_alone = False
 
 
@@ -146,10 +144,9 @@ def die_with_launcher() -> None:
 
     A rank that waits in a collective cannot handle a signal from the launcher.
     """
-    if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):  # the launcher died before the call
-            os._exit(128 + signal.SIGKILL)
+    if os.environ.get("TORCHELASTIC_RUN_ID") == RUN_ID:
+        launcher = os.environ.get(LAUNCHER, "")
+        die_with_parent(int(launcher) if launcher.isdecimal() else None)
 
 
 def expected_ranks() -> int:

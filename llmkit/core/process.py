@@ -3,9 +3,12 @@
 With both, the work reaches a safe end after the first signal, and the second signal ends the process immediately.
 """
 
+import ctypes
+import multiprocessing
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +21,7 @@ from llmkit.core.errors import SAME_SIGNAL_SECONDS
 
 SIGNALS = (signal.SIGINT, *([signal.SIGHUP] if os.name != "nt" else []), signal.SIGTERM)
 """Signals that stop a command in an orderly way."""
+_PR_SET_PDEATHSIG = 1
 
 
 def handled_signals() -> tuple[signal.Signals, ...]:
@@ -76,10 +80,24 @@ def combine_votes(votes: list[int]) -> int | None:
     return next((number for number in reversed(SIGNALS) if by_signal[number]), None)
 
 
-def ignore_signals(worker_id: int) -> None:
-    """Ignore SIGNALS in data loader workers: they receive Ctrl-C too, but only the training process decides to stop."""
+def init_worker(worker_id: int) -> None:
+    """Ignore SIGNALS in a data loader worker, and end the worker when the training process dies.
+
+    Workers receive Ctrl-C too, but only the training process decides to stop. torch's own check of the parent can wait
+    for ever for a queue that nobody reads.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    die_with_parent(os.getppid() if parent is None else parent.pid)
+
+
+def die_with_parent(parent: int | None) -> None:
+    """End this process when its parent, the process with this number, dies; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent is not None and os.getppid() != parent:  # it died before the call
+            os._exit(128 + signal.SIGKILL)
 
 
 @contextmanager

@@ -16,9 +16,10 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import EncoderHeads, NetworkShape
 from llmkit.config.model import Model
+from llmkit.core.devices import pick_device
 from llmkit.core.errors import UsageError
 from llmkit.core.files import show_size
-from llmkit.core.machine import total_memory
+from llmkit.core.machine import read_memory
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 from llmkit.tokens.tokenizer import count_ids
 
@@ -67,19 +68,22 @@ def build_causal(section: Model, tokenizer: PreTrainedTokenizerBase, block_size:
 def require_memory(network_class: Any, config: PreTrainedConfig, section: Model) -> None:
     """Check that this machine has memory for a new network, before it is allocated; does nothing on the meta device.
 
+    Without a GPU the gradients need memory too. The optimizer's moments are checked when the run is planned.
+
     Raises:
-        UsageError: the weights and buffers need more memory; the error gives both sizes.
+        UsageError: the weights, their gradients and the buffers need more memory; the error gives both sizes.
     """
-    total, shape = total_memory(), section.shape
+    total, shape = read_memory(), section.shape
     n_positions = int(getattr(config, "max_position_embeddings", 0))
     rows = NUMBERS_PER_WIDTH * shape["n_layer"] * shape["n_embd"] + int(config.vocab_size) + n_positions
     n_bytes = 4 * rows * shape["n_embd"] + n_positions**2  # approximate; includes a causal mask
-    if total is None or n_bytes < total / 2 or torch.get_default_device().type == "meta":
+    n_copies = 2 if pick_device().type == "cpu" else 1
+    if total is None or n_copies * n_bytes < total / 2 or torch.get_default_device().type == "meta":
         return
     with torch.device("meta"):
         network = network_class(config)
     weights = sum(weight.numel() for weight in network.parameters())
-    n_bytes = 4 * weights + sum(buffer.nbytes for buffer in network.buffers())
+    n_bytes = n_copies * 4 * weights + sum(buffer.nbytes for buffer in network.buffers())
     if n_bytes > total:
         what = (
             f"the model has {weights:,} parameters and needs {show_size(n_bytes)}; this machine has {show_size(total)}"

@@ -22,6 +22,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -301,6 +302,17 @@ def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         raise ModelError(what, where=name, hint=hint)
 
 
+def _is_generation_config_bad(folder: Path) -> bool:
+    """Whether transformers refuses the settings of generation_config.json, which it reads with the weights."""
+    if not (folder / "generation_config.json").is_file():
+        return False
+    try:
+        GenerationConfig.from_pretrained(folder)
+    except Exception:  # of nearly any type
+        return True
+    return False
+
+
 class translate_loading_errors:  # noqa: N801 - used like a function: with translate_loading_errors(name)
     """Context manager around each `from_pretrained`: checks the model's files and converts exceptions.
 
@@ -326,6 +338,9 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
             raise ModelError("the model needs remote code, which is never run", where=self.name, hint=hint) from error
         if Path(self.name).exists():
             what = f"the model cannot be loaded: {message}"
+            if _is_generation_config_bad(Path(self.name)):
+                hint = "remove the setting or the file; llmkit reads only eos_token_id from it"
+                raise ModelError(what, where=f"{self.name}/generation_config.json", hint=hint) from error
             raise ModelError(
                 what, where=self.name, hint="give a complete model in safetensors without remote code"
             ) from error

@@ -21,15 +21,15 @@ from llmkit.config.train import Train
 from llmkit.core import console, distributed
 from llmkit.core.console import count
 from llmkit.core.devices import free_bytes
-from llmkit.core.errors import UsageError
-from llmkit.core.files import write_json, write_text
-from llmkit.core.machine import describe_command, describe_machine, describe_versions
+from llmkit.core.errors import EnvironmentFault, UsageError
+from llmkit.core.files import show_size, write_json, write_text
+from llmkit.core.machine import describe_command, describe_machine, describe_versions, read_memory
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.layers import list_blocks
 from llmkit.runs.model_cost import estimate_memory, measure_model_cost
 from llmkit.tasks.base import MeasuredTask, TrainingTask
-from llmkit.training.batches import BatchPlan, activation_budget, plan_batches
+from llmkit.training.batches import BatchPlan, activation_budget, check_batch_size, plan_batches
 from llmkit.training.contract import MeasuredSeconds, Plan
 from llmkit.training.engines import RESHARDS, choose_fastest_mode
 from llmkit.training.folder import RunFolder
@@ -78,7 +78,12 @@ def plan_run(
     """Decide everything that must not change during the run.
 
     `elapsed` is the number of seconds of `train.max_minutes` that have already passed.
+
+    Raises:
+        UsageError: the recipe's lengths or batches do not fit the data, the engine or each other.
+        EnvironmentFault: the model or a batch does not fit into memory.
     """
+    check_batch_size(recipe.train, task.samples.samples_per_epoch)
     started = time.perf_counter() - elapsed
     train, n_ranks = recipe.train, distributed.world_size()
     if train.max_minutes is not None and n_ranks > 1 and train.engine in RESHARDS:
@@ -159,6 +164,11 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
     cost = measure_model_cost(network, recipe, task, bf16=bf16, on_cpu=on_cpu)
     n_ranks = distributed.world_size()
     state_bytes = estimate_memory(cost, recipe.train.engine, n_ranks, 1, bf16=bf16).state
+    total = read_memory()
+    if on_cpu and total is not None and state_bytes > total:
+        needs = f"{show_size(state_bytes)} for weights, gradients and optimizer; this machine has {show_size(total)}"
+        hint = "choose a smaller model, or train on another machine; `llmkit plan --gpu` estimates the memory there"
+        raise EnvironmentFault(f"training needs {needs}", where="memory", hint=hint)
     budget = min(distributed.gather(activation_budget(free_bytes(device), state_bytes)))
     batches = plan_batches(
         recipe.train, recipe.block_size, cost.bytes_per_token, budget, n_ranks, by_tokens=task.cuts_by_tokens

@@ -18,6 +18,7 @@ from typing import Literal
 from llmkit.core.console import clean_line, list_some
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
+from llmkit.text.lines import unify_returns
 from llmkit.text.records.fields import BadCell, describe_type, missing_column_error
 from llmkit.text.records.rows import Row, RowStream
 
@@ -133,7 +134,7 @@ def _to_text(row: Row, column: str, rows: RowStream) -> str:
 def _to_word(cell: object) -> str | None:
     """Return a JSON string, boolean or number as text; None for anything else."""
     if isinstance(cell, str):
-        return cell.replace("\r\n", "\n") if "\r" in cell else cell
+        return unify_returns(cell)
     if isinstance(cell, bool):
         return "true" if cell else "false"
     return str(cell) if isinstance(cell, int | float) else None

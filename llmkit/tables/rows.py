@@ -120,7 +120,7 @@ def _read_file(stream: RowStream) -> Rows:
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:
     """Return (format, text) of a text without a known suffix, decided by the first lines."""
-    pieces = replace_lone_returns(text)
+    pieces = replace_lone_returns(text, is_quoted=True)
     head = ""
     for piece in pieces:
         head += piece

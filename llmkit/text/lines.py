@@ -18,14 +18,36 @@ def unify_line_ends(stream: Iterable[str]) -> Iterator[str]:
     yield decoder.decode("", final=True)
 
 
-def replace_lone_returns(stream: Iterable[str]) -> Iterator[str]:
-    r"""Yield the text with carriage returns that no line feed follows replaced by line feeds; `\r\n` is kept."""
+def unify_returns(text: str) -> str:
+    """Return a complete text with every kind of line ending replaced with a line feed."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def replace_lone_returns(stream: Iterable[str], *, is_quoted: bool = False) -> Iterator[str]:
+    r"""Yield the text with carriage returns that no line feed follows replaced by line feeds; `\r\n` is kept.
+
+    With `is_quoted`, those inside of quotes are kept too, unless the text begins without line feeds, as files of old
+    Macs do.
+    """
     held = ""
+    is_inside = 0
+    is_plain = None if is_quoted else True
     for text in stream:
         text = held + text
         held = "\r" if text.endswith("\r") else ""
         text = text.removesuffix("\r")
-        yield _LONE_RETURN.sub("\n", text) if text.count("\r") != text.count("\r\n") else text
+        has_lone = text.count("\r") != text.count("\r\n")
+        if is_plain is None and (has_lone or "\n" in text):
+            is_plain = "\n" not in text
+        if is_plain or not has_lone:
+            is_inside ^= text.count('"') & 1
+            yield _LONE_RETURN.sub("\n", text) if has_lone else text
+            continue
+        parts = text.split('"')
+        for number in range(is_inside, len(parts), 2):  # outside of quotes
+            parts[number] = _LONE_RETURN.sub("\n", parts[number])
+        is_inside ^= (len(parts) - 1) & 1
+        yield '"'.join(parts)
     if held:
         yield "\n"
 

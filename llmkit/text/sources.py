@@ -244,17 +244,29 @@ class _WatchedFile(io.BufferedReader):
         self.opened = os.fstat(self.fileno())
 
 
+class _SmallFile(io.BytesIO):
+    """The bytes of a small file, which was read at once, with what a `_WatchedFile` remembers."""
+
+    def __init__(self, data: bytes, file: _WatchedFile) -> None:
+        super().__init__(data)
+        self.path, self.opened = file.path, file.opened
+
+
 def _open_file(path: str) -> BinaryIO:
     return io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False)) if path == "-" else _WatchedFile(path)
+
+
+def _keep_small(data: bytes, file: BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, _SmallFile(data, file)) if isinstance(file, _WatchedFile) else io.BytesIO(data)
 
 
 def _require_unchanged(file: BinaryIO, shown: str) -> None:
     """Raise DataError if the file of a `_WatchedFile` was written, replaced or removed since it was opened.
 
-    Other files are not checked: streams, members of archives, and small files, which are read at once. Inodes are not
-    compared, because some network file systems give a file a new one.
+    Streams and members of archives are not checked. Inodes are not compared, because some network file systems give a
+    file a new one.
     """
-    if not isinstance(file, _WatchedFile) or not stat.S_ISREG(file.opened.st_mode):
+    if not isinstance(file, _WatchedFile | _SmallFile) or not stat.S_ISREG(file.opened.st_mode):
         return
     before = file.opened
     try:
@@ -335,7 +347,7 @@ def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
             raw.close()
             if len(head) < HEAD_BYTES:  # keep a complete small file: reopening it takes a tenth of the time to read it
                 small = head
-                entry = replace(entry, open_raw=lambda: io.BytesIO(small))
+                entry = replace(entry, open_raw=lambda: _keep_small(small, raw))
         else:
             whole = cast(BinaryIO, io.BufferedReader(Rejoined(head, raw), _COPY_BYTES))
             entry = replace(entry, open_raw=lambda: whole)

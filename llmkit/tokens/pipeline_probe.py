@@ -9,8 +9,10 @@ what is wrong with the pipeline, or nothing.
 """
 
 import json
+import re
 import resource
 import sys
+from itertools import islice
 from typing import Any
 
 MAX_CPU_SECONDS = 5
@@ -23,7 +25,9 @@ MIN_BOUNDED_CHARS = 10_000
 RUNS = (
     *("a", "Z", "q", "é", "0", " ", "\n", "\t", "_", "-", ".", "!", "'", "<"),
     *("中", "ا", "e\u0301", "👩\u200d", "ab", "a ", "a1"),
+    *("α", "ж", "か", "가", "ก", "٣", "$", "(", "\x01", "\u200b"),
 )
+MAX_OWN_RUNS = 200
 TEXTS = (
     *(run * RUN_CHARS + end for run in RUNS for end in ("", "!", "\n", "b")),
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" * 20,
@@ -32,13 +36,26 @@ TEXTS = (
 )
 
 
+def make_texts(pattern: str) -> list[str]:
+    """Return long runs of characters, and of each letter and word of a pattern, each followed by the pattern itself.
+
+    A search gives up at once in a text that lacks a literal of the pattern.
+    """
+    if not pattern:
+        return []
+    words = dict.fromkeys([*RUNS, *re.findall(r"\w", pattern), *re.findall(r"(?<!\\)\w{2,}", pattern)])
+    runs = [word * (RUN_CHARS // len(word)) for word in islice(words, MAX_OWN_RUNS) if len(word) < RUN_CHARS]
+    return [f"{run}!{pattern[:RUN_CHARS]}" for run in runs]
+
+
 def find_fault(steps: dict[str, Any], texts: list[str]) -> str:
     """Return what is wrong with the steps of a tokenizer; empty if they handle all texts."""
     from tokenizers import Tokenizer
 
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     tokenizer = Tokenizer.from_str(json.dumps({"version": "1.0", "added_tokens": [], "model": model} | steps))
-    for text in [*texts, *TEXTS]:
+    long = [each for text in texts if len(text) < RUN_CHARS for each in make_texts(text)]
+    for text in [*texts, *TEXTS, *long]:
         normalized = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
         if len(normalized) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
             return f"its normalizer makes {len(normalized):,} characters of {len(text):,}"

@@ -12,7 +12,10 @@ from typing import TypeVar
 
 from llmkit.architectures import ARCHITECTURES
 from llmkit.config.train import Train
+from llmkit.core import console
+from llmkit.core.console import count
 from llmkit.core.errors import UsageError
+from llmkit.core.machine import count_cores
 
 Sample = TypeVar("Sample")
 
@@ -22,6 +25,12 @@ GPU_SHARE = 0.5
 """Fraction of the memory free before training that activations and logits may use; more is not faster."""
 MAX_MEMORY_SHARE = 0.95
 """Fraction of that memory that all tensors together may use; the rest is lost to fragmentation."""
+
+MAX_EPOCHS_PER_STEP = 10
+MIN_CHECKED_BATCH_SIZE = 4096
+"""A larger global batch that repeats the data so often in each step is a mistake."""
+MAX_WORKERS_PER_CORE = 4
+MIN_CHECKED_WORKERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,23 @@ def count_logit_bytes(vocab_size: int, output_fraction: float) -> int:
 def count_sequences(budget: int, bytes_per_token: int, block_size: int) -> int:
     """Return the number of sequences that `auto` takes at once; at least one."""
     return max(1, budget // bytes_per_token // block_size)
+
+
+def check_batch_size(train: Train, n_samples: int) -> None:
+    """Raise UsageError if a large global batch repeats the `n_samples` of an epoch many times in each step."""
+    size = train.global_batch_size
+    if size > max(MIN_CHECKED_BATCH_SIZE, MAX_EPOCHS_PER_STEP * n_samples):
+        what = f"global_batch_size {size:,} repeats the {count(n_samples, 'train sample')} {size // n_samples:,} times"
+        hint = f"set it to {n_samples:,} or less"
+        raise UsageError(f"{what} in each optimizer step", where="train.global_batch_size", hint=hint)
+
+
+def limit_workers(n_workers: int) -> int:
+    """Return the number of data loader processes: the recipe's, or fewer on a machine with few cores."""
+    most = max(MIN_CHECKED_WORKERS, MAX_WORKERS_PER_CORE * count_cores())
+    if n_workers > most:
+        console.info(f"num_workers {n_workers} is lowered to {most}: this machine has {count(count_cores(), 'core')}")
+    return min(n_workers, most)
 
 
 def activation_budget(free_bytes: int | None, state_bytes: int) -> int:

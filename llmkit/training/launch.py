@@ -18,7 +18,7 @@ from torch.distributed.elastic.rendezvous import RendezvousClosedError, Rendezvo
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from llmkit.core import console
-from llmkit.core.console import first_line
+from llmkit.core.console import count, first_line
 from llmkit.core.distributed import LAUNCHER, RUN_ID
 from llmkit.core.errors import EnvironmentFault, TrainingFailed, UsageError
 from llmkit.core.machine import count_cores, thread_count
@@ -26,6 +26,9 @@ from llmkit.core.process import SIGNALS, handled_signals
 
 REPORTED_EXIT_CODES = (1, 2, 3, 4, 5, 6, *(128 + number for number in SIGNALS))
 """Exit codes of a process that has reported its error itself."""
+MAX_PROCESSES_PER_CORE = 4
+MIN_CHECKED_PROCESSES = 16
+"""More processes only use up memory, up to a few for a test on a small machine."""
 SAVE_SECONDS = 120
 """Time for ranks to save after a signal; torch's own environment variable for it has priority."""
 
@@ -72,7 +75,7 @@ def count_processes(nproc: int | None) -> int:
     """Return `nproc`, or by default one process per GPU; without a GPU a single process that uses all cores.
 
     Raises:
-        UsageError: more processes than GPUs.
+        UsageError: more processes than GPUs, or many more than cores.
     """
     n_gpus = torch.cuda.device_count()
     if nproc is None:
@@ -81,6 +84,11 @@ def count_processes(nproc: int | None) -> int:
         raise UsageError(
             f"{nproc} processes need {nproc} GPUs, but this machine has {n_gpus}", where="--nproc", hint="--nproc auto"
         )
+    n_cores = count_cores()
+    if nproc > max(MIN_CHECKED_PROCESSES, MAX_PROCESSES_PER_CORE * n_cores):
+        what = f"{nproc:,} processes are too many for the {count(n_cores, 'core')} of this machine"
+        hint = f"set it to {n_cores} or less; one process uses all cores, too"
+        raise UsageError(what, where="--nproc", hint=hint)
     return nproc
 
 

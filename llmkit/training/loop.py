@@ -32,8 +32,8 @@ from llmkit.core import console, distributed
 from llmkit.core.devices import align_weights, pick_device
 from llmkit.core.files import read_json, write_json
 from llmkit.core.machine import describe_versions
-from llmkit.core.process import SIGNALS, EvaluationAborted, StopRequest, catch_signals, combine_votes, ignore_signals
-from llmkit.training.batches import StepSampler
+from llmkit.core.process import SIGNALS, EvaluationAborted, StopRequest, catch_signals, combine_votes, init_worker
+from llmkit.training.batches import StepSampler, limit_workers
 from llmkit.training.callbacks import IntervalCallbacks
 from llmkit.training.checkpoints import (
     gather_state,
@@ -179,9 +179,9 @@ class TrainingLoop:
             collate_fn=partial(collate_step, self.objective, self.plan.batches),
             # The loader draws a seed when it starts; from the global generator, that would change the model's dropout.
             generator=torch.Generator().manual_seed(self.train.seed),
-            num_workers=self.train.num_workers,
+            num_workers=limit_workers(self.train.num_workers),
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=ignore_signals,
+            worker_init_fn=init_worker,
         )
 
     def _count(self, batches: list[Batch], waited: float) -> StepCounts:

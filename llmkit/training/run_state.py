@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic requires this TypedDict before Python 3.12
 
@@ -95,6 +96,18 @@ def read_metrics(path: Path) -> dict[str, Any]:
         return {}
     hint = f"delete the file; `llmkit eval {path.parent}` then computes the metrics again"
     return _read(path, _METRICS, "metrics file", hint)
+
+
+def check_recipe(path: Path) -> None:
+    """Raise ModelError if a run's recipe.yaml is not YAML with sections; its keys are not checked."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(recipe, dict):
+            raise ValueError("it has no sections")
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
+        hint = "restore the file from a backup, or replace it with the recipe of the training command"
+        raise ModelError(f"the run's recipe is damaged: {reason}", where=str(path), hint=hint) from None
 
 
 def read_log(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Recipes: closed, typed, and every mistake at once with its line."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +190,14 @@ def test_slip_of_yaml_is_answered_with_what_to_write(tmp_path: Path, content: by
 def test_empty_json_and_windows_recipes_are_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.yaml").write_bytes(content)
     assert load_recipe(tmp_path / "r.yaml").train.max_steps in (None, 5)
+
+
+def test_recipe_that_may_never_end_is_refused_and_a_stream_of_the_shell_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(UsageError, match="is a pipe, a socket or a device"):
+            load_recipe(path)
+    reader, writer = os.pipe()
+    os.write(writer, b"train: {max_steps: 7}")
+    os.close(writer)
+    assert load_recipe(Path(f"/dev/fd/{reader}")).train.max_steps == 7

@@ -183,3 +183,28 @@ def test_error_in_the_block_is_raised_and_the_thread_ends() -> None:
     with pytest.raises(ZeroDivisionError), defer_signals("it is done"):
         raise ZeroDivisionError
     assert threading.active_count() == n_threads
+
+
+WORKER = """
+import multiprocessing, time
+from llmkit.core.process import init_worker
+
+def work():
+    init_worker(0)
+    print("ready", flush=True)
+    time.sleep(600)
+
+worker = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+worker.start()
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_data_worker_ends_when_the_trainer_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        assert "ready" in {trainer.stdout.readline().strip() for _ in range(2)}
+        trainer.kill()
+        assert not trainer.stdout.read()  # ends when the worker, which has the pipe too, has ended

@@ -24,12 +24,12 @@ from llmkit.tasks.cls import prediction, row_format
 
 @pytest.mark.parametrize("file_format", ["csv", "tsv", "jsonl"])
 def test_result_is_read_back_with_all_columns_and_cells(run: str, tmp_path: Path, file_format: Format) -> None:
-    odd = ['say "win", now', "home\r\nor, later", "tab\there", "", "NA", "却说 cash", "=1+1", " padded "]
+    odd = ['say "win", now', "home\r\nor, later", "cash\rprize", "tab\there", "", "NA", "却说 cash", "=1+1", " padded "]
     rows = [(n, text, f"x{n}", f'"{n}"') for n, text in enumerate(odd)]
     data = write_table(tmp_path / "new.csv", rows, ("id", "text", "other, one", "last"))
     out = tmp_path / f"out.{file_format}"
     told = predict(recipe(), model=run, data=data, out=out, write=print)
-    assert told == {"n_rows": 8, "n_truncated": 0, "n_skipped": 0, "n_mostly_unknown": 1}
+    assert told == {"n_rows": 9, "n_truncated": 0, "n_skipped": 0, "n_mostly_unknown": 1}
     content = out.read_bytes().decode()
     found: list[dict[str, Any]]
     if file_format == "jsonl":

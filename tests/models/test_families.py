@@ -43,7 +43,7 @@ def test_each_causal_family_is_built_and_called_as_in_a_recipe(family: str) -> N
 def test_model_larger_than_the_memory_is_refused_before_it_is_allocated(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmkit.models.families.total_memory", lambda: 10**4)
+    monkeypatch.setattr("llmkit.models.families.read_memory", lambda: 10**4)
     with pytest.raises(UsageError, match=r"parameters and needs .* this machine has"):
         build_causal(Model(family=family), make_token_ids(), 16, 0)
     with torch.device("meta"):  # `plan` counts the weights of such a model

@@ -8,7 +8,7 @@ import torch
 
 from llmkit.config.loading import load_recipe
 from llmkit.core import distributed
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import EnvironmentFault, UsageError
 from llmkit.runs import plan as run_plan
 from llmkit.runs.plan import choose_compile_mode
 from llmkit.tasks.synthetic import Vocabulary
@@ -125,3 +125,15 @@ def test_halfway_only_the_number_of_steps_is_corrected(step_seconds: float, n_st
     assert plan.n_steps == pytest.approx(n_steps, abs=1)
     assert (plan.eval_steps, plan.save_steps, plan.max_eval_samples) == (10, 10, 100)
     assert plan.calibration_step is None
+
+
+def test_optimizer_that_does_not_fit_the_memory_is_refused_before_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(None, ["model.n_layer=2", "model.n_head=2", "model.n_embd=32", "train.micro_batch_size=1"])
+    task: Any = TASKS[recipe.task].make_synthetic(recipe, Vocabulary(100))
+    trial = run_plan.make_trial(recipe, task, task.build_model(), "fp32", torch.device("cpu"))
+    n_bytes = 4 * sum(weight.numel() for weight in trial.model.parameters())
+    monkeypatch.setattr(run_plan, "read_memory", lambda: 3 * n_bytes)  # AdamW needs four times the weights
+    with pytest.raises(EnvironmentFault, match="for weights, gradients and optimizer; this machine has"):
+        run_plan.plan_micro_batches(recipe, task, trial)
+    monkeypatch.setattr(run_plan, "read_memory", lambda: 5 * n_bytes)
+    assert run_plan.plan_micro_batches(recipe, task, trial).micro_batch_size == 1

@@ -349,6 +349,8 @@ def test_line_ends_inside_of_quotes_are_those_of_the_file(tmp_path: Path) -> Non
     rows, stream = read(path)
     assert stream.columns == ["text", "my\nlabel"]
     assert rows == [{"text": "a\r\nb", "my\nlabel": "x\ny"}, {"text": "c", "my\nlabel": "z\r\n"}]
+    rows, _ = read(write(tmp_path / "lone.csv", 'text,label\n"a\rb","\r"\n\rc,x\r\n'))
+    assert rows == [{"text": "a\rb", "label": "\r"}, {"text": "c", "label": "x"}]
     rows, _ = read(write(tmp_path / "old.csv", "text,label\ra,b\rc,d\r"))
     assert rows == [{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]
     rows, _ = read(write(tmp_path / "lines.txt", "a b\r\nc d\r\n"))

@@ -294,6 +294,24 @@ def test_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, change: 
     assert caught.value.problems[0].where == str(path)
 
 
+@pytest.mark.parametrize("change", [append, rewrite, replace_file, Path.unlink])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_small_file_that_changes_after_it_was_looked_at_is_an_error(
+    tmp_path: Path, change: Callable[[Path], None], is_open: bool
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a small text")
+    [entry] = find_entries(str(path), Source(str(path)))
+    with entry.open(Source("a.txt")) as file:
+        assert file.read() == b"a small text"
+    if not is_open:
+        change(path)
+    with pytest.raises(DataError, match="changed while it was read"), entry.open(Source("a.txt")) as file:
+        assert file.read() == b"a small text"
+        if is_open:
+            change(path)
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_archive_that_changes_while_it_is_read_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"a.{kind}"

@@ -58,6 +58,9 @@ HOSTILE = {
     "a replacement in an added token": {
         "normalizer": sequence(*[replace("µ", "µµ")] * 40), "added_tokens": [add(5, "µ" * 50, normalized=True)]
     },
+    "a regex that is slow on its own letters": {"pre_tokenizer": split("[qx]+[qx]+[qx]+y")},
+    "a regex that is slow on its own words": {"pre_tokenizer": split("(?:qx)*(?:qx)*(?:qx)*(?:qx)+#")},
+    "a regex that is slow on Greek": {"pre_tokenizer": split(r"\p{Greek}+\p{Greek}+\p{Greek}+y")},
     "a decoder that multiplies": {"decoder": sequence(*[replace("a", "aa")] * 30) | {"type": "Sequence"}},
     "a regex that is not one": {"pre_tokenizer": split("(((")},
     "a damaged table of characters": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}},

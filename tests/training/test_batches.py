@@ -18,8 +18,10 @@ from llmkit.training.batches import (
     BatchPlan,
     StepSampler,
     activation_budget,
+    check_batch_size,
     count_activation_bytes,
     count_logit_bytes,
+    limit_workers,
     plan_batches,
 )
 from llmkit.training.speed import autocast
@@ -114,3 +116,21 @@ def count_kept_bytes(network: PreTrainedModel, task: PlannedTask, n_sequences: i
     with keeping, autocast(precision, torch.device("cpu")):
         network.base_model(input_ids=batch["input_ids"], use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_batch_that_repeats_the_data_many_times_in_each_step_is_refused() -> None:
+    train = load_recipe(None, ["train.global_batch_size=5000"]).train
+    check_batch_size(train, 500)
+    with pytest.raises(UsageError, match=r"5,000 repeats the 499 train samples 10 times") as caught:
+        check_batch_size(train, 499)
+    assert caught.value.problems[0].where == "train.global_batch_size"
+    check_batch_size(load_recipe(None, ["train.global_batch_size=4096"]).train, 1)
+
+
+def test_more_workers_than_a_machine_can_run_are_lowered_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmkit.training.batches.count_cores", lambda: 6)
+    assert limit_workers(24) == 24 and not capsys.readouterr().err
+    assert limit_workers(25) == 24
+    assert "num_workers 25 is lowered to 24: this machine has 6 cores" in capsys.readouterr().err

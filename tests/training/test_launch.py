@@ -12,7 +12,7 @@ from torch.distributed.elastic.rendezvous import (
 )
 
 from llmkit.cli.app import app
-from llmkit.core.errors import EnvironmentFault, LlmkitError
+from llmkit.core.errors import EnvironmentFault, LlmkitError, UsageError
 from llmkit.training.launch import _report_failure, count_processes, launch
 
 
@@ -21,6 +21,8 @@ from llmkit.training.launch import _report_failure, count_processes, launch
     [
         (["--nproc", "0"], "--nproc is '0'"),
         (["--nproc", "aut"], "--nproc is 'aut'"),
+        (["--nproc", "9" * 5000], "--nproc is '999"),
+        (["--nproc", "²"], "--nproc is '²'"),
         (["--nnodes", "2"], "need --nproc"),
         (["--nproc", "2", "--nnodes", "2"], "need a rendezvous endpoint"),
     ],
@@ -29,6 +31,16 @@ def test_invalid_numbers_of_processes_are_refused(options: list[str], what: str,
     with pytest.raises(LlmkitError, match=what):
         command = ["pretrain-clm", "--data", str(tmp_path), "--out", str(tmp_path / "run"), *options]
         app(command, standalone_mode=False)
+
+
+def test_far_more_processes_than_cores_are_refused_before_any_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmkit.training.launch.count_cores", lambda: 6)
+    assert [count_processes(n) for n in (1, 6, 24)] == [1, 6, 24]
+    with pytest.raises(UsageError, match="25 processes are too many for the 6 cores of this machine") as caught:
+        launch([], 25)
+    assert caught.value.problems[0].hint.startswith("set it to 6 or less")
+    monkeypatch.setattr("llmkit.training.launch.count_cores", lambda: 1)
+    assert count_processes(16) == 16
 
 
 def test_series_of_runs_refuses_several_processes(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class FastDropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.p == 0.0 or input.device.type != "cpu":
             return super().forward(input)
-        n_dropped = round(self.p * _LEVELS)
+        n_dropped = min(round(self.p * _LEVELS), _LEVELS - 1)
         bits = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
         kept = bits.view(torch.int16)[: input.numel()].view(input.shape) >= n_dropped - _LEVELS // 2
         return input * kept.to(input.dtype).mul_(_LEVELS / (_LEVELS - n_dropped))

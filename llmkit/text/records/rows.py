@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
-from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends
+from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends, unify_returns
 from llmkit.text.records.column_names import KNOWN_NAMES
 from llmkit.text.records.delimited import (
     FULL_WIDTH_DELIMITERS,
@@ -73,7 +73,7 @@ class RowStream:
         self.may_guess_header = True
         """Whether the first row counts as a header if neither its names nor the rows below it decide."""
         self.keeps_line_ends = False
-        r"""Whether to keep `\r\n` inside the quotes of a .csv; otherwise it becomes `\n`."""
+        r"""Whether to keep `\r\n` and `\r` inside the quotes of a .csv; otherwise they become `\n`."""
         self.container = ""
         """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
@@ -182,7 +182,8 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
     elif ending == ".jsonl":
         yield from _read_json(stream, parse_lines(split_lines(pieces, stream.path)), find_pandas_rows)
     elif ending in (".csv", ".tsv"):
-        unify = replace_lone_returns if stream.keeps_line_ends else unify_line_ends
+        keep = partial(replace_lone_returns, is_quoted=ending == ".csv")
+        unify = keep if stream.keeps_line_ends else unify_line_ends
         lines = split_lines(unify(pieces), stream.path)
         dialect, records = split_records(lines, ending, stream.read.delimiter)
         yield from read_records(stream, records, dialect, ending)
@@ -212,7 +213,7 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
     stream.has_header = guess() if stream.header == "auto" else stream.header
     # A column without a name, which spreadsheets may append, is named by its number, like all columns without a header.
     names = first if stream.has_header else [""] * len(first)
-    columns = [name.strip().replace("\r\n", "\n") or str(number) for number, name in enumerate(names, start=1)]
+    columns = [unify_returns(name.strip()) or str(number) for number, name in enumerate(names, start=1)]
     stream.columns = columns
     _note_table(stream, first, dialect, ending)
     if not dialect.delimiter and stream.read.delimiter == "auto" and (mark := find_full_width_delimiter(head)):

@@ -48,6 +48,10 @@ def test_same_seed_drops_the_same_units_and_evaluation_none() -> None:
     assert torch.equal(dropout.eval()(values), values)
 
 
+def test_rate_next_to_one_drops_nearly_all_units() -> None:
+    assert (FastDropout(0.999999999)(torch.ones(1000)) == 0).double().mean() > 0.99
+
+
 def test_model_keeps_its_rates_and_its_weights() -> None:
     model = make_bert(dropout=0.2)
     before = {

@@ -1,6 +1,6 @@
 """The run folder: its files, rules for creating, resuming and replacing it, and the origin of its model and data.
 
-recipe.yaml manifest.json log.jsonl checkpoints/step-N/ model/ metrics.json report.html
+recipe.yaml manifest.json log.jsonl checkpoints/step-N/ model/ metrics.json predictions/ report.html
 
 Paths in the manifest are relative to the run, so that run, model and data can be moved together.
 """

@@ -32,3 +32,15 @@ def test_tables_are_written_to_the_folder_and_listed_as_json(
     assert code == 2 and "--overwrite" in err
     code, out, _ = run(monkeypatch, capsys, *command, "--overwrite")
     assert code == 0 and f"{len(listed['tables'])} files" in out
+
+
+def test_a_folder_of_runs_leads_to_its_runs_and_a_wrong_name_to_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("spam", "stars"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("task: clm\n")
+    code, _, err = run(monkeypatch, capsys, "report", str(tmp_path))
+    assert code == 6 and f"it holds 2 runs: {tmp_path / 'spam'}, {tmp_path / 'stars'}" in err
+    code, _, err = run(monkeypatch, capsys, "report", str(tmp_path / "star"))
+    assert code == 6 and f"did you mean '{tmp_path / 'stars'}'?" in err

@@ -48,7 +48,7 @@ from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,9 @@ def _describe_splits(
     shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(label2id, counts, strict=True))[:LABELS_SHOWN])
     more = f" and {len(label2id) - LABELS_SHOWN} more" if len(label2id) > LABELS_SHOWN else ""
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}{more}")]
-    if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
+    if all(map(_NUMBER.fullmatch, label2id)) and not all(
+        float(label.replace(",", ".")).is_integer() for label in label2id
+    ):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 

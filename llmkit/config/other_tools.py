@@ -121,9 +121,8 @@ _NAMES: dict[str, str] = {
     "leave it out: the labels are read from the data": "num_labels num_classes labels_list ignore_mismatched_sizes",
     "cls.labels=regression": "regression do_regression",
     "cls.labels=multi_label": "problem_type multi_target_strategy",
-    "cls.lora_rank=8": "lora_r use_lora lora peft_config adapter",
+    "cls.lora_rank=8": "lora_r use_lora lora peft_config adapter lora_target_linear",
     "leave it out: LoRA has no dropout; model.dropout=0.1 sets the model's": "lora_dropout",
-    "cls.lora_target_modules=[query]": "lora_target_linear",
     "cls.freeze=encoder": "freeze_encoder freeze_layers freeze_base",
     "mlm.mlm_probability=0.15": "mask_prob masking_probability",
     # generation

@@ -274,6 +274,7 @@ def to_ids(
         hint = f"known labels: {known}; to skip these rows: --unseen-labels ignore"
         folded = {fold_label(label): label for label in reversed(label2id)}
         if has_default_names(label2id):
+            what = what.replace("do not occur in the train rows", "the model does not know")
             pairs = [f"{number}={name}" for number, name in enumerate(names[: len(label2id)][:MAX_LINES_SHOWN])]
             pairs += ["..."] if len(label2id) > len(pairs) else []
             hint = "the model's labels have no names; name LABEL_0, LABEL_1, ... in the order of the model: "

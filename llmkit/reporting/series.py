@@ -5,6 +5,7 @@ Reads the files of the runs; does not import torch.
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.pages.blocks import (
@@ -95,7 +96,8 @@ def _make_runs(parts: dict[str, Record], training: dict[str, Record], metrics: M
         cells = [_show(metric, get_number(part, metric.key)) for metric in columns]
         rows.append([name, *cells, training[name].get("best_step"), "" if seconds is None else show_duration(seconds)])
     header = ["run", *(metric.title or metric.name for metric in columns), "best step", "time"]
-    return Table(header, rows, f"Runs on {split}", numeric=header[1:])
+    links = [f"./{quote(name)}/report.html" for name in parts]
+    return Table(header, rows, f"Runs on {split}", numeric=header[1:], links=links)
 
 
 def _make_curves(folder: Path, names: list[str], metrics: MetricSet) -> list[Block]:

@@ -34,7 +34,7 @@ def test_series_shows_statistics_runs_and_curves(tmp_path: Path) -> None:
     page = read_report(series)
     for expected in ("85.00% ± 7.07%", "21.47% to 100.00%", "2 runs: 2 folds", "are too narrow", "1 min 5 s"):
         assert expected in page.text
-    assert {"fold-0", "fold-1", "90.00%", "kappa"} <= set(page.contents["td"]) | set(page.contents["th"])
+    assert {"fold-0", "fold-1", "90.00%", "kappa"} <= {each for tag in ("td", "th", "a") for each in page.contents[tag]}
     assert len(page.get_curves("Held-out loss")) == 2
     assert "This report is incomplete" not in page.text
     names = {path.name for path in export_report(series, tmp_path / "out", overwrite=False)}

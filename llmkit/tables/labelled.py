@@ -96,8 +96,8 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             rows.reject(str(error), row.line)
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
-            if isinstance(label, float) and "," in str(row.cells.get(columns.label)):
-                comma_example = comma_example or f"{str(row.cells[columns.label]).strip()!r} is read as {label:g}"
+            if isinstance(label, float) and "," in (cell := str(row.cells.get(columns.label or ""))):
+                comma_example = comma_example or f"{cell.strip()!r} is read as {label:g}"
             yield LabelledRow(text, pair, label, row.line, row.cells)
         elif rows.read.skip_bad:
             rows.source.skip("no label" if label is None else "the label is not a number", rows.locate(row.line))
@@ -272,7 +272,7 @@ def to_ids(
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         what = f"labels that do not occur in the train rows: {', '.join(map(repr, names[:MAX_LINES_SHOWN]))}{more}"
         hint = f"known labels: {known}; to skip these rows: --unseen-labels ignore"
-        folded = {fold_label(label): label for label in reversed(label2id)}
+        folded = {fold_label(label): label for label in reversed(list(label2id))}
         if has_default_names(label2id):
             what = what.replace("do not occur in the train rows", "the model does not know")
             pairs = [f"{number}={name}" for number, name in enumerate(names[: len(label2id)][:MAX_LINES_SHOWN])]

@@ -187,7 +187,7 @@ def test_a_page_is_stored_as_its_reader_sees_it(folder: Folder) -> None:
     assert text == "静 Unternehmen 1931²\n\nif x:\n\tif y:\n\t\treturn\n"
 
 
-def test_200_marks_between_documents_stay_text_and_are_said_with_the_setting(folder: Folder) -> None:
+def test_200_marks_between_documents_stay_text_and_are_reported_with_the_setting(folder: Folder) -> None:
     path = folder.write("s.txt", "Story & is short.\n<|endoftext|>\n" * 200)
     assert len(folder.prepare(path)) == 1
     assert "<|endoftext|> stays in the text; -s prepare.read.documents=separator splits documents there" in folder.said

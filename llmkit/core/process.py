@@ -88,8 +88,11 @@ def init_worker(worker_id: int) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    die_with_parent(os.getppid() if parent is None else parent.pid)
+    if multiprocessing.get_start_method() == "forkserver":  # the default since Python 3.14: the parent is the server
+        die_with_parent(None)
+    else:
+        parent = multiprocessing.parent_process()
+        die_with_parent(os.getppid() if parent is None else parent.pid)
 
 
 def die_with_parent(parent: int | None) -> None:

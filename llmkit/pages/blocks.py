@@ -61,6 +61,8 @@ class Table:
     title: str = ""
     total: Sequence[object] | None = None
     numeric: Sequence[str] = ()
+    links: Sequence[str] = ()
+    """The address of the first cell of each row; empty: no links."""
 
     @property
     def is_numeric(self) -> list[bool]:

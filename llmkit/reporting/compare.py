@@ -1,7 +1,7 @@
-"""Compare finished causal language models on the same held-out text: a table, a chart, and notes on differences.
+"""Compare finished runs on the same held-out data: a table, a chart, tests of differences, and notes.
 
-Runs are ranked only by comparable metrics: every run must have been scored on the same text, and metrics per token rank
-only runs with the same tokenizer.
+Runs are ranked only by comparable metrics: every run must have been scored on the same text or rows, and metrics per
+token rank only runs with the same tokenizer.
 
 Reads small files of the run folders; opens no model and does not import torch.
 """
@@ -18,10 +18,11 @@ import numpy as np
 from llmkit.core import console
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
 from llmkit.core.files import check_writable, nan_to_null, write_json
-from llmkit.metrics.spec import Metric
+from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.reporting.compare_page import PAGE, write_comparison
 from llmkit.reporting.comparison_notes import write_notes
-from llmkit.tasks.base import Task
+from llmkit.reporting.significance import compare_with_best
+from llmkit.tasks.base import HeldOut, Task
 from llmkit.tasks.table import TASKS, describe_run, task_of_run
 from llmkit.training.run_record import Record, RunRecord, get_number, get_section, read_run
 
@@ -45,9 +46,13 @@ class _Run:
         return task_of_run(self.record)
 
     @property
+    def metrics(self) -> MetricSet:
+        return self.task.metrics(describe_run(self.record))
+
+    @property
     def headline(self) -> str:
         """Return the key of the task's main metric."""
-        return self.task.metrics(describe_run(self.record)).headlines[0].key
+        return self.metrics.headlines[0].key
 
     def scored(self, split: str) -> Record:
         """Return the run's metrics on a split; empty if there are none."""
@@ -59,38 +64,45 @@ class _Run:
         return get_section(get_section(get_section(self.record.manifest, "data"), "splits"), split)
 
 
-def compare(paths: Sequence[Path], *, by: str, out: Path) -> dict[str, Any]:
+def compare(paths: Sequence[Path], *, by: str | None, out: Path) -> dict[str, Any]:
     """Compare runs, write compare.json and compare.html to `out`, and return the content of compare.json, best run
-    first.
+    first. `by` is the metric that ranks the runs; None: the main metric of their task.
 
     A folder that is given twice counts once.
 
     Raises:
-        UsageError: fewer than two runs, runs of tasks that cannot be compared, runs scored on different text, or a
+        UsageError: fewer than two runs, runs of tasks that cannot be compared, runs scored on different data, or a
             metric that cannot rank them.
         ModelError: a folder that is not a run, or a run that is unfinished, damaged or not scored.
         EnvironmentFault: `out` cannot be written.
     """
-    known = {metric.key for task in TASKS.values() for metric in _ranking_metrics(task)}
-    if by not in known:
-        raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, known))
     runs = _read_runs(_drop_repeats(paths))
     task = _require_same_task(runs)
+    by = by or runs[0].metrics.compared[-1].key
+    known = {metric.key for task in TASKS.values() for metric in _ranking_metrics(task)}
+    known |= {metric.key for metric in runs[0].metrics.compared}
+    if by not in known:
+        raise UsageError(f"runs cannot be ranked by {by!r}", where="--by", hint=did_you_mean(by, known))
     split = _choose_split(runs)
-    n_bytes = _require_same_text(runs, split)
+    held_out = _require_same_data(runs, split)
     rows = [_measure(run, split) for run in runs]
-    same_tokenizer = len({row["tokenizer"]["fingerprint"] or row["run"] for row in rows}) == 1
-    ranked_by = _check_ranking(rows, by, task, same_tokenizer)
+    same_tokenizer = task.reads_rows or len({row["tokenizer"]["fingerprint"] or row["run"] for row in rows}) == 1
+    ranked_by = _check_ranking(rows, by, runs[0], same_tokenizer)
     rows.sort(key=lambda row: -row[by] if ranked_by.higher_is_better else row[by])
-    notes = _note_unused_test(runs, split) + write_notes(rows, same_tokenizer=same_tokenizer)
+    tests, untested = compare_with_best(rows, task, split, ranked_by)
+    notes = [*_note_unused_test(runs, split), *_note_unknown_rows(runs, split), *untested]
+    notes += write_notes(rows, same_tokenizer=same_tokenizer)
     comparison = {
         "task": task.name,
+        "label_type": describe_run(runs[0].record)["label_type"],
         "split": split,
-        "n_bytes": n_bytes,
+        f"n_{held_out.unit}": held_out.size,
+        "held_out": f"{held_out.size:,} {held_out.unit}",
         "by": by,
         "best": "highest" if ranked_by.higher_is_better else "lowest",
         "same_tokenizer": same_tokenizer,
         "runs": rows,
+        "tests": tests,
         "notes": notes,
     }
     if out.is_file():
@@ -114,6 +126,10 @@ def _require_same_task(runs: Sequence[_Run]) -> Task:
     if len(tasks) > 1:
         shown = ", ".join(f"{run.name} is {run.task.model_is}" for run in runs)
         raise UsageError(f"the runs are of different tasks: {shown}", where="RUN...", hint="compare runs of one task")
+    if len({run.metrics.compared for run in runs}) > 1:
+        shown = ", ".join(f"{run.name} {describe_run(run.record)['label_type']}" for run in runs)
+        hint = "compare runs with the same cls.labels"
+        raise UsageError(f"the runs have labels of different types: {shown}", where="RUN...", hint=hint)
     return next(iter(tasks.values()))
 
 
@@ -177,6 +193,8 @@ def _require_finished(run: _Run) -> None:
 
 
 def _resume_command(run: _Run) -> str:
+    if run.task.reads_rows:
+        return shlex.join(["llmkit", "finetune", str(run.path / "recipe.yaml"), "--out", str(run.path), "--resume"])
     data = run.record.manifest.get("data_path")
     folder = os.path.normpath(run.path / data) if isinstance(data, str) else "DATA"
     parts = ["llmkit", "pretrain", run.path / "recipe.yaml", "--data", folder, "--out", run.path, "--resume"]
@@ -195,7 +213,9 @@ def _choose_split(runs: Sequence[_Run]) -> str:
         if run in scored[split]:
             continue
         hint = f"llmkit eval {shlex.quote(str(run.path))} --split {split}"
-        if not run.prepared(split):
+        if not run.prepared(split) and run.task.reads_rows:
+            hint = f"its data has no {split} rows: train again with --{split} FILE or cls.{split} above 0"
+        elif not run.prepared(split):
             hint = f"its data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
         problems.append(
             Problem(f"{str(run.path)!r} was not scored on its {split} split", str(run.path / "metrics.json"), hint)
@@ -203,33 +223,29 @@ def _choose_split(runs: Sequence[_Run]) -> str:
     raise ModelError.from_problems(problems)
 
 
-def _require_same_text(runs: Sequence[_Run], split: str) -> int:
-    """Check that every run was scored on the same text; returns its size in bytes."""
-    texts = []
-    for run in runs:
-        n_bytes = get_number(run.scored(split), "n_bytes") or get_number(run.prepared(split), "bytes")
-        texts.append((n_bytes, run.prepared(split).get("documents_hash")))
-    sizes, hashes = {size for size, _ in texts}, {digest for _, digest in texts if digest is not None}
+def _require_same_data(runs: Sequence[_Run], split: str) -> HeldOut:
+    """Check that every run was scored on the same text or rows; returns what it is."""
+    found = [run.task.describe_held_out(run.record, split) for run in runs]
+    sizes, hashes = {each.size for each in found}, {each.digest for each in found if each.digest is not None}
     if len(sizes) == 1 and len(hashes) <= 1 and None not in sizes:
-        return int(sizes.pop() or 0)
-    shown = (
-        f"{run.name} on {f'{size:,.0f}' if size else 'unknown'} bytes ({str(digest)[:12]})"
-        for run, (size, digest) in zip(runs, texts, strict=True)
-    )
-    raise UsageError(
-        f"the runs were scored on different text, so they cannot be ranked: {', '.join(shown)}",
-        where=f"their {split} splits",
-        hint="score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from the "
-        "same files with the same prepare.clean and prepare.split, and train again",
-    )
+        return found[0]
+    shown = ", ".join(f"{run.name} on {each.describe()}" for run, each in zip(runs, found, strict=True))
+    what, hint = (
+        ("text", "score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from "
+         "the same files with the same prepare.clean and prepare.split, and train again"),
+        ("rows", "train each run with the same --test FILE; or with the same --data, cls.split_seed and "
+         "cls.validation, without --folds"),
+    )[runs[0].task.reads_rows]  # fmt: skip
+    what = f"the runs were scored on different {what}, so they cannot be ranked: {shown}"
+    raise UsageError(what, where=f"their {split} splits", hint=hint)
 
 
-def _check_ranking(rows: Sequence[Record], by: str, task: Task, same_tokenizer: bool) -> Metric:
-    """Return the metric `by`; raises UsageError if it cannot rank these runs."""
-    figures = {metric.key: metric for metric in _ranking_metrics(task)}
-    of_text = [metric.key for metric in task.metrics({}).compared[::-1] if not metric.per_token]
+def _check_ranking(rows: Sequence[Record], by: str, run: _Run, same_tokenizer: bool) -> Metric:
+    """Return the metric `by`; raises UsageError if it cannot rank these runs, of which `run` is one."""
+    figures = {metric.key: metric for metric in (*run.metrics.compared, SPEED)}
+    of_text = [metric.key for metric in run.metrics.compared[::-1] if not metric.per_token]
     if by not in figures:
-        raise UsageError(f"{task.model_is} has no {by}", where="--by", hint=did_you_mean(by, figures))
+        raise UsageError(f"{run.task.model_is} has no {by}", where="--by", hint=did_you_mean(by, figures))
     if figures[by].per_token and not same_tokenizer:
         shown = ", ".join(f"{row['run']} {str(row['tokenizer']['fingerprint'])[:12]}" for row in rows)
         raise UsageError(
@@ -253,6 +269,8 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
     tokenizer, machine = get_section(data, "tokenizer"), get_section(manifest, "machine")
     unknown = (get_number(scored, "n_unknown_tokens"), get_number(run.prepared(split), "unknown_tokens"))
     trained = record.log.get("train", [])
+    compared, settings = run.metrics.compared, run.task.describe_compared(record, split)
+    bounds = get_section(scored, "intervals")
     return {
         "run": run.name,
         "path": str(run.path),
@@ -261,14 +279,16 @@ def _measure(run: _Run, split: str) -> dict[str, Any]:
         "n_parameters": get_number(training, "n_parameters") or get_number(model, "n_parameters"),
         "n_training_tokens": get_number(training, "n_tokens"),
         "seconds": get_number(training, "seconds"),
-        **{metric.key: get_number(scored, metric.key) for metric in run.task.metrics(describe_run(record)).compared},
+        **{metric.key: get_number(scored, metric.key) for metric in compared},
+        "intervals": {metric.key: bounds[metric.key] for metric in compared if metric.key in bounds},
         "tokens_per_second": _measure_speed(trained),
         "n_tokens": get_number(scored, "n_tokens"),
         "n_words": get_number(scored, "n_words"),
         "n_unknown_tokens": next((n for n in unknown if n is not None), None),
-        "method": get_section(scored, "method"),
+        "method": {} if settings else get_section(scored, "method"),
+        "settings": settings,
         "tokenizer": {key: tokenizer.get(key) for key in ("kind", "vocab_size", "fingerprint")},
-        "train_documents": get_section(get_section(data, "splits"), "train").get("documents_hash"),
+        "train_documents": run.task.describe_held_out(record, split).train_digest,
         "machine": {key: machine.get(key) for key in ("cpu", "cores", "accelerator")},
         "curve": _make_curve(record, training, run.headline),
     }
@@ -316,3 +336,12 @@ def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
         return []
     commands = "; ".join(f"llmkit eval {shlex.quote(str(run.path))} --split test" for run in without)
     return [f"compared on validation, as not every run was scored on its test split: {commands}"]
+
+
+def _note_unknown_rows(runs: Sequence[_Run], split: str) -> list[str]:
+    """Return a note on runs of earlier versions, which did not record their held-out rows."""
+    without = [run.name for run in runs if run.task.describe_held_out(run.record, split).digest is None]
+    if not without or not runs[0].task.reads_rows:
+        return []
+    what = f"runs of an earlier version do not record their {split} rows: {', '.join(without)}"
+    return [f"{what}; compare them only if they have the same --data and cls.split_seed"]

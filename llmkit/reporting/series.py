@@ -8,6 +8,7 @@ torch.
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.pages.blocks import (
@@ -103,7 +104,8 @@ def _make_runs(parts: dict[str, Record], training: dict[str, Record], metrics: M
         cells = [_show(metric, get_number(part, metric.key)) for metric in columns]
         rows.append([name, *cells, training[name].get("best_step"), "" if seconds is None else show_duration(seconds)])
     header = ["run", *(metric.title or metric.name for metric in columns), "best step", "time"]
-    return Table(header, rows, f"Runs on {split}", numeric=header[1:])
+    links = [f"./{quote(name)}/report.html" for name in parts]
+    return Table(header, rows, f"Runs on {split}", numeric=header[1:], links=links)
 
 
 def _make_curves(folder: Path, names: list[str], metrics: MetricSet) -> list[Block]:
@@ -130,14 +132,14 @@ def _make_curves(folder: Path, names: list[str], metrics: MetricSet) -> list[Blo
 
 
 def make_learning_curve(metrics: Record, task: Task) -> list[Section]:
-    """Return one section per split, test first: a chart and a table for each headline metric."""
+    """Return one section per split, test first: a chart and a table for each headline metric; and one of all runs."""
     sections = []
     for split, entries, shown in _list_splits(metrics, task):
         charts = [_make_chart(metric, entries, split) for metric in shown]
         tables: list[Block] = [make_table(metric, entries, split) for metric in shown]
         about = "Each point is a run on a stratified sample of the train rows. All sizes have the same held-out rows."
         sections.append(Section(f"Learning curve on {split} rows", [Paragraph(about), Charts(charts), *tables]))
-    return sections
+    return [*sections, Section("Runs", [_make_curve_runs(metrics, task)])] if sections else []
 
 
 def make_tables(metrics: Record, task: Task) -> list[Table]:
@@ -170,6 +172,19 @@ def make_table(metric: Metric, entries: Sequence[Record], split: str) -> Table:
     runs = ", mean of runs" if several else ""
     numeric = [name for name in header if name != range_name]
     return Table(header, rows, f"{metric.title or metric.name} on {split} rows{runs}", numeric=numeric)
+
+
+def _make_curve_runs(metrics: Record, task: Task) -> Table:
+    """Return a table of all runs with links to their reports, and their main metric on each split."""
+    runs = {name: run for name, run in get_section(metrics, "runs").items() if isinstance(run, dict)}
+    shown = [(split, entries[0]) for split, _, entries in _list_splits(metrics, task)]
+    rows: list[list[object]] = []
+    for name, run in runs.items():
+        values = [(metric, get_number(get_section(run, split), metric.key)) for split, metric in shown]
+        rows.append([name, *("" if value is None else metric.format.format(value) for metric, value in values)])
+    header = ["run", *(f"{metric.title or metric.name}, {split}" for split, metric in shown)]
+    links = [f"./{quote(name)}/report.html" for name in runs]
+    return Table(header, rows, "Runs", numeric=header[1:], links=links)
 
 
 def _make_chart(metric: Metric, entries: Sequence[Record], split: str) -> LineChart:

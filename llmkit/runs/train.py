@@ -338,6 +338,7 @@ def _score(run: RunFolder, trained: TrainingLoop, task: TrainingTask, network: P
             _warn(run, trained.step, task.compare_with_baseline(metrics))
             losses = [(record["step"], record["loss"]) for record in run.read_log("eval")]
             _warn(run, trained.step, describe_trend(losses, longer))
+    task.save_predictions(run.path)
 
 
 def _warn(run: RunFolder, step: int, text: str | None) -> None:

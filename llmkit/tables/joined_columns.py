@@ -10,8 +10,12 @@ from functools import partial
 from llmkit.text.records.fields import BadCell, missing_column_error
 from llmkit.text.records.rows import RowStream
 
-_ON = {"1", "1.0", "true", "yes", "y", "t", "x", "是"}
-_OFF = {"0", "0.0", "false", "no", "n", "f", "", "否"}
+_YES = """1 1.0 1,0 true yes y t x on + ✓ ✔ ☑ ✅ ja j wahr oui vrai sí si verdadero verdadeiro vero sim tak ano da да
+    evet igen kyllä 是 有 真 对 はい 有り あり 예 네"""
+_NO = """0 0.0 0,0 false no n f off - ✗ ✘ ☐ ❌ nein falsch non faux falso não nao nie ne nu нет hayır hayir nem ei 否
+    无 無 假 错 不是 没有 いいえ なし 아니요 아니오"""
+_ON, _OFF = frozenset(_YES.split()), frozenset(["", *_NO.split()])
+"""The cells of yes and no in several languages."""
 
 
 def split_names(name: str) -> list[str]:
@@ -39,10 +43,10 @@ def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
 
 
 def find_flag_columns(columns: Sequence[str], sample: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return the columns that hold only 0 and 1 (or true and false) in the sample; at least one must hold both."""
-    cells = {column: {_fold(row.get(column)) for row in sample} - {""} for column in columns}
-    flags = [column for column, found in cells.items() if found and found <= {"0", "1", "0.0", "1.0", "true", "false"}]
-    return flags if any(len(cells[column]) > 1 for column in flags) else []
+    """Return the columns that hold only 0 and 1, or another yes and no, in the sample; at least one must hold both."""
+    cells = {column: {_fold(row.get(column)) for row in sample} for column in columns}
+    flags = [column for column, found in cells.items() if found - {""} and found <= _ON | _OFF]
+    return flags if any(cells[column] & _ON and cells[column] & _OFF for column in flags) else []
 
 
 def _add(
@@ -69,7 +73,7 @@ def _find_on(parts: Sequence[str], cells: Mapping[str, object]) -> list[str]:
     found = {part: _fold(cells.get(part)) for part in parts}
     for part, cell in found.items():
         if cell not in _ON | _OFF:
-            raise BadCell(f"label column {part!r} holds {cell[:40]!r}, not 0 or 1")
+            raise BadCell(f"label column {part!r} holds {cell[:40]!r}, not 0 or 1, yes or no, or the like")
     return [part for part, cell in found.items() if cell in _ON]
 
 

@@ -3,23 +3,19 @@
 Each finding is one sentence with an example and the setting that changes it. Nothing is changed here.
 """
 
-import json
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from llmkit.core.console import count
 from llmkit.core.errors import DataError
+from llmkit.tables.label_forms import fold_label, label_map_option, parse_list
 from llmkit.tables.labelled import Label
 
 _SHOWN = 3
 _MISSING = frozenset(["na", "n/a", "#n/a", "nan", "<na>", "null", "\\n", "none", "nil", "?", "-", "--"])
 _MIN_USUAL_ROWS = 10
 """Labels with a single row are noted only if the median number of rows per label is at least this."""
-_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
-"""Zero-width characters, except joiners, which distinguish words and emoji."""
 _MAX_RARE_LABELS = 20
 _MIN_ALL_DIFFERENT = 4
 """Minimum number of rows for which labels that are all different are an error."""
@@ -29,7 +25,14 @@ def describe_labels(counts: Mapping[str, int]) -> list[str]:
     """Return notes on labels that differ only in form, contain several labels, may be missing values, or have a single
     row.
     """
-    return [*_describe_variants(counts), *_describe_joins(counts), *_describe_missing(counts), *_describe_rare(counts)]
+    lists = _describe_lists(counts)
+    return [
+        *_describe_variants(counts),
+        *lists,
+        *_describe_joins(counts),
+        *_describe_missing(counts),
+        *_describe_rare(counts),
+    ]
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
@@ -44,7 +47,7 @@ def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
     examples = ", ".join(repr(label[:40]) for label in list(counts)[:_SHOWN])
     hint = "--label names another column; to predict numbers, set -s cls.labels=regression"
     what = f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each"
-    raise DataError(what, where=where, hint="; ".join(_describe_joins(counts)) or hint)
+    raise DataError(what, where=where, hint="; ".join([*_describe_lists(counts), *_describe_joins(counts)]) or hint)
 
 
 def describe_contradictions(
@@ -68,30 +71,22 @@ def describe_contradictions(
 def _describe_variants(counts: Mapping[str, int]) -> list[str]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label in counts:
-        groups[_fold(label)].append(label)
+        groups[fold_label(label)].append(label)
     variants = [sorted(group, key=lambda label: -counts[label]) for group in groups.values() if len(group) > 1]
     if not variants:
         return []
     shown = [" and ".join(f"{_show(each)} ({counts[each]:,})" for each in group) for group in variants[:_SHOWN]]
     pairs = {label: group[0] for group in variants[:_SHOWN] for label in group[1:]}
-    setting = repr(",".join(f"{old}={new}" for old, new in pairs.items()))
-    if not all(name.isprintable() and not set(name) & set(",=") for name in (*pairs, *pairs.values())):
-        setting = f"FILE, a JSON file with {json.dumps(pairs)},"
     what = "labels that differ only in case or form are separate classes"
-    return [f"{what}: {'; '.join(shown)}; --label-map {setting} joins them"]
+    return [f"{what}: {'; '.join(shown)}; {label_map_option(pairs)} joins them"]
 
 
-def _fold(label: str) -> str:
-    """Return a key that ignores case, width, the encoding of accents and invisible characters.
-
-    It is equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
-    """
-    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_")
-    folded = " ".join(folded.split())
-    try:
-        return f"{float(folded):g}"
-    except ValueError:
-        return {"true": "1", "false": "0"}.get(folded, folded) or label
+def _describe_lists(counts: Mapping[str, int]) -> list[str]:
+    lists = [label for label in counts if parse_list(label) is not None]
+    if not lists:
+        return []
+    some = f"{count(len(lists), 'label')} may be a list of labels: {_show(lists[0])}"
+    return [f"{some}; to read several labels per row: -s cls.labels=multi_label"]
 
 
 def _describe_joins(counts: Mapping[str, int]) -> list[str]:

@@ -7,7 +7,6 @@ Rows are streamed: all missing and invalid labels are raised in one error after 
 early does not get the error. Independent of models or tokens.
 """
 
-import ast
 import math
 import re
 from collections import Counter
@@ -18,12 +17,13 @@ from typing import Literal
 from llmkit.core.console import clean_line, list_some
 from llmkit.core.errors import DataError, Problem
 from llmkit.tables.label_columns import Columns
+from llmkit.tables.label_forms import THOUSANDS, fold_label, label_map_option, parse_list, to_decimal, to_number
 from llmkit.text.lines import unify_returns
 from llmkit.text.records.fields import BadCell, describe_type, missing_column_error
 from llmkit.text.records.rows import Row, RowStream
+from llmkit.text.sources import log_once
 
 MAX_LINES_SHOWN = 5
-_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _EDGES = re.compile(r"^[\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+|[\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+$")
 _SOFT = "soft labels, such as a probability per label, are not supported: give one label, or a list of labels"
 
@@ -83,7 +83,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             without a label (in regression, without a finite number) and the first of their lines.
     """
     missing, not_numbers = LineRefs(), LineRefs()
-    example = ""
+    example = comma_example = ""
     n_rows = 0
     for row in rows:
         n_rows += 1
@@ -97,6 +97,8 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
             rows.reject(str(error), row.line)
             continue
         if columns.label is None or not (label is None or _is_nan(label)):
+            if isinstance(label, float) and "," in (cell := str(row.cells.get(columns.label or ""))):
+                comma_example = comma_example or f"{cell.strip()!r} is read as {label:g}"
             yield LabelledRow(text, pair, label, row.line, row.cells)
         elif rows.read.skip_bad:
             rows.source.skip("no label" if label is None else "the label is not a number", rows.locate(row.line))
@@ -105,6 +107,8 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
         else:
             example = example or str(row.cells.get(columns.label))[:40]
             not_numbers.add(row.line)
+    if comma_example:
+        log_once(f"{rows.path}: numbers with a decimal comma: {comma_example}")
     problems = []
     if missing.n:
         what = f"{missing.n:,} of {n_rows:,} rows have no {columns.label!r}"
@@ -113,6 +117,8 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
     if not_numbers.n:
         what = f"{not_numbers.n:,} of {n_rows:,} rows have no finite number in {columns.label!r}, such as {example!r}"
         hint = "regression needs numbers; for labels that are words, remove cls.labels=regression"
+        if THOUSANDS.fullmatch(example.strip()):
+            hint = f"write a point or no comma: {example.strip()} may be a thousand or have a decimal comma"
         problems.append(Problem(what, f"{rows.path}, {not_numbers.describe(rows.unit)}", hint))
     if problems:
         raise DataError.from_problems(problems)
@@ -171,7 +177,7 @@ def parse_number(cell: object) -> float | None:
     word = parse_label(cell)
     if word is None:
         return None
-    return math.nan if isinstance(cell, bool) else _to_number(word)
+    return math.nan if isinstance(cell, bool) else to_decimal(word)
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
@@ -197,24 +203,6 @@ def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
     return tuple(sorted({word for part in parts if part and (word := _strip(part))}))
 
 
-def parse_list(cell: str) -> list[str] | None:
-    """Return the strings of a list that was written as text, such as `['joy', 'love']`; None for any other text."""
-    text = cell.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    if text[1:-1].strip() == "":
-        return []
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    found = ["".join(pair) for pair in _QUOTED.findall(text)]
-    is_list = isinstance(value, list) and all(isinstance(each, str | int) for each in value)
-    if is_list and len(found) <= len(value):  # numpy writes ['joy' 'love'], which Python reads as one string
-        return [str(each) for each in value]
-    return found if found and not _QUOTED.sub("", text[1:-1]).strip(" ,\n") else None
-
-
 def map_labels(parse: ParseLabel, label_map: Mapping[str, str]) -> ParseLabel:
     """Return `parse` with labels renamed by `label_map`; labels that get the same new name are merged."""
 
@@ -229,15 +217,6 @@ def map_labels(parse: ParseLabel, label_map: Mapping[str, str]) -> ParseLabel:
 
 def _is_missing(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _to_number(word: str) -> float:
-    """Return the number, or NaN if the word is not a finite number. Python's `1_000` is not accepted."""
-    try:
-        number = math.nan if "_" in word else float(word)
-    except ValueError:
-        return math.nan
-    return number if math.isfinite(number) else math.nan
 
 
 def _is_nan(label: Label) -> bool:
@@ -293,8 +272,15 @@ def to_ids(
         known = ", ".join(clean_line(label) for label in list(label2id)[:10]) + (", ..." if len(label2id) > 10 else "")
         what = f"labels that do not occur in the train rows: {list_some(list(map(repr, names)), MAX_LINES_SHOWN)}"
         hint = f"known labels: {known}; to skip these rows: --unseen-labels ignore"
+        folded = {fold_label(label): label for label in reversed(list(label2id))}
         if has_default_names(label2id):
-            hint = f"the model's labels have no names; name LABEL_0, LABEL_1, ...: --label-map 0={names[0]},..."
+            what = what.replace("do not occur in the train rows", "the model does not know")
+            pairs = [f"{number}={name}" for number, name in enumerate(names[: len(label2id)][:MAX_LINES_SHOWN])]
+            pairs += ["..."] if len(label2id) > len(pairs) else []
+            hint = "the model's labels have no names; name LABEL_0, LABEL_1, ... in the order of the model: "
+            hint += f"--label-map {','.join(pairs)}"
+        elif variants := {name: folded[fold_label(name)] for name in names if fold_label(name) in folded}:
+            hint = f"they differ from known labels only in form: {label_map_option(variants)} joins them"
         raise DataError(what, where=f"{where}, {unseen_labels.rows.describe(unit)}", hint=hint)
 
 
@@ -304,5 +290,5 @@ def has_default_names(names: Collection[str]) -> bool:
 
 
 def _by_value(label: str) -> tuple[int, float, str]:
-    number = _to_number(label)
+    number = to_number(label)
     return (1, 0.0, label) if math.isnan(number) else (0, number, label)

@@ -95,7 +95,12 @@ def _find_file(path: str) -> str:
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} files match" if found else f"{path} is a folder"
-    raise DataError(f"{what}; one file is needed", where=path, hint=f"name one file, or a data set: hf:{path}")
+    inside = (
+        sorted(each for each in Path(path).glob("*") if each.suffix in TABLE_ENDINGS) if Path(path).is_dir() else []
+    )
+    named = [*map(str, inside), *found]
+    hint = f"name one file, such as {named[0]}" if named else "name one file; this folder holds no table"
+    raise DataError(f"{what}; one file is needed", where=path, hint=hint)
 
 
 def _read_file(stream: RowStream) -> Rows:

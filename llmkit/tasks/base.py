@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmkit.config.evaluate import Evaluate
     from llmkit.config.generate import Generate
     from llmkit.config.recipe import Recipe
+    from llmkit.metrics.paired import PairedTest
     from llmkit.pages.blocks import Block, Section
     from llmkit.tokens.prepared import Prepared
     from llmkit.training.contract import Objective, Plan, Samples
@@ -65,6 +66,23 @@ class TrainingData:
     def describe(self) -> str:
         """Describe the size of the train split in words, for the model card."""
         return f"{self.n_train_tokens:,} tokens ({self.train_size})"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Size and identity of the data on which a run was scored: runs are compared only on the same data."""
+
+    size: int | None
+    unit: str
+    """Unit of the size: `bytes` or `rows`."""
+    digest: str | None
+    """Hash of the data; None if an earlier version of llmkit did not record it."""
+    train_digest: str | None
+    """Hash of the data that the run was trained on."""
+
+    def describe(self) -> str:
+        """Format as `1,000 bytes (0123456789ab)`."""
+        return f"{'unknown' if self.size is None else f'{self.size:,}'} {self.unit} ({str(self.digest)[:12]})"
 
 
 class MeasuredTask(Protocol):
@@ -126,6 +144,10 @@ class TrainingTask(MeasuredTask, Protocol):
 
     def score(self, network: "PreTrainedModel", settings: "Evaluate", share: float = 1.0) -> dict[str, dict[str, Any]]:
         """Return metrics per held-out split; `share` is the fraction of each split to score, evenly spaced."""
+
+    def save_predictions(self, run: Path) -> None:
+        """Save the predictions of the last `score` in the folder of the run, for tests between runs."""
+        return
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         """Return a warning with both values if the model is no better than a constant prediction, else None.
@@ -311,6 +333,27 @@ class Task(ABC):
 
         random: Any = RandomPrepared(len(vocabulary))
         return self.open_prepared(recipe, random, vocabulary)
+
+    # ---- comparison of runs ----
+
+    def describe_held_out(self, record: RunRecord, split: str) -> HeldOut:
+        """Return what identifies the data of a split on which a run was scored."""
+        splits = get_section(get_section(record.manifest, "data"), "splits")
+        prepared, train = get_section(splits, split), get_section(splits, "train")
+        n_bytes = get_number(get_section(record.metrics, split), "n_bytes") or get_number(prepared, "bytes")
+        size = None if n_bytes is None else int(n_bytes)
+        return HeldOut(size, "bytes", prepared.get("documents_hash"), train.get("documents_hash"))
+
+    def describe_compared(self, record: RunRecord, split: str) -> Record:
+        """Return the settings of a run to show in a comparison, by name; empty: tokenizer and context."""
+        return {}
+
+    def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
+        """Test the difference of a metric between two runs on the same rows of a split.
+
+        Returns None if the task does not save its predictions, or if a run has none that can be compared.
+        """
+        return None
 
     # ---- output ----
 

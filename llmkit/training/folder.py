@@ -1,6 +1,6 @@
 """The run folder: its files, rules for creating, resuming and replacing it, and the origin of its model and data.
 
-recipe.yaml manifest.json log.jsonl checkpoints/step-N/ model/ metrics.json report.html
+recipe.yaml manifest.json log.jsonl checkpoints/step-N/ model/ metrics.json predictions/ report.html
 
 Paths in the manifest are relative to the run, so that run, model and data can be moved together.
 """
@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from llmkit.core.errors import ModelError, UsageError
+from llmkit.core.errors import UsageError
 from llmkit.core.files import (
     PARTIAL,
     check_writable,
@@ -26,6 +26,7 @@ from llmkit.core.files import (
 from llmkit.core.lock import lock_output
 from llmkit.training import run_state
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
+from llmkit.training.run_record import not_a_run
 
 
 class RunFolder:
@@ -186,8 +187,7 @@ def open_run(path: Path) -> RunFolder:
     """
     run = RunFolder(path)
     if not run.recipe.is_file():
-        hint = "give the --out folder of a training command"
-        raise ModelError(f"{str(path)!r} is not a run folder: it has no recipe.yaml", where=str(path), hint=hint)
+        raise not_a_run(path)
     return run
 
 

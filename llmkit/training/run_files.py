@@ -17,6 +17,7 @@ _TOP = re.compile(
     r"(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html"
     r"|\.(recipe\.yaml|manifest\.json|log\.jsonl|metrics\.json|report\.html)(\.[0-9a-f-]+)?\.partial"
     r"|refused-step-[0-9]+(-rank-[0-9]+)?\.json|\.llmkit-probe-[0-9]+"
+    r"|predictions/((validation|test)\.safetensors|\.(validation|test)\.safetensors\.partial)?"
     r"|(checkpoints|model)/|(tensorboard|wandb|swanlab|\.model\.(partial|old))/.*)",
     re.DOTALL,
 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.errors import ModelError
+from llmkit.core.errors import ModelError, find_near
 
 Record = dict[str, Any]
 
@@ -32,17 +32,26 @@ def read_run(run: Path) -> RunRecord:
     """Read everything in the run folder that can be read. Raises ModelError if it is not a run folder."""
     names = ("log.jsonl", "metrics.json", "manifest.json", "recipe.yaml")
     if not any((run / name).is_file() for name in names):
-        raise ModelError(
-            f"{str(run)!r} is not a run folder",
-            where=str(run),
-            hint="give the --out folder of a training command",
-        )
+        raise not_a_run(run)
     missing: list[str] = []
     log = _read_log(run / "log.jsonl", missing)
     metrics = _read_json(run / "metrics.json", missing, "the run has had no final evaluation")
     manifest = _read_json(run / "manifest.json", missing, "data, machine and versions are not known")
     recipe = _read_text(run / "recipe.yaml", missing, "the recipe is not known") or ""
     return RunRecord(run.resolve().name, log, metrics, manifest, recipe, tuple(missing))
+
+
+def not_a_run(path: Path) -> ModelError:
+    """Return the error for a folder that is not a run; its hint names the runs inside, if there are any."""
+    runs = sorted(str(each.parent) for each in path.glob("*/recipe.yaml")) if path.is_dir() else []
+    hint = "give the --out folder of a training command"
+    if runs:
+        hint = f"it holds {len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(runs[:3])}"
+        hint += ", ..." if len(runs) > 3 else ""
+    elif not path.exists():
+        near = find_near(str(path), map(str, path.parent.glob("*"))) if path.parent.is_dir() else None
+        hint = f"there is no such folder; did you mean {near!r}?" if near else "there is no such folder"
+    return ModelError(f"{str(path)!r} is not a run folder", where=str(path), hint=hint)
 
 
 def get_number(record: Mapping[str, Any], key: str) -> float | None:

@@ -70,3 +70,15 @@ def test_killed_run_has_a_report(
     (tmp_path / "log.jsonl").write_text('{"kind": "train", "step": 1, "loss": 2.0}\n{"kind": "trai')
     code, out, err = run(monkeypatch, capsys, "report", str(tmp_path))
     assert code == 0 and out.strip() == str(tmp_path / "report.html") and "cut off when the process was killed" in err
+
+
+def test_a_folder_of_runs_leads_to_its_runs_and_a_wrong_name_to_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("spam", "stars"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text("task: clm\n")
+    code, _, err = run(monkeypatch, capsys, "report", str(tmp_path))
+    assert code == 6 and f"it holds 2 runs: {tmp_path / 'spam'}, {tmp_path / 'stars'}" in err
+    code, _, err = run(monkeypatch, capsys, "report", str(tmp_path / "star"))
+    assert code == 6 and f"did you mean '{tmp_path / 'stars'}'?" in err

@@ -59,3 +59,26 @@ def test_values_of_other_tools_are_those_of_one_key() -> None:
     assert find_value("prepare.tokenizer.kind", "BPE") == "byte-bpe"
     assert find_value("train.precision", 16) == "bf16"
     assert find_value("optim.name", "BPE") is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("class_weight", "cls.class_weights=balanced"), ("max_iter", "train.max_steps=1000"), ("cv", "--folds N"),
+        ("n_splits", "--folds N"), ("stratify", "stratified"), ("scoring", "cls.metric=f1_macro"),
+        ("C", "n-gram baseline"), ("id2label", "--label-map"), ("threshold", "cls.positive_label"),
+        ("push_to_hub", "hf upload"), ("group_by_length", "leave it out"),
+        ("label_smoothing_factor", "cls.label_smoothing=0.1"), ("body_learning_rate", "optim.learning_rate=3e-4"),
+        ("num_iterations", "train.epochs=3"), ("samples_per_label", "train.max_rows=1000"),
+        ("peft_config", "cls.lora_rank=8"), ("packing", "leave it out"), ("dataset_text_field", "--text COLUMN"),
+        ("base_model", "--model MODEL"), ("sequence_len", "train.block_size=256"), ("val_set_size", "cls.validation"),
+        ("wandb_project", "train.trackers=[wandb]"), ("manual_seed", "train.seed=1"),
+        ("sliding_window", "cls.long_texts=windows"), ("use_cuda", "leave it out"),
+        ("labels_list", "read from the data"), ("do_regression", "cls.labels=regression"),
+        ("pad_to_max_length", "leave it out"), ("task_name", "--data FOLDER"), ("trust_remote_code", "never run"),
+        ("sheet_name", "--sheet"), ("sep", "--delimiter"), ("dev_file", "--validation"),
+    ],
+)  # fmt: skip
+def test_names_of_sklearn_trainer_setfit_trl_axolotl_and_run_glue_lead_to_ours(typed: str, meant: str) -> None:
+    assert meant in str(find_meaning(typed))
+    assert meant in str(describe_unknown(f"--{typed.replace('_', '-')}"))

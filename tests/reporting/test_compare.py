@@ -255,7 +255,7 @@ def test_run_without_held_out_figures_is_told_how_to_get_them(runs: Path) -> Non
 
 
 @pytest.mark.parametrize(("task", "kind"), [("mlm", "a masked language model"), ("cls", "a classifier")])
-def test_masked_models_and_classifiers_are_refused(runs: Path, task: str, kind: str) -> None:
+def test_masked_models_and_runs_of_several_tasks_are_refused(runs: Path, task: str, kind: str) -> None:
     make_run(runs / "a")
     make_run(runs / "b", task=task)
     with pytest.raises(UsageError, match=f"is {kind}"):

@@ -15,11 +15,13 @@ def row(run: str, n_tokens: list[int], **more: Any) -> dict[str, Any]:
     curve = {"n_tokens": n_tokens, "bits_per_byte": [2.0 for _ in n_tokens]}
     method = {"windows": "block-wise", "block_size": 32}
     counts = {"tokens_per_second": 10.0, "n_tokens": 400, "n_unknown_tokens": 0}
-    return {"run": run, **facts, **figures, **counts, "tokenizer": tokenizer, "curve": curve, "method": method, **more}
+    scored = {"tokenizer": tokenizer, "curve": curve, "method": method, "intervals": {}, "settings": {}}
+    return {"run": run, **facts, **figures, **counts, **scored, **more}
 
 
 def write(folder: Path, *rows: dict[str, Any], notes: tuple[str, ...] = ()) -> str:
-    facts = {"task": "clm", "by": "bits_per_byte", "split": "test", "n_bytes": 1000, "best": "lowest"}
+    facts = {"task": "clm", "by": "bits_per_byte", "split": "test", "held_out": "1,000 bytes", "best": "lowest"}
+    facts |= {"tests": []}
     path = write_comparison({"runs": list(rows), "notes": list(notes), **facts}, folder)
     assert path == folder / PAGE
     return path.read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ def test_series_shows_statistics_runs_and_curves(tmp_path: Path) -> None:
     page = read_report(series)
     for expected in ("85.00% ± 7.07%", "21.47% to 100.00%", "2 runs: 2 folds", "are too narrow", "1 min 5 s"):
         assert expected in page.text
-    assert {"fold-0", "fold-1", "90.00%", "kappa"} <= set(page.contents["td"]) | set(page.contents["th"])
+    assert {"fold-0", "fold-1", "90.00%", "kappa"} <= {each for tag in ("td", "th", "a") for each in page.contents[tag]}
     assert len(page.get_curves("Held-out loss")) == 2
     assert "This report is incomplete" not in page.text
     names = {path.name for path in export_report(series, tmp_path / "out", overwrite=False)}
@@ -99,6 +99,7 @@ def test_terminal_has_one_table_per_split_and_the_report_one_chart_per_metric() 
     assert [section.title for section in sections] == [
         "Learning curve on test rows",
         "Learning curve on validation rows",
+        "Runs",
     ]
     charts = next(block for block in sections[0].blocks if isinstance(block, Charts)).charts
     assert [chart.title for chart in charts if isinstance(chart, LineChart)] == [
@@ -126,3 +127,15 @@ def test_page_is_written_and_damaged_entries_are_left_out(tmp_path: Path) -> Non
 @pytest.mark.parametrize("entries", [[], [3], [{"max_rows": 4}]])
 def test_nothing_measured_gives_no_section(entries: list[Any]) -> None:
     assert make_learning_curve(metrics(*entries), TASK) == []
+
+
+def test_page_lists_all_runs_with_links_to_their_reports(tmp_path: Path) -> None:
+    found = metrics(entry(10, 0.5), entry(20, 0.75))
+    found["runs"]["rows-10"]["test"] = {"label_type": "single_label", "accuracy": 0.5}
+    found["runs"]["rows-20"] = {"test": {"label_type": "single_label", "accuracy": 0.75}}
+    found["runs"]["javascript:alert(1)"] = {}
+    (tmp_path / "metrics.json").write_text(json.dumps(found))
+    (tmp_path / "manifest.json").write_text(json.dumps({"task": "cls", "series": {"sizes": [10, 20], "seeds": 1}}))
+    page = write_report(tmp_path).read_text()
+    assert '<a href="./rows-10/report.html">rows-10</a>' in page and "75.00%" in page
+    assert 'href="javascript' not in page

@@ -40,7 +40,24 @@ def test_missing_part_is_named_if_the_user_asked_for_it_and_else_nothing_is_adde
         assert rows.columns == ["title", "body", "label"]
 
 
-@pytest.mark.parametrize(("on", "off"), [("1", "0"), ("true", "False"), ("yes", ""), ("1.0", "0.0")])
+@pytest.mark.parametrize(
+    ("on", "off"),
+    [
+        ("1", "0"),
+        ("true", "False"),
+        ("yes", ""),
+        ("1.0", "0.0"),
+        ("TRUE", "FALSE"),
+        ("ja", "Nein"),
+        ("oui", "non"),
+        ("是", "否"),
+        ("x", ""),
+        ("Да", "нет"),
+        ("sí", "no"),
+        ("はい", "いいえ"),
+        ("✓", "✗"),
+    ],
+)
 def test_columns_of_0_and_1_become_a_list_of_labels(tmp_path: Path, on: str, off: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"text,toxic,insult\na b,{on},{off}\nc d,{on},{on}\ne f,{off},{off}\n", encoding="utf-8")

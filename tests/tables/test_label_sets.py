@@ -90,3 +90,10 @@ def test_equal_texts_with_different_labels_are_counted_with_the_lines_of_one() -
     assert describe_contradictions([7, 7, 8], ["pos", "pos", "neg"], [2, 3, 4]) == []
     assert "'a' in row 1" in describe_contradictions([7, 7], ["a", "b"], [1, 2], "row")[0]
     assert "'a, b' in line 1" in describe_contradictions([7, 7], [("a", "b"), ("a",)], [1, 2])[0]
+
+
+def test_labels_that_are_lists_beside_plain_words_lead_to_several_labels_per_row() -> None:
+    (note,) = describe_labels({"joy": 4, "['joy','love']": 4, "love": 4})
+    assert note.startswith("1 label may be a list of labels: \"['joy','love']\"")
+    assert note.endswith("-s cls.labels=multi_label")
+    assert describe_labels({"joy": 4, "[sic]": 4}) == []

@@ -238,3 +238,29 @@ def test_labels_inside_of_objects_lead_to_their_key() -> None:
         parse_label({"id": 1, "name": "pos"})
     with pytest.raises(BadCell, match=r"not a flat list of words; --label COLUMN.label reads its key 'label'"):
         parse_labels([{"label": "pos", "score": 0.5}], None)
+
+
+def test_a_decimal_comma_is_read_and_reported_and_an_ambiguous_one_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "text;label\na;3,5\nb;4,0\nc;-0,25\n"
+    assert labels_of(read(tmp_path, text, kind="regression")) == [3.5, 4.0, -0.25]
+    assert "numbers with a decimal comma: '3,5' is read as 3.5" in caplog.text
+    with pytest.raises(DataError, match="such as '1,200'") as caught:
+        read(tmp_path, "text;label\na;1,200\nb;2,5\n", kind="regression")
+    assert "1,200 may be a thousand or have a decimal comma" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "hint"),
+    [
+        (["neg", "pos"], ["POS", "Pos"], "--label-map 'POS=pos,Pos=pos' joins them"),
+        (["LABEL_0", "LABEL_1"], ["bad", "good"], "--label-map 0=bad,1=good"),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ["bad"], "--label-map 0=bad,..."),
+    ],
+)
+def test_unknown_labels_lead_to_the_map_that_makes_them_known(known: list[str], found: list[str], hint: str) -> None:
+    rows = [LabelledRow("a", None, label, line) for line, label in enumerate(found, start=2)]
+    with pytest.raises(DataError) as caught:
+        list(to_ids(rows, {name: number for number, name in enumerate(known)}, "a.csv", unseen="refuse"))
+    assert hint in str(caught.value)

@@ -385,3 +385,14 @@ def test_a_line_of_pandas_named_jsonl_is_a_table(tmp_path: Path, orient: Any) ->
 def test_values_of_python_in_rows_are_plain(tmp_path: Path) -> None:
     with open_rows([{"text": "a", "price": Decimal("1.10"), "old": b"caf\xc3\xa9"}], Read()) as rows:
         assert [row.cells for row in rows] == [{"text": "a", "price": "1.10", "old": "café"}]
+
+
+def test_a_folder_leads_to_a_table_inside_of_it_and_never_to_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="one file is needed") as caught:
+        read(str(tmp_path))
+    assert "holds no table" in str(caught.value) and "hf:" not in str(caught.value)
+    (tmp_path / "b.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("x", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read(str(tmp_path))
+    assert f"such as {tmp_path / 'b.csv'}" in str(caught.value)

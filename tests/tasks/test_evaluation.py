@@ -39,7 +39,7 @@ def test_raw_documents_are_uncleaned_except_for_lone_surrogates(tmp_path: Path) 
     assert found == [text, "lone ? half"]
 
 
-def test_cleaning_of_prepare_that_a_text_to_score_does_not_get_is_said(
+def test_cleaning_of_prepare_that_a_text_to_score_does_not_get_is_reported(
     run: Path,  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

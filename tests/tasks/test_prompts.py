@@ -75,7 +75,7 @@ def test_space_at_the_end_is_reported_where_words_begin_with_theirs(kind: str, p
     assert any("ends with white space" in note for note in describe_starts(tokenizer, [prompt])) is is_said
 
 
-def test_prompt_without_tokens_is_said_with_the_token_that_it_starts_from() -> None:
+def test_prompt_without_tokens_is_reported_with_the_token_that_it_starts_from() -> None:
     assert describe_starts(tokenizer_of("char"), ["a", "", ""]) == [
         "prompt 2 and 1 more of 3 are empty: generation starts from the token <|endoftext|>"
     ]

@@ -127,7 +127,7 @@ def test_batch_that_repeats_the_data_many_times_in_each_step_is_refused() -> Non
     check_batch_size(load_recipe(None, ["train.global_batch_size=4096"]).train, 1)
 
 
-def test_more_workers_than_a_machine_can_run_are_lowered_and_said(
+def test_more_workers_than_a_machine_can_run_are_lowered_and_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("llmkit.training.batches.count_cores", lambda: 6)

@@ -11,7 +11,8 @@ from llmkit.training.folder import RunFolder, check_run, create_run
 from llmkit.training.run_files import delete_run, is_run, keep_foreign_files, refuse_foreign_files
 
 WRITTEN = [
-    "log.jsonl", "metrics.json", "report.html", "refused-step-3-rank-1.json", "model/model.safetensors",
+    "log.jsonl", "metrics.json", "report.html", "predictions/test.safetensors",
+    "refused-step-3-rank-1.json", "model/model.safetensors",
     "model/config.json", "model/vocab.txt", "tensorboard/events.out", "wandb/run/files/x", ".metrics.json.partial",
     "checkpoints/.step-4.partial/x", "checkpoints/step-2.damaged/x", "checkpoints/step-2.damaged-2/x",
     "model/model-00001-of-00002.safetensors", "model/adapter_model.safetensors",

@@ -1,16 +1,18 @@
 """Text classification with one or several labels per row, and regression."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, PredictionRequest, Task, TrainingRequest, TrainingSetup
+from llmkit.tasks.base import EvaluationRequest, HeldOut, PredictionRequest, Task, TrainingRequest, TrainingSetup
 from llmkit.tasks.cls.metrics import METRICS, NGRAM_BASELINE, with_custom_metrics
-from llmkit.training.run_record import Record, RunRecord, get_number
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section
 
 if TYPE_CHECKING:
+    from llmkit.metrics.paired import PairedTest
     from llmkit.pages.blocks import Block, Section
 
 
@@ -54,6 +56,31 @@ class ClsTask(Task):
         from llmkit.tasks.cls.prediction import predict_rows
 
         return predict_rows(_to_cls_recipe(recipe), request)
+
+    def describe_held_out(self, record: RunRecord, split: str) -> HeldOut:
+        splits = get_section(get_section(record.manifest, "data"), "splits")
+        held_out, train = get_section(splits, split), get_section(splits, "train")
+        n_rows = get_number(get_section(record.metrics, split), "n_rows") or get_number(held_out, "rows")
+        size = None if n_rows is None else int(n_rows)
+        return HeldOut(size, "rows", held_out.get("rows_hash"), train.get("rows_hash"))
+
+    def describe_compared(self, record: RunRecord, split: str) -> Record:
+        data, figures = get_section(record.manifest, "data"), get_section(record.metrics, split)
+        training, method = get_section(record.metrics, "training"), get_section(figures, "method")
+        return {
+            "started from": get_section(record.manifest, "origin").get("start"),
+            "label type": record.manifest.get("label_type"),
+            "train rows": get_number(get_section(get_section(data, "splits"), "train"), "rows"),
+            "epochs": training.get("epochs"),
+            "scored rows": figures.get("n_rows"),
+            "weights chosen on": "these rows" if "weights" in method else "other rows",
+        }
+
+    def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
+        from llmkit.tasks.cls.saved_predictions import compare_predictions, load_predictions
+
+        one, other = (load_predictions(run, split) for run in (first, second))
+        return None if one is None or other is None else compare_predictions(one, other, metric)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         from llmkit.tasks.cls.report import describe_counts

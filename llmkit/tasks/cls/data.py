@@ -28,9 +28,10 @@ from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
 from llmkit.tables.rows import open_rows
-from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, BaselineOutputs, Texts, cut_text, fit_and_predict
+from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, cut_text, fit_and_predict
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.label_types import choose_label_type
+from llmkit.tasks.cls.labelled_split import LabelledSplit
 from llmkit.tasks.cls.request import find_train_columns, named_columns
 from llmkit.tasks.cls.row_format import (
     RowFormat,
@@ -47,31 +48,7 @@ from llmkit.text.records.rows import RowStream
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
-
-
-@dataclass(frozen=True)
-class LabelledSplit:
-    """Encoded rows, their labels ((n,) ids, (n, labels) zeros and ones, or (n,) numbers) and line numbers."""
-
-    inputs: Inputs
-    labels: NDArray[Any]
-    lines: NDArray[np.int64]
-    path: str
-    texts: Texts | None = None
-    """The beginning of each row's texts; None if they are not kept."""
-    baseline: BaselineOutputs | None = None
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def take(self, rows: NDArray[np.int64]) -> "LabelledSplit":
-        """Return the rows at these indices, in this order."""
-        return LabelledSplit(
-            take_rows(self.inputs, rows), self.labels[rows], self.lines[rows], self.path,
-            None if self.texts is None else [self.texts[row] for row in rows],
-            None if self.baseline is None else self.baseline.take(rows),
-        )  # fmt: skip
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -105,6 +82,7 @@ class LabelledData:
                 name: {
                     "rows": len(split),
                     "tokens": len(split.inputs.ids),
+                    "rows_hash": split.hash_rows(list(self.label2id)),
                     **self.label_type.summarize(split.labels, self.label2id),
                 }
                 for name, split in self.splits.items()
@@ -202,7 +180,8 @@ def _describe_splits(
     counts = label_type.count(train, len(label2id))
     shown = list_some([f"{name} {count:,}" for name, count in zip(label2id, counts, strict=True)], LABELS_SHOWN)
     notes = [clean_line(f"rows: {rows}; labels to train on: {shown}")]
-    if all(map(_NUMBER.fullmatch, label2id)) and not all(float(label).is_integer() for label in label2id):
+    numbers = [float(label.replace(",", ".")) for label in label2id if _NUMBER.fullmatch(label)]
+    if len(numbers) == len(label2id) and not all(number.is_integer() for number in numbers):
         notes.append("the labels are decimal numbers: use -s cls.labels=regression to predict numbers")
     return notes
 
@@ -327,9 +306,10 @@ def _to_split(
         console.info(note)
     labels = [label for label, is_known in zip(labels, known, strict=True) if is_known]
     indices = indices[np.array(known)]
-    lines = np.array(rows.lines, np.int64)[indices]
+    lines, keys = np.array(rows.lines, np.int64)[indices], np.array(rows.keys, np.uint64)[indices]
     texts = None if rows.texts is None else [rows.texts[index] for index in indices]
-    return LabelledSplit(take_rows(rows.inputs, indices), label_type.encode(labels, label2id), lines, path, texts)
+    inputs, encoded = take_rows(rows.inputs, indices), label_type.encode(labels, label2id)
+    return LabelledSplit(inputs, encoded, lines, keys, path, texts)
 
 
 def _read_other(

@@ -23,11 +23,13 @@ from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
 from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
-from llmkit.tasks.cls.data import LabelledSplit, load_labelled
+from llmkit.tasks.cls.data import load_labelled
 from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.labelled_split import LabelledSplit
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
+from llmkit.tasks.cls.saved_predictions import SavedPredictions, save_predictions
 from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.evaluation import note_unused_split
 from llmkit.training.contract import read_fingerprint
@@ -104,7 +106,9 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
             console.info(f"the run was trained on rows of {data[0]}, so the metrics are too optimistic")
         return scored.measure(Path(data[0]).name)
     assert run is not None
-    return scored.measure(scored.add_held_out_rows(recipe, run))
+    metrics = scored.measure(scored.add_held_out_rows(recipe, run))
+    scored.save_predictions(run.path, recipe.evaluate.split)
+    return metrics
 
 
 def _note_unnamed_code(run: RunFolder, custom: Sequence[CustomMetric]) -> None:
@@ -132,6 +136,8 @@ class RowEvaluation:
         self.scorer, self.custom = scorer, custom
         self.labels: list[Any] = []
         self.outputs: list[Any] = []
+        self.keys: list[NDArray[np.uint64]] = []
+        """Hashes of the rows of splits; rows of a file have none."""
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
         self.baseline: BaselineOutputs | None = None
@@ -178,7 +184,18 @@ class RowEvaluation:
     def add_split(self, split: LabelledSplit) -> None:
         """Score the rows of a split of the run's data; keep the n-gram baseline's predictions for comparison."""
         self.add(split.labels, self.scorer.score_inputs(split.inputs), split.inputs, split.lines, split.texts)
+        self.keys.append(split.keys)
         self.baseline = split.baseline
+
+    def save_predictions(self, run: Path, split: str) -> None:
+        """Save the predictions for the rows of a split in the folder of the run, for `compare`."""
+        scorer, outputs = self.scorer, np.concatenate(self.outputs)
+        predictions, positive = scorer.label_type.predict(outputs, scorer.thresholds), scorer.label_type.positive
+        saved = SavedPredictions(
+            scorer.label_type.name, list(scorer.names), np.concatenate(self.keys), np.concatenate(self.labels),
+            predictions, "" if positive is None else scorer.names[positive],
+        )  # fmt: skip
+        save_predictions(run, split, saved)
 
     def add_held_out_rows(self, recipe: ClsRecipe, run: RunFolder) -> str:
         """Split the run's files again and score the rows that the run held out; returns the name of the file."""

@@ -18,12 +18,12 @@ from llmkit.metrics.classification import predict_single_label, score_single_lab
 from llmkit.metrics.multilabel import score_multi_label, tune_threshold, tune_thresholds
 from llmkit.metrics.regression import score_regression
 from llmkit.tables.label_columns import Columns
+from llmkit.tables.label_forms import parse_list
 from llmkit.tables.labelled import (
     Label,
     ParseLabel,
     parse_label,
     parse_labels,
-    parse_list,
     parse_number,
 )
 from llmkit.tasks.cls.label_type import PREDICTION, PROBABILITY, LabelType, Outputs, Thresholds

@@ -20,7 +20,7 @@ _SELECTION_METRICS = tuple(
 """Metrics that are not shown, but that `cls.metric` can select."""
 _F1_MACRO = Metric(
     "f1_macro", "F1, mean over labels", title="F1, macro", note="mean over labels", headline=2,
-    chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}", limits=_SHARE,
+    chart="Held-out F1, macro", unit="mean over labels", progress="f1 macro {:.4f}", limits=_SHARE, column="F1 macro",
 )  # fmt: skip
 _CALIBRATION = Metric("calibration_error", "calibration error", higher_is_better=False, limits=_SHARE)
 
@@ -28,7 +28,7 @@ SINGLE_LABEL = MetricSet(
     (
         Metric(
             "accuracy", "accuracy", "{:.2%}", note="fraction of correct predictions", headline=1,
-            baseline="baseline_accuracy", chart="Held-out accuracy", progress="accuracy {:.1%}",
+            baseline="baseline_accuracy", chart="Held-out accuracy", progress="accuracy {:.1%}", column="accuracy",
         ),
         Metric("baseline_accuracy", "  most frequent label", "{:.2%}"),
         Metric("ngram_baseline_accuracy", _NGRAM, "{:.2%}"),
@@ -41,17 +41,20 @@ SINGLE_LABEL = MetricSet(
         ),
         Metric(
             "f1_positive", "F1, positive label", note="of cls.positive_label", headline=2,
-            chart="Held-out F1, positive label", progress="f1 positive {:.4f}", limits=_SHARE,
+            chart="Held-out F1, positive label", progress="f1 positive {:.4f}", limits=_SHARE, column="F1 positive",
         ),
         Metric("ngram_baseline_f1_positive", _NGRAM, limits=_SHARE),
         Metric("precision_positive", "  precision", limits=_SHARE),
         Metric("recall_positive", "  recall", limits=_SHARE),
-        Metric("mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=4, limits=_CORRELATION),
+        Metric(
+            "mcc", "Matthews correlation", note="0 is chance, 1 is perfect", headline=4, limits=_CORRELATION,
+            column="MCC",
+        ),
         Metric("cohen_kappa", "Cohen's kappa", limits=_CORRELATION),
         Metric("roc_auc", "ROC AUC", note="0.5 is chance", headline=6, limits=_SHARE),
         Metric(
             "log_loss", "log loss, nats per row", higher_is_better=False, title="log loss", note="nats per row",
-            headline=5, limits=_POSITIVE,
+            headline=5, limits=_POSITIVE, column="log loss",
         ),
         _CALIBRATION,
         *_SELECTION_METRICS,
@@ -64,6 +67,7 @@ MULTI_LABEL = MetricSet(
         Metric(
             "f1_micro", "F1, micro average", title="F1, micro", note="all labels together", headline=1,
             baseline="baseline_f1_micro", chart="Held-out F1, micro", unit="all labels together", limits=_SHARE,
+            column="F1 micro",
         ),
         Metric("baseline_f1_micro", _BEST_CONSTANT, limits=_SHARE),
         Metric("ngram_baseline_f1_micro", _NGRAM, limits=_SHARE),
@@ -73,13 +77,13 @@ MULTI_LABEL = MetricSet(
         Metric(
             "accuracy", "exact-match accuracy", "{:.2%}", title="accuracy of whole rows",
             note="all labels of a row correct", headline=4, baseline="baseline_accuracy", chart="Held-out accuracy",
-            progress="accuracy {:.1%}",
+            progress="accuracy {:.1%}", column="accuracy",
         ),
         Metric("baseline_accuracy", _BEST_CONSTANT, "{:.2%}"),
         Metric(
             "average_precision_micro", "average precision", title="average precision, micro",
             note="independent of thresholds", headline=3, chart="Held-out average precision, micro",
-            unit="all labels together", progress="average precision micro {:.4f}", limits=_SHARE,
+            unit="all labels together", progress="average precision micro {:.4f}", limits=_SHARE, column="AP micro",
         ),
         Metric("roc_auc_macro", "ROC AUC, over labels", limits=_SHARE),
         Metric("log_loss", "log loss, nats", higher_is_better=False, limits=_POSITIVE),
@@ -95,17 +99,21 @@ REGRESSION = MetricSet(
         Metric(
             "pearson", "Pearson correlation", note="of predictions and labels", headline=1,
             chart="Held-out correlation", unit="Pearson", progress="pearson {:.4f}", limits=_CORRELATION,
+            column="Pearson",
         ),
         Metric("ngram_baseline_pearson", _NGRAM, limits=_CORRELATION),
-        Metric("spearman", "Spearman correlation", note="of their ranks", headline=2, limits=_CORRELATION),
+        Metric(
+            "spearman", "Spearman correlation", note="of their ranks", headline=2, limits=_CORRELATION,
+            column="Spearman",
+        ),
         Metric(
             "mae", "mean absolute error", "{:.4g}", higher_is_better=False, note="in the label's unit", headline=3,
-            limits=_POSITIVE,
+            limits=_POSITIVE, column="MAE",
         ),
         Metric(
             "mse", "mean squared error", "{:.4g}", higher_is_better=False, note="in the label's unit, squared",
             headline=5, baseline="baseline_mse", chart="Held-out squared error", progress="mse {:.4f}",
-            limits=_POSITIVE,
+            limits=_POSITIVE, column="MSE",
         ),
         Metric("baseline_mse", "  predicting the mean", "{:.4g}", limits=_POSITIVE),
         Metric("ngram_baseline_mse", _NGRAM, "{:.4g}", higher_is_better=False, limits=_POSITIVE),

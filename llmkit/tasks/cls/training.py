@@ -1,7 +1,6 @@
 """Set up and run training of classifiers on labelled rows."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,11 @@ from llmkit.models.padding import describe_padding
 from llmkit.models.saved_head import HeadSpec, labels_of, match_head, rename_labels
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
-from llmkit.tasks.cls.data import LabelledData, LabelledSplit, load_labelled
+from llmkit.tasks.cls.data import LabelledData, load_labelled
 from llmkit.tasks.cls.defaults import describe_chosen, resolve, start_pooler
 from llmkit.tasks.cls.evaluation import RowEvaluation
 from llmkit.tasks.cls.label_type import LabelType
+from llmkit.tasks.cls.labelled_split import LabelledSplit
 from llmkit.tasks.cls.metrics import NGRAM_BASELINE, with_custom_metrics
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
@@ -63,6 +63,8 @@ class ClsTraining(TrainingTask):
     """Model and files, for the run's manifest."""
     output_fraction: float = 0.0
     cuts_by_tokens: bool = True
+    scored: dict[str, RowEvaluation] = field(default_factory=dict)
+    """The scored rows of each split, kept by `score` for `save_predictions`."""
 
     @cached_property
     def data(self) -> TrainingData:
@@ -154,7 +156,7 @@ class ClsTraining(TrainingTask):
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:
         n_rows = plan.max_eval_samples or self.recipe.train.max_eval_samples
-        split = _take_rows(self.labelled.splits["validation"], n_rows)
+        split = self.labelled.splits["validation"].take_evenly(n_rows)
         outputs, scores = self._score(network, split, plan.precision, plan.batches.tokens_at_once)
         targets = torch.from_numpy(self._to_targets(split.labels)).to(self.label_type.target_dtype)
         objective = Classification(self.label_type, 0, 0, False)  # without class weights and smoothing
@@ -181,7 +183,7 @@ class ClsTraining(TrainingTask):
             what = f"the head of {kind} has no bias, so in other tools the model returns standardized scores"
             console.info(f"{what}; the model's README.md has the formula to convert them")
         if self.label_type.tunes_thresholds and "validation" in self.labelled.splits:
-            split = _take_fraction(self.labelled.splits["validation"], share)
+            split = self.labelled.splits["validation"].take_fraction(share)
             outputs, _ = self._score(network, split, "fp32", None)
             best = self.label_type.best_thresholds(split.labels, outputs, len(self.labelled.label2id))
             extra["thresholds"] = best.tolist()
@@ -189,11 +191,15 @@ class ClsTraining(TrainingTask):
 
     def score(self, network: PreTrainedModel, settings: Evaluate, share: float = 1.0) -> dict[str, dict[str, Any]]:
         return {
-            name: self.score_split(network, _take_fraction(split, share), settings, chosen_on=name == "validation")
+            name: self.score_split(network, name, split.take_fraction(share), settings)
             | ({"n_held_out_rows": len(split)} if share < 1 else {})
             for name, split in self.labelled.splits.items()
             if name != "train"
         }
+
+    def save_predictions(self, run: Path) -> None:
+        for name, evaluation in self.scored.items():
+            evaluation.save_predictions(run, name)
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
         metric = self.metrics.find(self.label_type.must_beat)
@@ -216,17 +222,18 @@ class ClsTraining(TrainingTask):
         return f"the n-gram baseline is better: {found}; {advice}"
 
     def score_split(
-        self, network: PreTrainedModel, split: LabelledSplit, settings: Evaluate, *, chosen_on: bool
+        self, network: PreTrainedModel, name: str, split: LabelledSplit, settings: Evaluate
     ) -> dict[str, Any]:
-        """Return all metrics of one split, with tables and intervals."""
+        """Return all metrics of the split `name`, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
         saved = getattr(network.config, CONFIG_KEY, None) or {}  # by finish_model
         chosen = saved.get("thresholds", [])
         thresholds = np.array(chosen if len(chosen) == n_labels else [0.5] * n_labels)
         scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)
         evaluation = RowEvaluation(scorer, self.show_samples, self.custom)
-        evaluation.chosen_on = chosen_on
+        evaluation.chosen_on = name == "validation"
         evaluation.add_split(split)
+        self.scored[name] = evaluation
         return evaluation.measure(Path(split.path).name)
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
@@ -270,15 +277,6 @@ class ClsTraining(TrainingTask):
             raise UsageError(f"there is no label {unknown[0]!r}", where="cls.class_weights", hint=hint)
         weights = np.array([wanted.get(name, 1.0) for name in names])
         return torch.tensor(self.label_type.normalize_weights(weights, counts, len(labels)), dtype=torch.float32)
-
-
-def _take_fraction(split: LabelledSplit, share: float) -> LabelledSplit:
-    return _take_rows(split, math.ceil(share * len(split)))
-
-
-def _take_rows(split: LabelledSplit, n_rows: int) -> LabelledSplit:
-    """Return at most `n_rows` rows of a split, evenly spaced."""
-    return split if len(split) <= n_rows else split.take(np.arange(n_rows) * len(split) // n_rows)
 
 
 def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> TrainingSetup:

@@ -1,11 +1,12 @@
 """Detect whether the first row of a table is a header by comparing it with the rows below.
 
-A header differs from the rows below it: it has well-known names, or words above numbers. A first row that resembles the
-rows below, such as a text above texts, is a row. If neither applies, a first row of two or more short cells is a
-header, and a single cell is a row.
+A header differs from the rows below it: it has well-known names, words above numbers, or a word above a few
+labels that repeat. A first row that resembles the rows below, such as a text above texts, is a row. If neither applies,
+a first row of two or more short cells is a header, and a single cell is a row.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
@@ -14,6 +15,7 @@ from llmkit.text.records.fields import is_text
 
 _MAX_NAME_CHARS = 50
 _MIN_TEXT_WORDS = 3
+_MIN_LABELLED_ROWS = 8
 _MIN_COLUMNS_BELOW_FACTS = 4
 _DIGITS = re.compile(r"\d+")
 _SENTENCE_END = re.compile(r"[.!?。！？…।؟][\"'”’」』)）]*$")
@@ -39,7 +41,7 @@ def is_header(
     if any(repeated) or any(cell and not is_text(cell) for cell in cells):
         return False
     pairs = list(zip(cells, columns, strict=True))
-    if any(_names_numbers(cell, column) for cell, column in pairs):
+    if any(_names_numbers(cell, column) or _names_labels(cell, column) for cell, column in pairs):
         return True
     if any(len(cell) > _MAX_NAME_CHARS or _is_like(cell, column) for cell, column in pairs):
         return False
@@ -71,6 +73,17 @@ def _names_numbers(cell: str, column: Sequence[str]) -> bool:
     return len(filled) > 1 and not _DIGITS.search(cell) and (
         not any(map(is_text, filled)) or (len(shapes) == 1 and _DIGITS.search(filled[0]) is not None and is_text(cell))
     )  # fmt: skip
+
+
+def _names_labels(cell: str, column: Sequence[str]) -> bool:
+    """Whether a cell that occurs once is above a few short values that all occur again and again, such as labels."""
+    counts = Counter(each for each in column if each)
+    is_short = 0 < len(cell) <= _MAX_NAME_CHARS and all(len(each) <= _MAX_NAME_CHARS for each in counts)
+    n_filled = counts.total()
+    is_column_of_labels = (
+        n_filled >= _MIN_LABELLED_ROWS and 1 < len(counts) <= n_filled / 4 and min(counts.values()) > 1
+    )
+    return is_short and is_column_of_labels and cell not in counts
 
 
 def _is_like(cell: str, column: Sequence[str]) -> bool:

@@ -80,7 +80,7 @@ def test_a_page_that_declares_its_encoding_is_believed_where_the_bytes_allow_it(
     assert read_one(tmp_path / "b.html")[0] == "中文网页\n"
 
 
-def test_chapters_that_a_book_lacks_are_said_and_a_book_without_any_is_refused(tmp_path: Path) -> None:
+def test_chapters_that_a_book_lacks_are_reported_and_a_book_without_any_is_refused(tmp_path: Path) -> None:
     write_epub(
         tmp_path / "a.epub", **{"OPS/book.opf": PACKAGE.replace('<itemref idref="b"/>', '<itemref idref="gone"/>')}
     )

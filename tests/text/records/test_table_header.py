@@ -17,6 +17,8 @@ NOT_HEADERS = [
     (["ham", "Hello there"], [["ham", "first"], ["spam", "second"]]),
     (["Tale 1", "good"], [["Tale 2", "bad"], ["Tale 3", "fine"]]),
     (["2024-01-01", "Rain"], [["2024-01-02", "Sun"]]),
+    (["服务态度太差了", "差评"], [["这家店的菜很好吃", "好评"], ["环境还可以吧", "差评"]] * 4),
+    (["这家店关门了", "中评"], [["这家店的菜很好吃", "好评"], ["服务态度太差了", "差评"]]),
     (["a text that is longer than any name of a column could be, surely", "x"], [["b", "y"]]),
 ]
 HEADERS = [
@@ -30,6 +32,7 @@ HEADERS = [
     (["How satisfied are you with the product?", "When did you buy it?"], [["2", "2024/01/02"], ["3", "2024/01/03"]]),
     (["编号", "说明"], [["1", "好"], ["2", "不好"]]),
     (["", "words"], [["0", "a b"], ["1", "c d"]]),
+    (["评论内容", "情感倾向"], [["这家店的菜很好吃", "好评"], ["服务态度太差了", "差评"]] * 4),
 ]
 
 

@@ -26,12 +26,13 @@ def report_command(
     from llmkit.config.loading import load_recipe
     from llmkit.reporting.export import export_report
     from llmkit.reporting.report import write_report
-    from llmkit.training.folder import open_run
+    from llmkit.training.folder import RunFolder
     from llmkit.training.run_state import check_recipe
 
     title = load_recipe(recipe, set_ or []).report.title
-    folder = open_run(run)
-    check_recipe(folder.recipe)
+    folder = RunFolder(run)
+    if folder.recipe.is_file():  # the folder of a series of runs has none
+        check_recipe(folder.recipe)
     folder.check_files()
     path = str(write_report(folder.path, title=title))
     written = [] if tables is None else [str(each) for each in export_report(run, tables, overwrite=overwrite)]

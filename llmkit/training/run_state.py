@@ -71,6 +71,18 @@ class Manifest(TypedDict, total=False):
     changes: list[Change]
 
 
+class Metrics(TypedDict, total=False):
+    """metrics.json of a run, or of a series of runs."""
+
+    training: dict[str, Any]
+    train: dict[str, Any]
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    runs: dict[str, dict[str, Any]]
+    summary: dict[str, Any]
+    learning_curve: list[dict[str, Any]]
+
+
 class LogRecord(TypedDict, total=False):
     """A line of log.jsonl."""
 
@@ -80,7 +92,7 @@ class LogRecord(TypedDict, total=False):
 
 
 _MANIFEST = TypeAdapter(Manifest)
-_METRICS = TypeAdapter(dict[str, dict[str, Any]])
+_METRICS = TypeAdapter(Metrics)
 _RECORD = TypeAdapter(LogRecord)
 
 

@@ -40,7 +40,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
         (["eval", "./nowhere", "--data", "x.txt"], 6, "there is no folder"),
         (["report", "."], 6, "not a run folder"),
         (["compare", "."], 2, "only one run"),
-        (["compare", ".", "..", "--by", "los"], 2, "did you mean 'loss'?"),
         (["generate", "./nowhere", "--prompts", "nowhere.txt"], 3, "prompts cannot be read"),
     ],
 )

@@ -171,7 +171,7 @@ def test_prepared_folder_is_found_after_both_were_moved(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_recipe_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"it has no recipe\.yaml"):
+    with pytest.raises(ModelError, match="is not a run folder"):
         open_run(tmp_path)
     assert open_run(start(tmp_path / "run").path).path == tmp_path / "run"
 

@@ -47,7 +47,7 @@ def make_schema() -> Schema:
 
 
 def _others(section: str, owners: tuple[str, ...]) -> Schema:
-    """Return the condition on the task for a section that only some tasks read."""
+    """Return the conditions for a recipe with this section: one of the tasks that read it, no sections of others."""
     foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
     return {"task": {"enum": list(owners)}, **foreign}
 

@@ -158,7 +158,7 @@ def _resume_key(request: Facts, *, repair: bool = False) -> Facts | None:
 
 
 def _hash_readable(file: str, result: Future[str] | None) -> str:
-    """Return the hash of a file; empty if the user may not read it, which is reported or skipped later."""
+    """Return the hash of a file, or "" if the user may not read it; such a file is reported or skipped later."""
     try:
         return hash_small_file(file) if result is None else result.result()
     except PermissionError:

@@ -68,7 +68,7 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """Yield whether each document is unique, in document order, given its keys; adds the steps to `counts`."""
+    """Yield whether each document is unique; `keys` are in document order. Adds the counts of each step to `counts`."""
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)

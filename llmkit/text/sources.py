@@ -69,7 +69,7 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1000)
 def log_once(message: str) -> None:
-    """Log a warning only once, although a table is opened several times: for columns, rows and folds."""
+    """Log a warning once; a table is opened several times: to find its columns, to read its rows, for each fold."""
     log.warning("%s", message)
 
 

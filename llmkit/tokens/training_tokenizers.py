@@ -156,7 +156,7 @@ def _unique_words(texts: list[str]) -> list[str]:
 def _wordpiece_alphabet(
     texts: list[str], section: TokenizerSection, letters: list[str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Return `letters`, or the letters of the texts, and `##x` for letters inside words; both sorted."""
+    """Return two sorted lists: `letters`, by default those of the texts, and `##x` for each letter x inside words."""
     tokenizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"), section)
     trainer = trainers.WordPieceTrainer(
         vocab_size=0,  # no merges: training ends after the alphabet

@@ -106,7 +106,7 @@ def fit_length(request: LengthRequest, costs: Costs, elapsed: float, n_done: int
 
 
 def calibration_step(n_steps: int) -> int:
-    """Return the step after which the run is planned again."""
+    """Return the number of steps after which a run of `n_steps` is planned again."""
     return max(1, round(CALIBRATION_SHARE * n_steps))
 
 

@@ -158,7 +158,8 @@ class RowEvaluation:
             self._add_rows(scorer.with_format(file.format), file, label2id)
             notes = file.describe_left_out()
         if not self.labels:
-            raise DataError("no row can be scored", where=path, hint="its labels must occur in the train file")
+            hint = "all rows were skipped: the model does not know their labels, or they have errors"
+            raise DataError("no row can be scored", where=path, hint=hint)
         n_rows = sum(map(len, self.labels))
         cut = file.format.describe_cut(self.n_truncated, n_rows, path)
         for note in [*notes, *cut, *scorer.counts.describe(path, file.rows.unit)]:

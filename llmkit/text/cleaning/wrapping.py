@@ -145,7 +145,7 @@ class _Words:
         return hyphenated if is_compound or len(left) == 1 or first[1] or rest.startswith("-") else joined
 
     def _find_known(self) -> frozenset[str]:
-        """Return the words of the text in lower case, without the halves at line ends."""
+        """Return the words of the text in lower case, without the halves of words broken at line ends."""
         if self._known is None:
             whole = _BROKEN_WORD.sub(" ", self._text)
             self._known = frozenset(word.casefold() for word in _WORD.findall(whole))

@@ -198,7 +198,7 @@ def is_text(value: str) -> bool:
 
 
 def holds_text(value: object) -> bool:
-    """Whether a value is a text with a letter, a list of texts, or a chat."""
+    """Whether a value is a text that contains a letter, a list with at least one such text, or a chat."""
     if isinstance(value, str):
         return is_text(value) and any(map(str.isalpha, value))
     return isinstance(value, list) and (any(map(holds_text, value)) or is_chat(value))

@@ -75,8 +75,8 @@ class Cls(Section):
     )
     label_map: Annotated[dict[LabelName, LabelName], BeforeValidator(_read_label_map)] = Field(
         default={},
-        description="New names of labels, such as {0: neg, 1: pos}, in files and in a model, where 0 also means LABEL_0; "
-        "labels with the same new name are merged.",
+        description="New names of labels, such as {0: neg, 1: pos}, in files and in a model, where 0 also means "
+        "LABEL_0; labels with the same new name are merged.",
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
@@ -148,8 +148,8 @@ class Cls(Section):
     )
     baseline: bool = Field(
         default=True,
-        description="Also train a linear model over word and character n-grams on the same rows, which takes seconds, and "
-        "report its metrics.",
+        description="Also train a linear model over word and character n-grams on the same rows, which takes seconds, "
+        "and report its metrics.",
     )
     from_scratch: bool = Field(
         default=False,

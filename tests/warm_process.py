@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MAX_CPU_SECONDS = 20
+MAX_CPU_SECONDS = 300
 MAX_VIRTUAL_BYTES = 6 << 30
 
 

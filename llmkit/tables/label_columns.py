@@ -198,7 +198,7 @@ class _CellChooser:
         elif nested := nested_names(self._sample):
             hint += f"; nested keys: {', '.join(nested[:5])}"
         if what == "label" and len(flags := find_flag_columns(self._columns, self._sample)) > 1:
-            hint += f"; several columns of 0 and 1: --label {shlex.quote(','.join(flags))}"
+            hint += f"; several columns of 0 and 1, or yes and no: --label {shlex.quote(','.join(flags))}"
         elif what == "text" and len(texts) > 1:
             hint += f"; texts to join: --text {shlex.quote(','.join(texts))}; pairs: --text {shlex.quote(texts[0])} "
             hint += f"--pair {shlex.quote(texts[1])}"

@@ -1,4 +1,7 @@
-"""Recipes: one YAML file per model, from raw text or labelled rows. `task` decides which sections it has."""
+"""Recipes: one YAML file describes how a model is made from raw text or labelled rows.
+
+`task` decides which sections it has.
+"""
 
 import json
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
@@ -51,8 +54,9 @@ class Recipe(Section):
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
-        """Return a copy with `train.block_size` set: the recipe's, or the default within those `limits` that are not
-        None.
+        """Return a copy with `train.block_size` set: the recipe's value, or else the default, lowered to the limits.
+
+        A limit of None is ignored.
         """
         size = self.train.block_size or min([self.block_size, *(limit for limit in limits if limit is not None)])
         return self.with_updates(train=self.train.with_updates(block_size=size))

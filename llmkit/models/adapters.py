@@ -114,7 +114,9 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"the adapter's configuration cannot be read: {error}", where=where, hint=hint) from None
     if not isinstance(settings, dict) or not settings.get("base_model_name_or_path"):
-        raise ModelError("the adapter does not name its base model: base_model_name_or_path is not set", where=where, hint=hint)
+        raise ModelError(
+            "the adapter does not name its base model: base_model_name_or_path is not set", where=where, hint=hint
+        )
     if settings.get("task_type") not in AUTO_CLASSES:
         what = f"the adapter is for the task {settings.get('task_type')!r}"
         hint = f"set task_type to the task that it was trained for: {', '.join(AUTO_CLASSES)}"

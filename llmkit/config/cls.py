@@ -123,7 +123,7 @@ class Cls(Section):
         description="Initial weights of the dense layer between the first token and a new head (BERT, ALBERT). keep: "
         "the pretrained weights; auto: identity for models of width 256 or less that predict labels, else keep.",
     )
-    lora_rank: int = Field(default=0, ge=0, le=10**5, description="Rank of LoRA; 0: train all weights (extra: lora).")
+    lora_rank: int = Field(default=0, ge=0, le=10**4, description="Rank of LoRA; 0: train all weights (extra: lora).")
     lora_alpha: int = Field(default=16, gt=0, le=10**6, description="Scale of LoRA updates: lora_alpha / lora_rank.")
     lora_target_modules: list[str] = Field(
         default=[],

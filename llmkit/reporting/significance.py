@@ -49,7 +49,7 @@ def describe_test(test: Record, metric: Metric) -> str:
 def describe_method(tests: Sequence[Record]) -> str:
     """Describe how the differences were tested; there must be at least one test."""
     basis = f"Paired tests on {tests[0]['n_rows']:,} rows ({tests[0]['method']}; interval: paired bootstrap)"
-    corrected = f"; p-values are corrected for {len(tests)} tests (Holm)" if len(tests) > 1 else ""
+    corrected = f"; p-values, but not intervals, are Holm-corrected for {len(tests)} tests" if len(tests) > 1 else ""
     return f"{basis}{corrected}. Differences below p = {LEVEL} are called significant."
 
 
@@ -89,6 +89,7 @@ def _explain_missing(best: Record, without: Sequence[Record], split: str, metric
     unsaved = [path for path in paths if not (Path(path) / "predictions" / f"{split}.safetensors").is_file()]
     names = ", ".join(str(row["run"]) for row in without)
     if not unsaved:
-        return [f"no test of the difference for {names}: {metric.name} needs more than the saved predictions"]
+        reason = f"their saved rows or labels differ, or {metric.name} cannot be computed from saved predictions"
+        return [f"no test of the difference for {names}: {reason}"]
     commands = "; ".join(f"llmkit eval {shlex.quote(path)} --split {split}" for path in unsaved)
     return [f"no test of the difference for {names}: predictions are not saved in older runs; to save them: {commands}"]

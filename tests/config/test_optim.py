@@ -15,7 +15,7 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_sgd_brings_its_own_defaults_and_what_is_reported_beats_them(tmp_path: Path) -> None:
+def test_sgd_has_its_own_defaults_and_given_values_override_them(tmp_path: Path) -> None:
     sgd = load_recipe(None, ["optim.name=sgd"]).optim
     assert (sgd.learning_rate, sgd.max_grad_norm, sgd.weight_decay, sgd.warmup_steps) == (20.0, 0.25, 0.0, 0)
     assert (sgd.schedule, sgd.momentum, sgd.plateau_factor) == ("plateau", 0.0, 0.25)

@@ -21,7 +21,7 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
     return [(p.what, p.where, p.hint) for p in caught.value.problems]
 
 
-def test_task_brings_the_defaults_of_fine_tuning_and_what_is_reported_beats_them(tmp_path: Path) -> None:
+def test_cls_has_fine_tuning_defaults_and_given_values_override_them(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, "task: cls\noptim: {weight_decay: 0.3}\ntrain:\nmodel: {}\n"))
     assert (recipe.optim.learning_rate, recipe.optim.schedule, recipe.optim.warmup_steps) == (None, "linear", 0.1)
     assert (recipe.optim.weight_decay, recipe.optim.adam_beta2) == (0.3, 0.999)

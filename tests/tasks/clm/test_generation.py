@@ -141,7 +141,7 @@ def test_prompts_of_unequal_length_write_together_what_they_write_alone(
     assert len({sample.text for sample in alone}) > 1
 
 
-def test_repetition_penalty_does_not_take_padding_for_something_reported(letters: PreTrainedTokenizerFast) -> None:
+def test_repetition_penalty_does_not_count_padding_as_generated(letters: PreTrainedTokenizerFast) -> None:
     model = gpt2(letters)
     # The text ends (id 0, which also fills) once no other token is likelier, unless the penalty has struck its end.
     model.lm_head.register_forward_hook(lambda *given: given[2].index_fill(-1, torch.tensor(PAD_ID), 3.0))

@@ -34,7 +34,7 @@ def find(path: str, row_format: RowFormat, **given: str) -> tuple[str, str | Non
     return columns.text, columns.pair, columns.label
 
 
-def test_columns_of_another_file_are_those_reported_else_those_of_training_else_guessed(tmp_path: Path) -> None:
+def test_columns_of_another_file_are_the_given_ones_else_those_of_training_else_guessed(tmp_path: Path) -> None:
     ours = write_table(tmp_path / "a.csv", [["some words", "ham", "x"]] * 3, ("text", "label", "other"))
     assert find(ours, PLAIN) == ("text", None, "label")
     assert find(ours, PLAIN, label="other") == ("text", None, "other")

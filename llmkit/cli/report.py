@@ -20,7 +20,7 @@ def report_command(
 ) -> None:
     """Write the run's report.html again; --tables also writes its tables and figures to files.
 
-    Damaged files of the run are an error. An unfinished or killed run has a report.
+    Damaged run files are an error. Unfinished and killed runs get a report too.
     """
     from llmkit.cli.output import echo, show_json
     from llmkit.config.loading import load_recipe

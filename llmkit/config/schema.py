@@ -47,7 +47,7 @@ def make_schema() -> Schema:
 
 
 def _others(section: str, owners: tuple[str, ...]) -> Schema:
-    """Return the conditions for a recipe with this section: one of the tasks that read it, no sections of others."""
+    """Return what a recipe with this section must fulfil: a task that reads it, and no section of other tasks."""
     foreign = {name: False for name, tasks in OWNERS.items() if name != section and not set(tasks) & set(owners)}
     return {"task": {"enum": list(owners)}, **foreign}
 

@@ -339,7 +339,7 @@ def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
 
 
 def _note_unknown_rows(runs: Sequence[_Run], split: str) -> list[str]:
-    """Return a note on runs of earlier versions, which did not record their held-out rows."""
+    """Return a note that names the runs of earlier versions, whose held-out rows are not recorded."""
     without = [run.name for run in runs if run.task.describe_held_out(run.record, split).digest is None]
     if not without or not runs[0].task.reads_rows:
         return []

@@ -270,9 +270,9 @@ def replan(
 
 
 def time_final_evaluation(recipe: Recipe, task: TrainingTask, network: PreTrainedModel) -> tuple[float, float]:
-    """Return the seconds of the final evaluation of all held-out data without its fixed part, and the fixed part.
+    """Return the (variable, fixed) seconds of the final evaluation on all held-out data.
 
-    The first is proportional to the amount of data; the total is the sum of both.
+    The variable part is proportional to the amount of data; the total is the sum of both.
     """
     few, more = (min(1.0, n_blocks / task.data.n_final) for n_blocks in FINAL_TRIAL_BLOCKS)
     settings = recipe.evaluate.with_updates(pseudo_perplexity=0)

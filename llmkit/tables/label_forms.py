@@ -1,4 +1,4 @@
-"""Forms in which files write labels: lists as text, numbers with a decimal comma, variants of one name."""
+"""Read labels as files write them: lists as text, numbers with a decimal comma, variants of one name."""
 
 import ast
 import json

@@ -28,7 +28,7 @@ def compare_command(
     out: Annotated[Path, typer.Option(help="Folder for compare.html and compare.json.")] = Path("compare"),
     json: options.Json = False,
 ) -> None:
-    """Compare finished runs on the same held-out data in a table and compare.html; classifiers get significance tests."""
+    """Compare finished runs on the same held-out data, in a table and a page; classifiers get significance tests."""
     from llmkit.cli.output import echo, show_json, show_table
     from llmkit.reporting.compare import compare
 

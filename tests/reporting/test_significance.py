@@ -1,4 +1,4 @@
-"""Classifiers are compared on the same rows with a test; runs without predictions are said to have none."""
+"""Classifiers are compared on the same rows with a significance test, if their predictions are saved."""
 
 import json
 import shutil
@@ -53,6 +53,13 @@ def test_classifiers_are_tested_on_the_same_rows(runs: Path, tmp_path: Path) -> 
     assert "Difference from the best run" in page and "McNemar" in page and "significant" in page
     by_f1 = compare([runs / "good", runs / "untrained"], by="f1_macro", out=tmp_path / "c")
     assert by_f1["tests"][0]["difference"] == pytest.approx(metrics[0]["f1_macro"] - metrics[1]["f1_macro"])
+
+
+def test_p_values_of_several_tests_are_corrected(runs: Path, tmp_path: Path) -> None:
+    (alone,) = compare([runs / "good", runs / "untrained"], by=None, out=tmp_path / "c")["tests"]
+    copy = shutil.copytree(runs / "untrained", tmp_path / "copy")
+    both = compare([runs / "good", runs / "untrained", copy], by=None, out=tmp_path / "c")["tests"]
+    assert [test["p_value"] for test in both] == [pytest.approx(2 * alone["p_value"])] * 2
 
 
 def test_the_terminal_shows_intervals_and_the_test(

@@ -162,7 +162,7 @@ def show_receipt(manifest: dict[str, Any]) -> None:
     for encoding, number in sorted(Counter(source["encoding"] for source in read).items()):
         found = examples.get(encoding)
         example = f', such as {found["path"]}: "{found["example"]}"' if found else ""
-        echo(clean_line(f"  {encoding or 'own format':<20} {number:,}{example}"))
+        echo(clean_line(f"  {encoding or 'binary format':<20} {number:,}{example}"))
     skipped: Counter[str] = sum((Counter(source["skipped"]) for source in manifest["sources"]), Counter())
     if skipped:
         echo(clean_line(f"{'skipped':<22} {list_counts(skipped)}"))

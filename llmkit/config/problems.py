@@ -21,6 +21,8 @@ _SLIPS = (
     (re.compile(r"^\s*[\w.]+\s*=(?!=)"), "write `key: value`, not `key = value`"),
 )
 """Common mistakes in a line of YAML, and what to write instead."""
+_MIN_SIMILARITY_ELSEWHERE = 0.85
+"""Minimum similarity of an unknown key and a key elsewhere; at 0.75, `prepare.split.unit` suggested `model.init`."""
 _SETTING = re.compile(r"[a-z]\w*(\.\w+)*=[^\s;,]+")
 
 
@@ -123,7 +125,7 @@ def _suggest_key(location: Key, kind: type[Recipe], where: str) -> str:
     if near is not None:
         return f"did you mean {near!r}?"
     names = [key for key, _ in _all_fields()]
-    meant = find_near(location[-1], {key.rpartition(".")[2] for key in names})
+    meant = find_near(location[-1], {key.rpartition(".")[2] for key in names}, _MIN_SIMILARITY_ELSEWHERE)
     homes = [key for key in names if meant is not None and key.rpartition(".")[2] == meant]
     return f"did you mean {' or '.join(map(repr, homes))}?" if homes else did_you_mean(location[-1], own)
 

@@ -107,11 +107,14 @@ MIN_SIMILARITY = 0.75
 """Minimum similarity of a word and the known name suggested for it; at 0.6, `sentiment` suggested `sentence`."""
 
 
-def find_near(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a word misspells; None if there is none. Ignores case, `-` and `_`."""
+def find_near(word: str, known: Iterable[str], cutoff: float = MIN_SIMILARITY) -> str | None:
+    """Return the known name that a word misspells; None if there is none. Ignores case, `-` and `_`.
+
+    `cutoff` is the minimum ratio of difflib.SequenceMatcher.
+    """
     names = {_simplify(name): name for name in sorted(known)}
     simple = _simplify(word)
-    near = get_close_matches(simple, names, n=1, cutoff=MIN_SIMILARITY)
+    near = get_close_matches(simple, names, n=1, cutoff=cutoff)
     swapped = [name for name in names if sorted(name) == sorted(simple)]  # two letters in the wrong order
     return next((names[name] for name in [*near, *swapped]), None)
 

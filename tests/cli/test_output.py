@@ -104,7 +104,7 @@ def test_receipt_accounts_for_every_source_drop_and_token(capsys: pytest.Capture
     show_receipt(receipt(steps=steps, overlap=overlap, sentences={"chinese_words": "jieba"}, samples=[f"a{HOSTILE}"]))
     out = capsys.readouterr().out
     for words in (
-        "2 bad row", "own format", "3 of 9 documents changed; dropped documents: 2 too short",
+        "2 bad row", "binary format", "3 of 9 documents changed; dropped documents: 2 too short",
         "whole documents, by hash",
         "1.23% of test is also in train, counted by passages of 50 letters",
         "1,234 entries, 4.00 bytes per token", "50, 25 tokens each",

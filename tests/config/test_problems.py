@@ -24,6 +24,7 @@ def hint_of(*overrides: str, path: Path | None = None, task: str | None = None) 
         ("gradient_accumulation_steps=4", "leave it out: it follows from train.global_batch_size"),
         ("output_dir=x", "write --out FOLDER"),
         ("train.learning_rat=1", "did you mean 'optim.learning_rate'?"),
+        ("prepare.split.unit=document", "known: by, seed, test, validation"),
         ("train.xyz=1", "known: block_size, "),
         ("optim=adamw_torch", "write -s optim.name=adamw ("),
         ("prepare.tokenizer.kind=bpe", "did you mean 'byte-bpe'? known: byte-bpe, wordpiece, char, word"),

@@ -16,6 +16,7 @@ from itertools import chain, dropwhile, islice
 from typing import Literal, NamedTuple
 
 from llmkit.config.prepare import Read
+from llmkit.core.console import count
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends, unify_returns
@@ -331,7 +332,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]], find: Fi
     whole = head[0][1] if len(head) == 1 else None
     if isinstance(whole, dict) and (found := find(whole, stream.field)):
         stream.unit, stream.container = "row", found.key
-        stream.note(f"the file is one object: {found.shape}", f"{len(found.rows):,} rows")
+        stream.note(f"the file is one object: {found.shape}", count(len(found.rows), "row"))
         head = list(enumerate(found.rows, start=1))
     yield from read_values(stream, chain(head, values))
 

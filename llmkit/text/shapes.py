@@ -1,7 +1,7 @@
 """Detect plain text that is prepared as one document but has the form of another format, and add a note.
 
-Recognizes separators between documents, one title per line, lines of JSON, tables, and fastText labels. Does not change
-the text.
+Recognizes separators between documents, instructions and chats, one title per line, lines of JSON, tables, and fastText
+labels. Does not change the text.
 """
 
 import json
@@ -30,6 +30,13 @@ _RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
 _SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
 _TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
 """A line that is one token of a vocabulary."""
+_ROLES = "Instruction|Input|Response|Output|Question|Answer|Human|User|Assistant|System|Q|A"
+_CHINESE_ROLES = "指令|输入|输出|问题|回答|回复|问|答|用户|助手|系统"
+_TURN = re.compile(
+    rf"(?:#{{2,4}} ?(?:{_ROLES}|{_CHINESE_ROLES})\b|(?:{_ROLES}|{_CHINESE_ROLES})[:：]|<\|(?:user|assistant|system)\|>"
+    r"|<\|im_start\|>\w+|\[INST\])"
+)
+"""The start of a line that names who speaks, in a text of instructions or chats."""
 _MIN_RULES = 10
 _MIN_SHORT_RULES = 30
 _MAX_TOKENS = 3
@@ -84,7 +91,7 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
         return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
         return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
-    if rule := _find_rule(lines):
+    if rule := _find_rule(lines) or _find_turns(lines):
         return rule
     if _are_titles(lines, len(whole)):
         what = "each line looks like a separate text, such as a title"
@@ -110,6 +117,18 @@ def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
     blanks = "[ \\t]*" if any(line.rstrip("\r") != mark == line.strip() for line in lines) else ""
     setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=^{blanks}{pattern}{blanks}$'"
     return f"lines {mark[:20]!r} may separate documents: {setting}", f"{rules[mark]:,} near the beginning"
+
+
+def _find_turns(lines: Sequence[str]) -> tuple[str, str] | None:
+    """Return (note, example) if many lines begin with the names of speakers, as in records of instructions or chats."""
+    turns = [match[0] for line in lines if (match := _TURN.match(line))]
+    first = Counter(turns)[turns[0]] if turns else 0
+    if first < _MIN_RULES or (len(set(turns)) == 1 and turns[0] != "[INST]"):
+        return None
+    start = re.sub(r"\\([# ])", r"\1", re.escape(turns[0]))
+    setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=\\n(?={start})'"
+    what = f"looks like instructions or chats, which are prepared as plain text; to make each {turns[0]!r} a document"
+    return f"{what}: {setting}", f"{first:,} near the beginning"
 
 
 def are_fasttext(lines: Sequence[str]) -> bool:

@@ -90,6 +90,10 @@ def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
         ("id,text\n1,a b\n", ".csv"),
         ("one tale\n%\nanother tale\n%\n" * 10, "=^%$'"),
         ("one tale\n=====\n" * 10, "=^={5,}$'"),
+        ("### Instruction:\nName a lamp.\n\n### Response:\nAda.\n\n" * 10, r"=\n(?=### Instruction)'"),
+        ("Human: who came?\nAssistant: the cook.\n" * 10, r"=\n(?=Human:)'"),
+        ("问：谁来了？\n答：厨师。\n" * 10, r"=\n(?=问：)'"),
+        ("[INST] Name a lamp. [/INST] Ada.\n" * 10, r"=\n(?=\[INST\])'"),
     ],
 )
 def test_tables_labels_and_rules_are_reported(text: str, what: str) -> None:
@@ -123,6 +127,21 @@ def test_the_setting_for_a_mark_on_its_own_line_splits_the_documents_there(mark:
 )
 def test_a_few_rules_and_markup_are_no_marks_between_documents(text: str) -> None:
     assert "separate" not in note(text)
+
+
+def test_setting_for_instructions_makes_each_of_them_a_document() -> None:
+    record = "### Instruction:\nName a lamp.\n\n### Response:\nAda.\n\n"
+    settings = [part.rstrip(";") for part in shlex.split(note(record * 20)) if part.startswith("prepare.")]
+    read = load_recipe(None, settings).prepare.read
+    documents = list(split_documents([record * 20], read, Source("a.txt")))
+    assert [document.text.strip() for document in documents] == [record.strip()] * 20
+
+
+@pytest.mark.parametrize(
+    "line", ["Q: who came?\n", "Answer: nobody knows the answer.\n", "Romeo: what light?\nJuliet: ay me.\n"]
+)
+def test_lines_of_one_speaker_or_of_a_play_are_no_instructions(line: str) -> None:
+    assert "instructions" not in note(line * 20)
 
 
 def test_any_text_is_passed_through_as_it_is() -> None:

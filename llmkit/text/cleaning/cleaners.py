@@ -30,8 +30,8 @@ from llmkit.text.cleaning.characters import (
 from llmkit.text.cleaning.gutenberg import strip_gutenberg
 from llmkit.text.cleaning.languages import TOO_SHORT, check_languages, find_language, read_sample
 from llmkit.text.cleaning.marks import (
-    ENTITIES,
     OPTIONS,
+    VERBS,
     count_marks,
     decode_entities,
     remove_soft_hyphens,
@@ -144,7 +144,7 @@ def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
             elif name == LANGUAGES and kind == TOO_SHORT:
                 lines.append(f"{_documents(n)} kept: too short to judge the language: {examples[kind]}")
             elif name == MARKS and n >= MIN_MARKS:
-                option = f"prepare.clean.{OPTIONS[kind]}=true {'decodes' if kind == ENTITIES else 'removes'} them"
+                option = f"prepare.clean.{OPTIONS[kind]}=true {VERBS.get(kind, 'removes them')}"
                 lines.append(f"{n:,} {kind} stay in the text ({option}): {examples[kind]}")
     return lines
 

@@ -1,8 +1,8 @@
 """Remove, decode or count marks of typesetting and of other formats in plain text: soft hyphens, HTML entities, front
 matter, subtitle times.
 
-Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, so
-that `prepare` can name the option.
+Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, and
+hyphens at line ends (wrapping.py), so that `prepare` can name the option.
 """
 
 import html
@@ -16,13 +16,19 @@ from llmkit.text.scan import scan_text
 MAX_FRONT_MATTER_CHARS = 20_000
 
 SOFT_HYPHENS, ENTITIES, FRONT_MATTER, SUBTITLE_TIMES = "soft hyphens", "HTML entities", "front matter", "subtitle times"
+HYPHENS = "hyphens at line ends"
 OPTIONS = {
     SOFT_HYPHENS: "soft_hyphens",
     ENTITIES: "html_entities",
     FRONT_MATTER: "front_matter",
     SUBTITLE_TIMES: "subtitle_times",
+    HYPHENS: "join_hyphens",
 }
-"""The key of prepare.clean that removes or decodes the marks."""
+"""The key of prepare.clean that changes the marks."""
+VERBS = {ENTITIES: "decodes them", HYPHENS: "joins the words"}
+"""What a key of OPTIONS does, if it does not remove the marks."""
+
+_HYPHENATED = re.compile(r"[^\W\d_]-\n[ \t]*[^\W\d_]")
 
 _BROKEN_WORD = re.compile(r"\xad\n[ \t]*([^\W\d_]\S*)(?:[ \t]+|\n|\Z)")
 
@@ -155,6 +161,10 @@ def count_marks(texts: Iterable[str], count: StepCounts, kinds: frozenset[str], 
             for match in _CUE.finditer(text):
                 if "-->" in match[0]:
                     count.note(SUBTITLE_TIMES, _excerpt(text, match.end() - 2, place))
+        if HYPHENS in kinds and "-\n" in text:
+            for match in _HYPHENATED.finditer(text):
+                if match[0][0].islower() and match[0][-1].islower():
+                    count.note(HYPHENS, _excerpt(text, match.start(), place))
         first = False
         yield text
 

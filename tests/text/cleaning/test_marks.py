@@ -6,6 +6,7 @@ import pytest
 
 from llmkit.text.cleaning.marks import (
     ENTITIES,
+    HYPHENS,
     OPTIONS,
     SOFT_HYPHENS,
     count_marks,
@@ -106,3 +107,11 @@ def test_marks_that_stay_are_counted_with_the_first_line_of_them() -> None:
     only = StepCounts()
     list(count_marks([text], only, frozenset({SOFT_HYPHENS}), "a.txt"))
     assert only.notes == {"soft hyphens": 1}
+
+
+def test_hyphens_at_line_ends_are_counted_between_lower_case_letters_only() -> None:
+    count = StepCounts()
+    text = "an inter-\nnational ferry of the Anglo-\nSaxon kind, 1914-\n1918, and a well-\n  known lamp -\nhere\n"
+    list(count_marks([text], count, frozenset(OPTIONS), "a.txt"))
+    assert count.notes == {HYPHENS: 2}
+    assert count.examples[HYPHENS] == "'an inter-' in a.txt"

@@ -55,6 +55,7 @@ def test_first_signal_is_recorded_and_the_work_continues(
 def test_second_signal_reaches_the_previous_handlers_but_an_echo_does_not(
     outer: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process, "SAME_SIGNAL_SECONDS", 3600.0)
     with catch_signals() as request:
         send(signal.SIGTERM)
         send(signal.SIGTERM)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # as in a command; else a pipeline of transformers sets "false"
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # more of them are processes that import torch
 _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if not _IS_WORKER:  # a worker uses what was set here before it began

@@ -48,6 +48,7 @@ def hang_in_tidying():
             time.sleep(0.6)  # sooner it would be taken for the first one, sent twice
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(60)
+            os._exit(98)
         return unlink(path, missing_ok)
     unlink, Path.unlink = Path.unlink, hang
 
@@ -145,7 +146,7 @@ def test_signal_outside_of_training_ends_the_command_and_leaves_no_half_file(
     result, kind = results[name], CASES[name]["signal"]
     assert result["seconds"] is not None, "it was never sent"
     assert result["code"] == EXIT_CODES[kind], result["err"]
-    assert result["seconds"] < 20, "a few hundredths on a quiet machine; what hangs here sleeps for a minute"
+    assert result["seconds"] < 50, "a few hundredths on a quiet machine; what hangs here sleeps for a minute"
     if "hangs" not in CASES[name]:
         assert result["err"].splitlines()[-1] == f"stopped by {kind}; no partial result was kept"
         # compare.json is written, as a whole, before compare.html.

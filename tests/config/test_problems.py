@@ -17,9 +17,9 @@ def hint_of(*overrides: str, path: Path | None = None, task: str | None = None) 
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
-        ("learning_rate=1", "write -s optim.learning_rate=3e-4 ("),
-        ("train.learning_rate=1", "write -s optim.learning_rate=3e-4 ("),
-        ("weight_decay=0", "write -s optim.weight_decay=0.1 ("),
+        ("learning_rate=1", "write -s optim.learning_rate=1 ("),
+        ("train.learning_rate=-1", "write -s optim.learning_rate=3e-4 ("),
+        ("weight_decay=0", "write -s optim.weight_decay=0 ("),
         ("tokenizer.kind=bpe", "write -s prepare.tokenizer.kind=byte-bpe ("),
         ("gradient_accumulation_steps=4", "leave it out: it follows from train.global_batch_size"),
         ("output_dir=x", "write --out FOLDER"),

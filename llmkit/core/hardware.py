@@ -1,6 +1,6 @@
 """Peak FLOP/s, memory and bandwidths of GPUs and CPUs by name, from hardware.yaml.
 
-Knows neither models nor this machine (devices.py, machine.py). A device that is missing in the table can be measured.
+Independent of models and of this machine (devices.py, machine.py). A device that is not in the table can be measured.
 """
 
 import re

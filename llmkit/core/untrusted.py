@@ -4,7 +4,7 @@
 links. This module checks all of them first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
 unless the user writes `pickle:FOLDER` (models/loading.py).
 
-Knows no architectures, and leaves safetensors files to their library.
+Independent of architectures. The safetensors library checks its own files.
 """
 
 import json

@@ -164,8 +164,8 @@ def read_raw_documents(
         console.info(f"documents normalized like the model's training text: {steps}")
     if steps := _list_changed(uncleaned):
         console.info(
-            f"documents scored as they are, though prepare would clean them by default: {steps}; docs/recipes.md "
-            "(Cleaning) shows how to score cleaned text"
+            f"documents scored without the cleaning that prepare does by default: {steps}; docs/recipes.md (Cleaning) "
+            "shows how to score cleaned text"
         )
 
 

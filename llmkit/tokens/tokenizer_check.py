@@ -180,7 +180,7 @@ def catch_panics(what: str, where: str) -> Iterator[None]:
 
 @contextmanager
 def hide_panic_traces() -> Iterator[None]:
-    """Hold back what is written to the stream of errors, and drop it after a ModelError: a panic prints its stack."""
+    """Buffer stderr, and discard it after a ModelError, because a panic prints its stack trace."""
     try:
         stream = os.dup(2)
     except OSError:  # closed

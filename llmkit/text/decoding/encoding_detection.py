@@ -122,8 +122,8 @@ _LINE_MARGIN = 10.0
 """Minimum gain in nats for a line to count. Rare Chinese words gain up to 9.5 nats in another encoding by chance."""
 _MAX_SUSPECTS = 3
 _MAX_SCORED_BYTES = 1 << 16
-_MAX_SURPRISING = 20
-_MIN_SURPRISING_PAIRS = 8
+_MAX_RARE_LINES = 20
+_MIN_RARE_PAIRS = 8
 _MAX_LINE_BYTES = 900
 _LINE = re.compile(rb"[^\n\r]{0,900}(?:[\n\r ]+|\Z)|[^\n\r]+[\n\r]*")
 """A line, or a piece of a long line up to a space."""
@@ -295,30 +295,31 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
 
 
 def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
-    """Return (offset, sample of the words) of each line with non-ASCII bytes; in large data of every n-th such line,
-    and of the most surprising ones.
+    """Return (offset, sample of the words) of each line with non-ASCII bytes.
+
+    In large data, only every n-th of these lines and the lines with the rarest pairs of bytes are returned.
     """
     found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
     step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that if two kinds of lines alternate, both are seen
-    numbers = {*range(0, len(found), step), *(_find_surprising(data, found) if step > 1 else ())}
+    numbers = {*range(0, len(found), step), *(_find_rare_lines(data, found) if step > 1 else ())}
     lines = [found[number] for number in sorted(numbers)]
     return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in lines]
 
 
-def _find_surprising(data: bytes, lines: Sequence[tuple[int, bytes]]) -> set[int]:
+def _find_rare_lines(data: bytes, lines: Sequence[tuple[int, bytes]]) -> set[int]:
     """Return the numbers of the lines whose pairs of bytes are the rarest in the data, in total or on average."""
     codes = np.frombuffer(data, np.uint8).astype(np.int32)
     pairs = codes[:-1] * 256 + codes[1:]
     is_high = (codes[:-1] > 127) | (codes[1:] > 127)
     counts = np.bincount(pairs[is_high], minlength=1 << 16)
-    surprise = np.where(is_high, np.log(max(1, counts.sum()) / np.maximum(1, counts[pairs])), 0.0)
-    sums, n_high = (np.concatenate([[0.0], np.cumsum(each)]) for each in (surprise, is_high))
+    rarity = np.where(is_high, np.log(max(1, counts.sum()) / np.maximum(1, counts[pairs])), 0.0)
+    sums, n_high = (np.concatenate([[0.0], np.cumsum(each)]) for each in (rarity, is_high))
     starts = np.array([start for start, _ in lines])
     ends = np.minimum(starts + [len(line) for _, line in lines], len(pairs))
     totals, numbers = sums[ends] - sums[starts], np.maximum(1, n_high[ends] - n_high[starts])
-    excess = totals - numbers * surprise.sum() / max(1, is_high.sum())
-    means = np.where(numbers >= _MIN_SURPRISING_PAIRS, totals / numbers, 0.0)
-    return {int(n) for by in (excess, means) for n in np.argsort(-by)[:_MAX_SURPRISING]}
+    excess = totals - numbers * rarity.sum() / max(1, is_high.sum())
+    means = np.where(numbers >= _MIN_RARE_PAIRS, totals / numbers, 0.0)
+    return {int(n) for by in (excess, means) for n in np.argsort(-by)[:_MAX_RARE_LINES]}
 
 
 def _split_lines(data: bytes, encoding: str) -> Iterator[tuple[int, bytes]]:

@@ -85,7 +85,7 @@ def _read_chapters(file: BinaryIO, path: str, source: Source) -> Iterator[str]:
         if not spine:
             raise _bad_epub("its spine, the order of the chapters, is empty", path)
         if unknown := [str(name) for name in spine if name not in items]:
-            what = "chapters in the spine that the EPUB does not have are left out"
+            what = "chapters that the spine lists but the EPUB does not contain are left out"
             source.notes[what] = f"number: {len(unknown):,}, first {unknown[0][:60]!r}"
         for reference in spine:
             item = items.get(reference)

@@ -164,7 +164,7 @@ SPOILED = {
             "num.jsonl",
             {},
             ["0", "0.0", "1"],
-            "'0' (1) and '0.0' (1); --label-map '0.0=0' joins them",
+            "'0' (1) and '0.0' (1); --label-map '0.0=0' merges them",
         ),
         ("multi.csv", {"separator": ","}, ["joy", "love", "sad"], "several labels per row"),
         ("onehot.csv", {"label": "toxic,insult,threat"}, ["insult", "threat", "toxic"], "several labels per row"),

@@ -86,7 +86,7 @@ def test_chapters_that_a_book_lacks_are_reported_and_a_book_without_any_is_refus
     )
     text, source = read_one(tmp_path / "a.epub")
     assert text and source.notes == {
-        "chapters in the spine that the EPUB does not have are left out": "number: 1, first 'gone'"
+        "chapters that the spine lists but the EPUB does not contain are left out": "number: 1, first 'gone'"
     }
     write_epub(tmp_path / "b.epub", **{"OPS/book.opf": re.sub("<itemref[^>]*>", "", PACKAGE)})
     with pytest.raises(DataError, match="its spine, the order of the chapters, is empty"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.core.files import expand_home
+from llmkit.core.output_paths import expand_home
 
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"

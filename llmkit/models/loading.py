@@ -34,8 +34,9 @@ from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
-from llmkit.core.files import expand_home, temporary_folder
+from llmkit.core.files import temporary_folder
 from llmkit.core.model_folder import find_model_folder
+from llmkit.core.output_paths import expand_home
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
 from llmkit.tokens.tokenizer import count_ids, fetch_from_hub, require_on_hub

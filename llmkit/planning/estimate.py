@@ -15,9 +15,10 @@ from typing import Any, cast
 import torch
 
 from llmkit.config.recipe import Recipe
+from llmkit.core.console import show_size
 from llmkit.core.devices import describe_gpu, free_bytes, pick_device
+from llmkit.core.disk_space import measure_folder
 from llmkit.core.errors import UsageError
-from llmkit.core.files import measure_folder, show_size
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.core.machine import describe_machine, total_memory
 from llmkit.planning.measure import measure_steps

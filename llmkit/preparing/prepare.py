@@ -9,9 +9,10 @@ import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
-from llmkit.core.files import check_writable, hash_file, hash_small_file, restore_folder, write_json
+from llmkit.core.files import hash_file, hash_small_file, restore_folder, write_json
 from llmkit.core.lock import lock_output
 from llmkit.core.machine import describe_versions
+from llmkit.core.output_paths import check_writable
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
 from llmkit.preparing.existing import check_out, clear_old, find_existing, refuse_foreign_files

@@ -17,7 +17,8 @@ import numpy as np
 
 from llmkit.core import console
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
-from llmkit.core.files import check_writable, nan_to_null, write_json
+from llmkit.core.files import nan_to_null, write_json
+from llmkit.core.output_paths import check_writable
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.reporting.compare_page import PAGE, write_comparison
 from llmkit.reporting.comparison_notes import write_notes

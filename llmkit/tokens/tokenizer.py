@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from llmkit.core.batching import batch_by_size
 from llmkit.core.console import first_line
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.core.files import expand_home
+from llmkit.core.output_paths import expand_home
 from llmkit.core.untrusted import check_model_files
 from llmkit.tokens.normalization import own_normalizer
 from llmkit.tokens.tokenizer_check import catch_panics, check_tokenizer_files, hide_panic_traces

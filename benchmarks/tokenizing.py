@@ -31,7 +31,7 @@ from llmkit.tokens.fast_encoding import (
     make_encoding_tokenizer,
     plain_encoder,
 )
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 KINDS = ("byte-bpe", "wordpiece", "char", "word")

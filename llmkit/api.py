@@ -334,7 +334,7 @@ def load(model: StrPath) -> Loaded:
     """
     from llmkit.models.classifier import load_classifier
     from llmkit.models.loading import load_causal_lm, load_masked_lm, read_kind, resolve_model
-    from llmkit.tokens.tokenizer import load_tokenizer
+    from llmkit.tokens.loading import load_tokenizer
 
     openers = {"causal": load_causal_lm, "masked": load_masked_lm, "classifier": load_classifier}
     with _running():

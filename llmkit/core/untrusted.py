@@ -1,8 +1,8 @@
 """Checks of untrusted model folders before a library opens them.
 
 `from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
-links. This module checks all of them first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
-unless the user writes `pickle:FOLDER` (models/loading.py).
+links. This module checks all of them first; `models/loading.py` and `tokens/loading.py` call it. Pickles are refused
+unless the user writes `pickle:FOLDER` (models/pickles.py).
 
 Independent of architectures. The safetensors library checks its own files.
 """

@@ -28,8 +28,8 @@ from llmkit.runs.train import MAX_CHECKPOINTS
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.batches import MAX_MEMORY_SHARE, activation_budget, count_sequences
 from llmkit.training.engines import RESHARDS, refuse_engine
 from llmkit.training.speed import choose_precision, peak_flops

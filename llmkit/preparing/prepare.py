@@ -21,9 +21,10 @@ from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.inputs import Skipped, display_name, file_size, find_files, report_skipped
 from llmkit.text.staging import STAGED_FORMAT
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import adopt_normalization
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
-from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import fingerprint_tokenizer
 
 MIN_BYTES = 16_000_000
 """Minimum size of the input for which workers are started; a smaller input takes one or two seconds without them."""

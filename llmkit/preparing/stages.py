@@ -56,8 +56,9 @@ from llmkit.text.staging import (
     stage_documents,
 )
 from llmkit.tokens.fast_encoding import save_encoding_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split, join_splits
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -22,7 +22,7 @@ from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.untrusted import check_model_files
 from llmkit.models.loading import load_causal_lm, read_kind
 from llmkit.preparing.prepare import prepare
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CANARY = "import pathlib\npathlib.Path({!r}).touch()\n"

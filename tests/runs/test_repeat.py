@@ -23,7 +23,7 @@ from llmkit.runs import repeat
 from llmkit.runs.repeat import finetune_repeatedly
 from llmkit.runs.train import finetune
 from llmkit.tasks.cls.data import load_labelled
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.training.folder import Series
 
 TINY = (

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,46 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import chunk_encoding
-from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, KeyTable, can_encode_chunks
+from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, can_encode_chunks
 from llmkit.tokens.fast_encoding import EDGE_CASES, make_encoding_tokenizer
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 from llmkit.tokens.training_tokenizers import train_tokenizer
-
-
-def test_a_key_table_finds_what_was_added_and_nothing_else() -> None:
-    random = np.random.default_rng(0)
-    table = KeyTable(8, 300)
-    lows = random.permutation(np.arange(1, 241, dtype=np.uint64))  # nearly full: long probes
-    highs = random.integers(0, 3, 240).astype(np.uint64)
-    numbers = random.permutation(np.arange(1, 241))
-    for half in (slice(0, 120), slice(120, 240)):
-        table.add(lows[half], highs[half], numbers[half])
-    assert table.find(lows, highs).tolist() == numbers.tolist()
-    assert not table.find(lows, highs + np.uint64(5)).any()
-    assert not table.find(lows + np.uint64(1000), highs).any()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_table_is_a_dict_whatever_is_added_in_whatever_pieces(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    keys = np.unique(rng.integers(1, 60, (200, 2)).astype(np.uint64), axis=0)  # few values: lows and highs recur
-    keys = rng.permutation(keys)
-    table, known = KeyTable(9, len(keys) + 1), dict[tuple[int, int], int]()
-    for piece in np.array_split(np.arange(len(keys)), 6):
-        table.add(keys[piece, 0], keys[piece, 1], piece + 1)
-        known |= {(int(keys[at, 0]), int(keys[at, 1])): int(at) + 1 for at in piece}
-        asked = rng.integers(1, 60, (300, 2)).astype(np.uint64)
-        expected = [known.get((int(low), int(high)), 0) for low, high in asked]
-        assert table.find(asked[:, 0], asked[:, 1]).tolist() == expected
-
-
-def test_nothing_is_found_in_an_empty_table_and_no_key_finds_nothing() -> None:
-    table = KeyTable(4, 8)
-    one, none = np.array([1], np.uint64), np.array([], np.uint64)
-    assert table.find(one, one).tolist() == [0]
-    table.add(none, none, none.astype(np.int64))
-    assert table.find(none, none).tolist() == []
-
 
 TEXTS = [
     "It is a truth universally acknowledged, that a single man must be in want of a wife.\n\n  É, ÉTÉ naïve",

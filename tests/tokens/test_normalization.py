@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from llmkit.config.prepare import Clean, TokenizerSection
 from llmkit.core.errors import ModelError
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import (
     KEY,
     N_NORMALIZERS,
@@ -19,7 +20,7 @@ from llmkit.tokens.normalization import (
     remove_normalization,
     set_normalization,
 )
-from llmkit.tokens.tokenizer import encode_texts, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import encode_texts, fingerprint_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXT = "the café is open, say the cooks of the island of σοφος.\n" * 3

@@ -14,8 +14,8 @@ from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 
 SETTINGS = ("prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1")
 

@@ -1,7 +1,8 @@
 """Find the line of a file where the encoding changes.
 
 A line counts only if its text is much more likely in another encoding: by chance, rare words are a little more likely
-in a wrong encoding. In data above 64 KB only a sample of the lines, and the lines with the rarest pairs of bytes, are scored.
+in a wrong encoding. In data above 64 KB only a sample of the lines is scored, together with the lines that have the
+rarest pairs of bytes.
 """
 
 import re

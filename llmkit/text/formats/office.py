@@ -15,10 +15,11 @@ from typing import BinaryIO, NamedTuple
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member
 from llmkit.text.formats.html_text import LOWERED, RAISED, bracket, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder, parse_xml
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _OFF = ("0", "false", "off", "none")
 

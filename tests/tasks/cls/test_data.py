@@ -12,7 +12,7 @@ from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tasks.cls.data import LabelledData, load_labelled
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")

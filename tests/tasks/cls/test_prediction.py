@@ -25,7 +25,7 @@ from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.cls import row_format
 from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer, score_rows
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 
 def make_classifier(family: str) -> PreTrainedModel:

@@ -26,8 +26,9 @@ from llmkit.tasks.mlm.evaluation import (
     to_metrics,
 )
 from llmkit.tasks.mlm.objective import MaskedLM
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens
 
 
 @pytest.fixture

@@ -296,7 +296,7 @@ def test_a_lone_vocabulary_file_prepares_data_as_its_folder_does(tmp_path: Path)
 
 
 def test_vocabulary_with_capitals_keeps_case(tmp_path: Path) -> None:
-    from llmkit.tokens.tokenizer import load_tokenizer
+    from llmkit.tokens.loading import load_tokenizer
 
     vocabulary = make_vocabulary(tmp_path / "vocab")
     assert load_tokenizer(str(vocabulary)).tokenize("ABC") == ["a", "##b", "##c"]

@@ -138,11 +138,11 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
 def _this_device() -> Device:
     device, facts = pick_device(), describe_machine()
     if device.type == "cpu":
-        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory(), None)
+        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory())
     title = str(describe_gpu())
     is_cuda = device.type == "cuda"
     n_bytes = torch.cuda.get_device_properties(device).total_memory if is_cuda else free_bytes(device)
-    return replace(find_device(title) or Device("this machine", title, "gpu", {}, None, None), n_bytes=n_bytes)
+    return replace(find_device(title) or Device("this machine", title, "gpu", {}, None), n_bytes=n_bytes)
 
 
 def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:

@@ -177,8 +177,8 @@ def call(command: list[str], folder: Path) -> str:
     say("$ " + " ".join(command))
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if finished.returncode:
-        said = (finished.stdout + finished.stderr).splitlines()[-20:]
-        sys.exit("\n".join([*said, f"{' '.join(command[:4])} ended with exit code {finished.returncode}"]))
+        printed = (finished.stdout + finished.stderr).splitlines()[-20:]
+        sys.exit("\n".join([*printed, f"{' '.join(command[:4])} ended with exit code {finished.returncode}"]))
     return finished.stdout
 
 

@@ -104,8 +104,8 @@ def start(host: str, command: list[str]) -> subprocess.Popen[str]:
 
 def wait(hosts: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and stderr of each."""
-    said = [host.communicate(timeout=600)[1] for host in hosts]
-    return [(host.returncode, text) for host, text in zip(hosts, said, strict=True)]
+    output = [host.communicate(timeout=600)[1] for host in hosts]
+    return [(host.returncode, text) for host, text in zip(hosts, output, strict=True)]
 
 
 def compare(run: Path, other: Path) -> float:

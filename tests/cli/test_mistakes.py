@@ -59,7 +59,7 @@ def test_unknown_option_leads_to_the_key_that_was_meant(
         ("frobnicate", "known: compare, demo"),
     ],
 )
-def test_unknown_command_leads_to_ours(
+def test_unknown_command_suggests_the_one_of_llmkit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, hint: str
 ) -> None:
     what, where, found = explain(monkeypatch, capsys, typed)
@@ -125,6 +125,6 @@ def test_cheap_mistakes_are_reported_without_torch(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=True,
     )  # fmt: skip
     lines = [line for line in ended.stderr.splitlines() if line.startswith(("error: ", "exit "))]
-    said = [f"{code[5:]} {what[7:]}" for what, code in zip(lines[::2], lines[1::2], strict=True)]
-    assert said == list(mistakes.values()), ended.stderr
+    output = [f"{code[5:]} {what[7:]}" for what, code in zip(lines[::2], lines[1::2], strict=True)]
+    assert output == list(mistakes.values()), ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "data", "rows.csv", "taken"]

@@ -58,7 +58,7 @@ def test_malformed_setting_is_named_even_if_the_recipe_is_missing_and_others_are
     assert [each.where for each in caught.value.problems] == ["--set eed", "--set train.max_steps=none"]
 
 
-def test_setting_in_the_place_of_the_recipe_is_told_to_follow_s() -> None:
+def test_setting_given_as_the_recipe_gets_the_hint_to_use_s() -> None:
     _, hint = hint_of(path=Path("train.max_steps=10"))
     assert hint == "settings follow -s: -s train.max_steps=10"
 

@@ -22,7 +22,7 @@ def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> No
         RuntimeError("I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_full_disk_is_told_from_other_failures(tmp_path: Path, error: Exception) -> None:
+def test_full_disk_is_distinguished_from_other_failures(tmp_path: Path, error: Exception) -> None:
     with (
         pytest.raises(EnvironmentFault, match="disk is full: a checkpoint needs about 5 MB") as full,
         explain_full_disk(tmp_path, "a checkpoint", 5_000_000),
@@ -33,7 +33,7 @@ def test_full_disk_is_told_from_other_failures(tmp_path: Path, error: Exception)
         raise ValueError("ours")
 
 
-def test_full_disk_is_found_behind_the_error_that_hides_it(tmp_path: Path) -> None:
+def test_full_disk_is_found_in_the_cause_of_another_error(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="disk is full"), explain_full_disk(tmp_path, "the model", 1):
         try:
             raise OSError(errno.EDQUOT, "Disk quota exceeded")

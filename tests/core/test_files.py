@@ -156,7 +156,9 @@ def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "model/weights").read_text() == "old"
 
 
-def test_writers_of_one_file_do_not_disturb_each_other_and_what_a_killed_one_left_is_deleted(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_file_are_independent_and_leftovers_of_killed_ones_are_deleted(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "out.csv"
     (tmp_path / ".out.csv.1-abcdef.partial").write_text("of a killed process")
     (tmp_path / ".out.csv.mine.partial").write_text("of the user")

@@ -20,7 +20,7 @@ def test_folder_that_cannot_be_written_to_is_an_error_with_the_systems_reason(tm
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_home_of_nobody_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_of_an_unknown_user_is_not_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert expand_home("~/a") == Path("/home/me/a")
     assert expand_home(Path("~nobody-of-this-name/a")) == Path("~nobody-of-this-name/a")

@@ -102,7 +102,7 @@ def test_each_label_keeps_its_row_and_its_logit_in_any_order(family: str, saved:
     assert len(notes) == 1 and "random" not in notes[0]
 
 
-def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
+def test_kept_new_and_dropped_labels_are_counted(saved: str) -> None:
     assert start(saved, ["neg", "新", "pos", "other"])[1] == [
         "reusing the model's classification head; labels: 2 kept (neg, pos), 2 new (新, other), "
         "1 dropped, because no row has them (中性)"

@@ -199,7 +199,7 @@ def test_prepare_killed_after_the_rename_has_nothing_left_to_do_but_clear_up(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_finished_part_that_was_damaged_meanwhile_is_made_anew(commands: Commands, tmp_path: Path) -> None:
+def test_finished_stage_that_was_damaged_meanwhile_is_rebuilt(commands: Commands, tmp_path: Path) -> None:
     point = "tokenizing validation: document 0"
     commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
     path = tmp_path / ".data.partial/folder/train/data-00000.arrow"
@@ -211,7 +211,7 @@ def test_finished_part_that_was_damaged_meanwhile_is_made_anew(commands: Command
     assert digests(tmp_path / "data") == commands.clean
 
 
-def test_other_request_takes_nothing_over_from_a_killed_one(commands: Commands, tmp_path: Path) -> None:
+def test_other_request_reuses_nothing_of_a_killed_run(commands: Commands, tmp_path: Path) -> None:
     point = "tokenizing validation: document 0"
     commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
     code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"))
@@ -220,7 +220,7 @@ def test_other_request_takes_nothing_over_from_a_killed_one(commands: Commands, 
     assert [Path(source["path"]).name for source in manifest["sources"]] == ["0.txt"]
 
 
-def test_input_that_cannot_be_known_again_keeps_nothing(commands: Commands, tmp_path: Path) -> None:
+def test_input_that_cannot_be_compared_keeps_no_finished_stages(commands: Commands, tmp_path: Path) -> None:
     more: dict[str, Any] = {"points": ("tokenizing train: document 0",), "stdin": str(commands.books / "0.txt")}
     code, err = commands.run(tmp_path / "data", "-", signals=(signal.SIGTERM,), **more)
     assert (code, "run it again" in err) == (143, False)
@@ -280,7 +280,7 @@ def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, 
     assert not (tmp_path / "data").exists()
 
 
-def test_second_prepare_into_the_same_folder_is_refused_and_told_who_is_at_it(
+def test_second_prepare_into_the_same_folder_is_refused_and_the_error_names_the_process(
     commands: Commands, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "slow.txt")

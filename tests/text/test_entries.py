@@ -95,7 +95,7 @@ def test_members_are_read_sorted_and_what_cannot_be_read_is_counted(tmp_path: Pa
     assert source.skipped == {".jpg file": 1, "hidden file": 2}
 
 
-def test_member_whose_name_leads_out_of_the_archive_is_read_and_written_nowhere(tmp_path: Path) -> None:
+def test_member_with_a_path_outside_of_the_archive_is_read_but_never_written(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     path = write_zip(tmp_path / "in/a.zip", {"x/../../evil.txt": "text"})
     assert read_entries(path) in ({f"{path}!x/../../evil.txt": b"text"}, {})
@@ -124,7 +124,7 @@ def test_stream_of_a_format_that_is_read_from_its_end_can_seek(tmp_path: Path) -
     assert source.n_bytes == path.stat().st_size
 
 
-def test_file_that_is_gone_is_no_damage(tmp_path: Path) -> None:
+def test_missing_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="No such file"):
         read_entries(tmp_path / "a.txt")
 
@@ -196,7 +196,7 @@ def test_link_to_nothing_is_bad_data(tmp_path: Path) -> None:
         read_entries(tmp_path / "x.txt")
 
 
-def test_what_can_be_read_once_is_copied_to_be_read_twice(tmp_path: Path) -> None:
+def test_streams_are_copied_so_that_they_can_be_read_twice(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     os.write(write_end, gzip.compress(b"text"))
     os.close(write_end)

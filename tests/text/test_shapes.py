@@ -75,7 +75,7 @@ def test_a_title_in_each_line_is_reported(lines: list[str]) -> None:
         "\n\n\n",
     ],
 )
-def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
+def test_ordinary_texts_get_no_note(text: str) -> None:
     assert note(text) == ""
 
 

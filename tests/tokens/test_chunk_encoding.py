@@ -112,14 +112,14 @@ def test_ids_offsets_and_words_are_those_of_tokenizers(name: str, texts: list[st
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_character_in_every_surrounding_gives_the_same(name: str) -> None:
+def test_every_character_in_every_context_gives_the_same_ids(name: str) -> None:
     codes = [*range(0x3100), *range(0x9F00, 0xAC10), *range(0xF900, 0x10400), *range(0x1F600, 0x1F650)]
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     assert_same(*open_encoder(name), [f"x{c}y{c}{c} {c}1{c}.{c}\u0301s  {c}中{c}\n{c} " for c in characters])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_hard_texts_give_the_same(name: str) -> None:
+def test_difficult_texts_give_the_same_ids(name: str) -> None:
     assert_same(*open_encoder(name), [*EDGE_CASES, *TEXTS, "", "word" * 100_000, "a b " * 70_000])
 
 
@@ -132,7 +132,7 @@ def test_chunks_of_more_letters_than_have_a_number_give_the_same() -> None:
     assert_same(tokenizer, encoder, ["".join(letters), "the truth \uac00 \uaeff\uac01"])
 
 
-def test_an_emptied_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_the_cache_changes_no_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_encoding, "STRETCH", 50)
     for limit in ("MAX_CHUNKS", "MAX_CHARACTERS"):
         with monkeypatch.context() as patch:

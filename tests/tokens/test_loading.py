@@ -33,7 +33,7 @@ def train(kind: str, vocab_size: int = 500) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "gpt2", "bert"])
-def test_class_that_is_loaded_without_auto_tokenizer_is_the_one_that_it_takes(kind: str, tmp_path: Path) -> None:
+def test_class_loaded_without_auto_tokenizer_equals_its_choice(kind: str, tmp_path: Path) -> None:
     own = {"gpt2": ("byte-bpe", GPT2Tokenizer), "bert": ("wordpiece", BertTokenizer)}
     train(own[kind][0] if kind in own else kind).save_pretrained(tmp_path / "first")
     if kind in own:
@@ -49,7 +49,7 @@ def test_class_that_is_loaded_without_auto_tokenizer_is_the_one_that_it_takes(ki
     assert fingerprint_tokenizer(ours) == fingerprint_tokenizer(taken)
 
 
-def test_class_is_left_to_auto_tokenizer_where_more_than_its_name_has_a_say(tmp_path: Path) -> None:
+def test_auto_tokenizer_decides_if_more_than_the_class_name_matters(tmp_path: Path) -> None:
     train("byte-bpe").save_pretrained(tmp_path)
     file = tmp_path / "tokenizer_config.json"
     config = json.loads(file.read_text())

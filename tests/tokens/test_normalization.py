@@ -139,7 +139,7 @@ def test_data_for_a_model_is_cleaned_as_the_model_reads_and_it_is_reported(capsy
 
 
 @pytest.mark.parametrize("count", [99, -1, "x", None, 10**30])
-def test_strangers_count_of_normalizers_takes_nothing_away(count: Any) -> None:
+def test_untrusted_number_of_normalizers_removes_none(count: Any) -> None:
     tokenizer = trained("word")
     before = tokenizer.backend_tokenizer.to_str()
     tokenizer.init_kwargs[KEY] = {N_NORMALIZERS: count}

@@ -144,7 +144,7 @@ def test_prepare_does_not_call_a_damaged_folder_done(data: Path, book: Path) -> 
 @pytest.mark.parametrize(
     ("names", "damage"), [([KINDS[0]], flip), (KINDS[3:6], truncate), (KINDS[:2], Path.unlink), (KINDS, flip)]
 )
-def test_repair_makes_anew_what_is_damaged_and_nothing_else(
+def test_repair_rebuilds_only_damaged_files(
     data: Path, clean: Path, book: Path, names: list[str], damage: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert callable(damage)
@@ -162,7 +162,7 @@ def test_repair_makes_anew_what_is_damaged_and_nothing_else(
     assert [path.name for path in data.parent.iterdir()] == ["data"]
 
 
-def test_repair_of_a_sound_folder_touches_nothing(data: Path, book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_of_an_intact_folder_changes_nothing(data: Path, book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
     prepare([str(book)], data, settings(), repair=True)
     assert "are intact: nothing to do" in capsys.readouterr().err

@@ -67,9 +67,9 @@ def plain_tokenizer(**special: str) -> PreTrainedTokenizerFast:
 
 def test_tokenizer_without_pad_gets_a_new_one_that_is_not_eos() -> None:
     tokenizer = plain_tokenizer(eos_token="</s>")
-    (said,) = ensure_special_tokens(tokenizer)
+    (output,) = ensure_special_tokens(tokenizer)
     assert (tokenizer.pad_token, tokenizer.pad_token_id, tokenizer.eos_token_id) == ("[PAD]", 4, 1)
-    assert "[PAD]" in said and "4" in said and "new" in said
+    assert "[PAD]" in output and "4" in output and "new" in output
     assert ensure_special_tokens(tokenizer) == []
 
 

@@ -139,7 +139,7 @@ for step in (30, 40):
 """
 
 
-def test_writer_killed_at_any_moment_leaves_sound_checkpoints_and_nothing_that_passes_for_one(tmp_path: Path) -> None:
+def test_writer_killed_at_any_moment_leaves_intact_checkpoints_and_no_incomplete_one(tmp_path: Path) -> None:
     moments = []
     for number in range(1, 100):
         folder = tmp_path / str(number)

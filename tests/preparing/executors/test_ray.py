@@ -200,9 +200,9 @@ def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path,
         if not child.name().endswith("Agent")  # two of Ray's own, which take a minute to see that they are alone
     ]
     command.send_signal(number)
-    said = command.communicate()[0]
-    assert command.returncode == (128 + number if number == signal.SIGTERM else -number), said
-    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in said
+    output = command.communicate()[0]
+    assert command.returncode == (128 + number if number == signal.SIGTERM else -number), output
+    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in output
     assert not psutil.wait_procs(children, timeout=30)[1], "what was started has ended"
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert "resuming from the finished stages of an earlier run: cleaned-main" in done.stderr

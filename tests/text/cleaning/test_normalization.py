@@ -61,7 +61,7 @@ def test_documents_in_parts_are_normalized_as_one_text() -> None:
     assert counts["lowercase"].changed == 1
 
 
-def test_record_names_only_what_travels() -> None:
+def test_record_names_only_settings_that_are_saved_with_the_model() -> None:
     record = record_normalization(Clean(lowercase=True, mojibake=False))
     assert record == {"unicode": "NFC", "lowercase": True, "strip_punctuation": False, "simplify_chinese": False}
     assert name_normalization(read(Clean(lowercase=True))) == ["NFC", "lower case"]

@@ -120,7 +120,7 @@ def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: d
         read_one(tmp_path / "a.epub")
 
 
-def test_what_is_no_zip_archive_is_no_book(tmp_path: Path) -> None:
+def test_file_that_is_not_a_zip_archive_is_refused_as_an_epub(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not a zip file"):
         read_one(tmp_path / "a.epub")

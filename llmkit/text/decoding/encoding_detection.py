@@ -97,14 +97,14 @@ _SYMBOL_IN_WORD = re.compile(r"[^\W\d_][¡-¬®-¶¸-¿×÷†‡‰ˆ˜™][^\W
 _SAMPLE_BYTES = 6000
 FIRST_BYTES = 1000
 _FIRST_MARGIN = 100.0
-"""Readings that are worse than the best by more than this, in nats of the first part of the sample, are discarded."""
+"""Readings whose score of the first part of the sample is this many nats below the best are discarded."""
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _MIN_ASCII_PER_HIGH = 8
-_MAX_TAKEN_GAIN = 15.0
-"""Maximum lead in nats with which an East Asian encoding is not trusted for ASCII text with single other bytes."""
+_MIN_EAST_ASIAN_LEAD = 15.0
+"""Minimum lead, in nats, of an East Asian encoding over single-byte ones, for ASCII text with isolated other bytes."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
 ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
@@ -155,7 +155,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     if not _HIGH_PAIR.search(data) and len(data) > _MIN_ASCII_PER_HIGH * n_high:
         # cp949 decodes the bytes of `°C` in `20 °C` as one Korean character.
         singles = [each for each in readings if SINGLE_BYTE.keys() & {*each.encodings}]
-        if singles and readings[0].score - singles[0].score < _MAX_TAKEN_GAIN:
+        if singles and readings[0].score - singles[0].score < _MIN_EAST_ASIAN_LEAD:
             readings = singles
     best = readings[0]
     if n_valid and (word := find_utf8_word(data, best.encodings[0])):

@@ -1,4 +1,4 @@
-"""`import llmkit`: what it exports, how recipes reach it, and what it leaves alone."""
+"""`import llmkit`: exported names, how recipes are passed, and that a call leaves the process unchanged."""
 
 import inspect
 import os

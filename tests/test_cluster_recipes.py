@@ -1,4 +1,4 @@
-"""The cluster recipes: what they type is what llmkit takes, and preemption leads back to the run.
+"""The cluster recipes call llmkit with valid options, and resume a run after preemption.
 
 No scheduler is here. The batch scripts run with stand-ins for Slurm's commands; the fields of the YAML files are those
 that the documents of SkyPilot and Kubeflow Trainer v2 name.

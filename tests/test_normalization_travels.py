@@ -1,4 +1,4 @@
-"""How prepare wrote the text goes with the model: to prompts, eval, fine-tuning and predict, and to transformers."""
+"""The normalization of the training text is applied to prompts, eval, fine-tuning, predict and in transformers."""
 
 import json
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_eval_of_the_prepared_folder_knows_its_tokenizer(causal: Made) -> None:
     assert llmkit.evaluate(causal.run, causal.data)["loss"] == llmkit.evaluate(causal.run)["loss"]
 
 
-def test_data_prepared_for_the_model_has_the_same_ids_and_goes_on(causal: Made, tmp_path: Path) -> None:
+def test_data_prepared_for_the_model_has_the_same_ids_and_trains_on(causal: Made, tmp_path: Path) -> None:
     text = causal.data.parent / "text.txt"
     shares: dict[str, Any] = {"prepare__split__validation": 0.2, "prepare__split__test": 0}
     manifest = llmkit.prepare(text, tmp_path / "d", prepare__tokenizer__path=str(causal.run / "model"), **shares)

@@ -1,4 +1,4 @@
-"""The page for learners runs: each of its figures is computed by the line it stands on, or by llmkit itself."""
+"""docs/numbers.md runs: each figure is computed by the line that shows it, or by llmkit."""
 
 import ast
 import math

@@ -1,4 +1,4 @@
-"""docs/python.md runs from top to bottom, as a reader would type it."""
+"""docs/python.md runs from top to bottom."""
 
 import doctest
 import re

@@ -1,4 +1,4 @@
-"""What must not get out: passwords into files and messages, markup into pages, control characters to the terminal."""
+"""Passwords stay out of files and messages, markup out of pages, control characters out of the terminal."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Small inputs that were read wrongly without a word, from the file to the stored text."""
+"""Small inputs that were once read wrongly without a message, from the file to the stored text."""
 
 import io
 import json

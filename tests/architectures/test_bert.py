@@ -1,4 +1,4 @@
-"""BERT: published sizes, transformers' own classes, and what is said of heads that come or go."""
+"""BERT: published sizes, transformers' classes, and notes on new and unused heads."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ModernBERT: sizes as BERT's, weights at the start, what comes from the tokenizer, and what it has no room for."""
+"""ModernBERT: sizes as in BERT, initial weights, the tokenizer's fields, and unsupported settings."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`llmkit compare` needs two runs; its table has few digits, no empty column, and harmless names."""
+"""`llmkit compare` needs two runs; its table has few digits, no empty column, and no control characters."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A wrong command line is three lines that lead to what was meant."""
+"""A wrong command line is reported in three lines with a suggestion."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`llmkit plan` as a user types it and reads it."""
+"""The command `llmkit plan` and its text output."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What a classifier can learn by."""
+"""The section cls: label types, losses, and settings that exclude each other."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How a model is scored."""
+"""The section evaluate: settings of evaluation."""
 
 import pytest
 from pydantic import ValidationError

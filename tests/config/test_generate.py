@@ -1,4 +1,4 @@
-"""Settings of decoding that contradict each other are refused before a text is written."""
+"""Decoding settings that contradict each other are refused before a text is generated."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""Recipes: closed, typed, and every mistake at once with its line."""
+"""Recipes are closed and typed, and all errors are reported at once with their lines."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Optimizers bring their own defaults, and a setting that nothing would read is refused."""
+"""Optimizers have their own defaults, and settings that nothing reads are refused."""
 
 from pathlib import Path
 

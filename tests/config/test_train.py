@@ -1,4 +1,4 @@
-"""One length, one batch, and what earlier versions called otherwise."""
+"""One length per run, one batch size, and the old names of keys."""
 
 from pathlib import Path
 

@@ -157,7 +157,7 @@ def test_each_item_counts_once_and_all_ranks_get_equally_many(n_items: int, monk
 
 @pytest.fixture
 def broadcasts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Two ranks; what rank 0 broadcasts is kept here for rank 1."""
+    """Two ranks; this list holds the values that rank 0 has broadcast to rank 1."""
     kept: list[Any] = []
 
     def broadcast(values: list[Any], src: int) -> None:

@@ -1,4 +1,4 @@
-"""The lock on a folder: one writer, whom the error names, and released when its process ends."""
+"""Locks: one writer at a time, named in the error; released when its process ends."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A model's name is a run, a model folder or a hub name; wrong paths are told without torch."""
+"""A model's name is a run, a model folder or a hub name; wrong paths are reported without torch."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a long command shows while it works, on a terminal and in a file."""
+"""The progress of long commands, on a terminal and in a file."""
 
 import io
 import re

@@ -172,7 +172,7 @@ def call(
 
 @pytest.mark.parametrize("command", ROADS)
 @pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
-def test_hostile_model_folder_is_refused_on_every_road(
+def test_hostile_model_folder_is_refused_by_every_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, good: Path,
     spoil: Callable[[Path], None], command: str,
 ) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pairs against a plain second implementation of the papers, on the rows as `datasets` reads them."""
+"""Pairs agree with a second, plain implementation of the papers, on the rows as `datasets` reads them."""
 
 import pickle
 import tracemalloc

@@ -1,4 +1,4 @@
-"""`eval` refuses what a model's task does not take, and says which task its figures are of."""
+"""`eval` refuses options that the model's task does not read, and names the task of its metrics."""
 
 from math import nan
 from pathlib import Path

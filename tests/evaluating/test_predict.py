@@ -1,4 +1,4 @@
-"""Results are written whole, in the format that is asked for."""
+"""Results are complete or absent, in the requested format."""
 
 # ruff: noqa: F811 - fixtures of another file are used under their names
 
@@ -133,7 +133,7 @@ def test_existing_result_is_kept_unless_it_may_be_overwritten(run: str, tmp_path
     assert len(out.read_text().splitlines()) == 5
 
 
-def test_second_command_on_one_result_is_refused_and_the_first_one_writes_it(run: str, tmp_path: Path) -> None:
+def test_second_command_for_one_result_is_refused_and_the_first_one_writes_it(run: str, tmp_path: Path) -> None:
     data, out = write_table(tmp_path / "new.csv", make_messages(4)), tmp_path / "out.csv"
     with lock_output(out), pytest.raises(EnvironmentFault, match="is in use by process"):
         predict(recipe(), model=run, data=data, out=out, write=print)

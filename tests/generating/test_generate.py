@@ -1,4 +1,4 @@
-"""`generate` writes as the model's task has it."""
+"""`generate` dispatches to the model's task."""
 
 from pathlib import Path
 

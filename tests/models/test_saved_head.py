@@ -1,4 +1,4 @@
-"""A saved head in a model with other labels: each row goes to its own label, in any order, and the rest is said."""
+"""A saved head is reused for other labels: each label keeps its row, in any order, and changes are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_kept_new_and_dropped_labels_are_counted(saved: str) -> None:
     ]
 
 
-def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_reported(saved: str) -> None:
+def test_label_that_differs_in_case_is_new_and_the_map_that_merges_it_is_reported(saved: str) -> None:
     _, [note] = start(saved, ["neg", "Pos"])
     assert "1 new (Pos)" in note and note.endswith("if these labels are the same, set --label-map 'pos=Pos'")
     renamed, [note] = start(saved, ["neg", "Pos"], label_map={"pos": "Pos"})

@@ -1,4 +1,4 @@
-"""Values read well, and tables and confusion matrices have the shape they claim."""
+"""Values are formatted for readers; tables and confusion matrices have consistent shapes."""
 
 import math
 from typing import Any

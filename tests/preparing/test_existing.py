@@ -1,4 +1,4 @@
-"""An output folder that exists is reused, refused or replaced; files of others and the input are never deleted."""
+"""An existing output folder is reused, refused or replaced; users' files and the input are never deleted."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`prepare` from files to a prepared folder: nothing lost, nothing done twice, the same bytes every time."""
+"""`prepare` from files to a prepared folder: no document is lost or repeated, and the bytes are always the same."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The stages of `prepare`: whatever order, process or machine does a shard, the folder is that of a single process."""
+"""The stages of `prepare` give the folder of a single process, for any order of shards and any executor."""
 
 import multiprocessing
 import shutil
@@ -236,14 +236,14 @@ def test_shards_that_were_finished_are_not_done_again(
     assert ("encoded-train-00001.json" in {path.name for path in before}) == (function != "clean_shard")
     again: list[str] = []
 
-    def watched(attempt: Attempt, tasks: Sequence[Any]) -> Iterator[Any]:
+    def recorded(attempt: Attempt, tasks: Sequence[Any]) -> Iterator[Any]:
         for task in tasks:
             result = attempt(task)
             marks = {path: path.stat().st_mtime_ns for path in (work / "finished").iterdir()}
             again.extend(path.name for path in before if marks[path] != before[path])
             yield result
 
-    use(monkeypatch, "other", watched)
+    use(monkeypatch, "other", recorded)
     capsys.readouterr()
     prepare([str(books)], tmp_path / "data", wanted, engine="other")
     assert "resuming from the finished stages of an earlier run: cleaned-main (" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`prepare` that is killed, told to stop, or started twice: no half folder, nothing done twice, the same bytes."""
+"""`prepare` that is killed, stopped or started twice: no partial folder, no repeated work, the same bytes."""
 
 import json
 import os
@@ -80,7 +80,7 @@ SMALL = ["-s", "prepare.tokenizer.vocab_size=300", "-s", "prepare.split.validati
 
 
 class Commands:
-    """Commands started by the server, and what they said."""
+    """Commands started by the server, and their messages."""
 
     def __init__(self, folder: Path) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -143,7 +143,7 @@ def finished(folder: Path) -> list[str]:
 
 
 def places(folder: Path, parts: list[str]) -> dict[str, tuple[int, int]]:
-    """Inode and time of writing: what was written anew has others."""
+    """Inode and modification time, which differ for files that were rewritten."""
     files = [path for part in parts for path in (folder / part).rglob("*")]
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
@@ -172,7 +172,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "parts"), POINTS)
-def test_killed_prepare_goes_on_from_what_is_finished_to_the_same_bytes(
+def test_killed_prepare_resumes_from_finished_stages_to_the_same_bytes(
     commands: Commands, tmp_path: Path, point: str, parts: list[str]
 ) -> None:
     code, _ = commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
@@ -232,7 +232,7 @@ def test_input_that_cannot_be_compared_keeps_no_finished_stages(commands: Comman
 
 
 @pytest.mark.parametrize(("point", "parts"), POINTS)
-def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
+def test_signal_in_prepare_ends_it_in_order_and_the_next_run_resumes(
     commands: Commands, tmp_path: Path, point: str, parts: list[str]
 ) -> None:
     number = signal.SIGINT if len(point) % 2 else signal.SIGTERM

@@ -1,4 +1,4 @@
-"""Comparisons are of like with like, with the figures that the runs have, and say where like ends."""
+"""Only comparable runs are ranked, with the metrics of their files, and limits of the comparison are noted."""
 
 import json
 import math

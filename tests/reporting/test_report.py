@@ -1,4 +1,4 @@
-"""The report is one safe file that says the truth about a run, in whatever state the run is."""
+"""The report is one self-contained file, correct for finished, unfinished and damaged runs."""
 
 import json
 import math

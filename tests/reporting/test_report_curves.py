@@ -1,4 +1,4 @@
-"""Which logged quantity is drawn, and what was not fit to draw."""
+"""The logged values that are drawn, and those that are not finite."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The receipt of the data: every total is the sum of its parts, and what a manifest lacks is left out."""
+"""The report's data section: totals are the sums of their parts, and missing entries are left out."""
 
 from typing import Any
 

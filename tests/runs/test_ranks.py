@@ -69,7 +69,7 @@ def test_loss_and_gradient_do_not_depend_on_the_number_of_ranks(
 
 
 @pytest.mark.parametrize(("kind", "first", "then"), [("clm", 2, 1), ("mlm", 1, 2), ("gru", 4, 2), ("cls", 2, 4)])
-def test_run_goes_on_with_another_number_of_ranks_where_that_is_allowed(
+def test_run_resumes_with_another_number_of_ranks_if_allowed(
     kind: str, first: int, then: int, commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
     command = [*commands[kind], "--out", str(tmp_path / "run")]

@@ -172,12 +172,12 @@ def test_model_of_the_previous_run_is_freed(
     alive: list[int] = []
     train_run = llmkit.runs.train.train_run
 
-    def watched(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
+    def recorded(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
         alive.append(sum(model() is not None for model in ended))
         ended.append(weakref.ref(network))
         return train_run(recipe, task, network, **more)
 
-    monkeypatch.setattr(llmkit.runs.train, "train_run", watched)
+    monkeypatch.setattr(llmkit.runs.train, "train_run", recorded)
     gc.disable()
     try:
         finetune_repeatedly(recipe(), Series(seeds=3), files={"train": messages}, out=tmp_path / "out", model=bert)

@@ -69,7 +69,7 @@ def test_damaged_state_file_is_named_before_training_goes_on(run: Path, data: Pa
     assert snapshot(out) == before
 
 
-def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
+def test_damaged_newest_checkpoint_is_renamed_and_training_resumes(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"

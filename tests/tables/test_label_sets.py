@@ -19,7 +19,7 @@ from llmkit.tables.label_sets import describe_contradictions, describe_labels, r
         (["👩\u200d🚀"] * 2 + ["👩🚀"], None),
     ],
 )
-def test_labels_that_differ_only_in_form_are_named_with_the_map_that_joins_them(
+def test_labels_that_differ_only_in_form_are_named_with_the_map_that_merges_them(
     labels: list[str], setting: str | None
 ) -> None:
     counts = {label: labels.count(label) for label in dict.fromkeys(labels)}

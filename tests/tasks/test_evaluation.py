@@ -1,4 +1,4 @@
-"""What evaluations share: the block size, raw text and prepared data."""
+"""The code that all evaluations share: block size, raw text and prepared data."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said of prompts that are not read as their user may think."""
+"""Notes on prompts that the model reads differently from what was typed."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast

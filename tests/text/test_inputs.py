@@ -1,4 +1,4 @@
-"""Which files a user's words name, in which order, and what is said where there are none."""
+"""The files that inputs name, their order, and the errors if there are none."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Held-out text that is also in train is found, however it is wrapped."""
+"""Held-out text that is also in train is found even if it is wrapped differently."""
 
 import random
 

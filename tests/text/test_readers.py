@@ -1,4 +1,4 @@
-"""What the user names becomes documents, with a record of each source."""
+"""Inputs become documents, with a record of each source."""
 
 import gzip
 import hashlib

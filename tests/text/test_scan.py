@@ -1,4 +1,4 @@
-"""A look at a text tells what is in it, and folds its case, as going through its characters would."""
+"""scan_text finds the characters of a text and folds its case like plain Python code."""
 
 import random
 import sys

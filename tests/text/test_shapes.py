@@ -1,4 +1,4 @@
-"""A plain text that looks like something else is said with the setting; ordinary texts are not."""
+"""A plain text that has the form of another format gets a note with the setting; ordinary texts do not."""
 
 import json
 import random

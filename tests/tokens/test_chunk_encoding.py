@@ -1,4 +1,4 @@
-"""A text cut into remembered chunks gives the ids, offsets and words of tokenizers, whatever is in it."""
+"""Encoding by cached chunks gives the ids, offsets and words of `tokenizers` for any text."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A fast encoder is used only where it gives the ids of tokenizers, and its absence or failure changes no id."""
+"""A fast encoder is used only if it gives the ids of `tokenizers`; without it the ids are the same."""
 
 import sys
 from collections.abc import Sequence

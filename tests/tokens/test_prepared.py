@@ -1,4 +1,4 @@
-"""Damaged and missing files of a prepared folder: found before anything is made of them, and repaired to the byte."""
+"""Damaged and missing files of a prepared folder are found before they are used, and repaired to the same bytes."""
 
 import json
 import shutil

@@ -1,3 +1,5 @@
+"""Preparing a tokenizer for training, and encoding texts without special tokens."""
+
 from pathlib import Path
 
 import numpy as np

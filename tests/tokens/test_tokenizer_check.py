@@ -1,4 +1,4 @@
-"""Tokenizers of strangers end in an error of three lines within seconds, with bounded memory."""
+"""Untrusted tokenizers end in an error of three lines within seconds, with bounded memory."""
 
 import json
 import subprocess

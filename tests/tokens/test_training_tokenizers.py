@@ -1,4 +1,4 @@
-"""What each kind of tokenizer does to text, how large it gets, and that training is the same in every process."""
+"""What each kind of tokenizer does to text, its vocabulary size, and that training is reproducible."""
 
 import os
 import random

@@ -57,7 +57,9 @@ def flip_a_bit(file: Path) -> None:
         (lambda path: (path / "MANIFEST.json").write_text("{"), "MANIFEST.json"),
     ],
 )
-def test_damaged_newest_is_passed_over_by_name(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
     write(tmp_path, 10, 20)
     damage(tmp_path / "step-20")
     path, manifest, passed_over = find_checkpoint(tmp_path)

@@ -1,4 +1,4 @@
-"""Compiled steps compute the same, and `auto` takes the fastest mode of a trial.
+"""Compiled steps compute the same, and `auto` picks the fastest mode of a trial.
 
 Models on one rank; tests/runs/test_ranks.py has several.
 """

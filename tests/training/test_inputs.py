@@ -1,4 +1,4 @@
-"""The recipe of a run runs alone: the same weights, wherever it is started, and a moved file is named with its key."""
+"""The recipe of a run alone trains the same weights from any folder, and a moved file is named with its key."""
 
 import shutil
 from pathlib import Path

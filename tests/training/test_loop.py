@@ -1,4 +1,4 @@
-"""The loop against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
+"""The loop against plain torch: losses, gradients, resume, and the check before the optimizer step."""
 
 import os
 import signal

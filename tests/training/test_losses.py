@@ -1,4 +1,4 @@
-"""Summed losses, the window of a log line, and what watches over a run.
+"""Summed losses, the window of a log line, spikes and trends.
 
 The window of a log line: means of sums over counts, to be copied, put back and restored.
 

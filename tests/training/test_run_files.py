@@ -1,4 +1,4 @@
-"""--overwrite deletes what llmkit wrote to a run folder, and nothing else."""
+"""--overwrite deletes only files that llmkit wrote to a run folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A run folder is read in any state, and what could not be read is reported."""
+"""A run folder can be read in any state, and unreadable files are reported."""
 
 import json
 from pathlib import Path

@@ -56,7 +56,7 @@ def test_a_process_that_is_held_to_older_instructions_has_no_bf16(monkeypatch: p
 
 
 class SlowProducts:
-    """A clock that products move: so many FLOP a second."""
+    """A clock that matrix products advance, at a fixed number of FLOP per second."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self.now = rate, 0.0

@@ -1,4 +1,4 @@
-"""`prepare` on several cores: the bytes of one process, whatever becomes of the workers, and none is left behind."""
+"""`prepare` on several cores gives the bytes of one process, even if workers die, and leaves no process behind."""
 
 import os
 import shutil
@@ -276,7 +276,7 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
+def test_stopped_command_leaves_no_worker_and_the_next_one_resumes(
     tmp_path: Path, books: Path, in_one: Path, number: int
 ) -> None:
     words = [sys.executable, "-c", COMMAND, "prepare", str(books), "--out", str(tmp_path / "many")]

@@ -1,4 +1,4 @@
-"""Ray: a module that has as much of it as the executor uses, and the real one where it is installed."""
+"""The Ray executor with a fake `ray` module, and with the real one if it is installed."""
 
 import os
 import signal
@@ -127,9 +127,7 @@ def test_running_cluster_is_used_and_one_that_is_not_there_is_reported(
         prepare([str(books)], tmp_path / "other", settings(*NEAR), engine="ray")
 
 
-def test_ray_workers_that_die_again_and_again_leave_what_is_finished(
-    tmp_path: Path, books: Path, fake_ray: FakeRay
-) -> None:
+def test_ray_workers_that_die_repeatedly_keep_finished_stages(tmp_path: Path, books: Path, fake_ray: FakeRay) -> None:
     fake_ray.dies_at = 4
     with pytest.raises(WorkersLost, match="workers died 4 times at task 4 of"):
         prepare([str(books)], tmp_path / "data", settings(*NEAR), engine="ray")
@@ -175,7 +173,7 @@ assert killed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path, books: Path, number: int) -> None:
+def test_real_ray_ends_with_the_command_and_the_next_one_resumes(tmp_path: Path, books: Path, number: int) -> None:
     pytest.importorskip("ray")
     overrides = [*SMALL, *NEAR]
     arguments = [

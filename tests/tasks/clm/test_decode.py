@@ -103,7 +103,7 @@ def test_logits_of_each_step_are_those_of_reading_all_again(
 
 
 def test_samples_have_the_distribution_that_generate_draws_from() -> None:
-    """Of the second token, given the first: 40,000 rows of one prompt against the limits written out anew."""
+    """The distribution of the second token given the first, from 40,000 rows of one prompt, against plain code."""
     model, (ids, mask) = make("gpt2"), left_padded([4])
     with torch.no_grad():
         model.lm_head.weight.mul_(0.3)

@@ -66,7 +66,7 @@ def smallest(vocab_size: int, **changes: Any) -> GPT2Config:
 
 
 class Parrot(GPT2LMHeadModel):
-    """Says what it is told, from the first token after the prompt on, then ends its text."""
+    """Generates given tokens, starting with the first token after the prompt, then ends its text."""
 
     script: list[int]
     n_prompt: int

@@ -269,7 +269,7 @@ def test_bad_rows_are_an_error_with_their_line_or_left_out_and_counted(run: str,
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 6
 
 
-def test_model_that_labels_nothing_is_refused_and_a_classifier_elsewhere(folder: Path, run: str) -> None:
+def test_predict_refuses_language_models_and_generate_refuses_classifiers(folder: Path, run: str) -> None:
     data = str(folder / "messages.csv")
     with pytest.raises(UsageError, match="masked language model") as caught:
         predict(recipe(), model=str(folder / "bert"), data=data, out=None, write=print)

@@ -1,4 +1,4 @@
-"""How rows become inputs: decided once, saved with the model, used for every other file."""
+"""The encoding of rows is chosen once, saved with the model, and used for all other files."""
 
 from collections.abc import Mapping
 from pathlib import Path

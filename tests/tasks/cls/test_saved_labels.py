@@ -1,4 +1,4 @@
-"""A classifier that goes on with other rows starts with the answers it gave, for labels it knows, of every type."""
+"""A classifier that is trained on new rows starts with its old predictions for known labels, for every label type."""
 
 import json
 from pathlib import Path

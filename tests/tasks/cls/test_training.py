@@ -478,7 +478,7 @@ def test_frozen_weights_stay_as_they_were(bert: str, messages: str, tmp_path: Pa
 def test_long_texts_are_truncated_with_a_note_or_read_in_windows(
     bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What tells stands at the end of the text, behind what one block can hold."""
+    """The decisive words are at the end of the text, after the tokens that fit one block."""
     rows = [("the day is good time " * 6 + text, label) for text, label in make_messages(80)]
     data = write_table(tmp_path / "long.csv", rows)
     asked = ("train.block_size=24", "train.max_steps=40", "cls.stride=8")

@@ -1,3 +1,5 @@
+"""Masked tokens are filled in as by the pipeline of transformers, for each prompt of a batch."""
+
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cleaning: each step does what it says, counts it, and does not depend on where parts are cut."""
+"""Each cleaning step does what it documents, counts it, and does not depend on where parts are cut."""
 
 import random
 

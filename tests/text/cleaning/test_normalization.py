@@ -1,4 +1,4 @@
-"""What of cleaning travels with a model, and that it is cleaning's own text."""
+"""The cleaning settings that are saved with a model give the same text as cleaning."""
 
 import importlib.util
 from typing import Any

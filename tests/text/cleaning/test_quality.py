@@ -1,4 +1,4 @@
-"""Rules that drop a document: shares are exact, held against counts made the slow way."""
+"""Quality rules: fractions equal those of plain counting."""
 
 import random
 import unicodedata

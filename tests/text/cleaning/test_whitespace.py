@@ -1,4 +1,4 @@
-"""White space is tidied alike whether few lines or all of them are looked at, and as a pattern over lines would."""
+"""White space is normalized alike by both implementations, and as by a regular expression per line."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""A change of the encoding inside a file is found, and not where there is none."""
+"""A change of the encoding inside a file is found only if there is one."""
 
 from languages import ENCODINGS, TEXTS, encode
 

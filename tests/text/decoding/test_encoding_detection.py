@@ -1,4 +1,4 @@
-"""Detection: right for every language in every encoding, and nothing is decided that the bytes do not show."""
+"""Every language is detected correctly in every encoding, or refused as unclear."""
 
 import pytest
 from languages import TEXTS, encode, encode_texts

@@ -1,4 +1,4 @@
-"""Encodings: the same text in each gives the same text, and nothing is dropped in silence."""
+"""The same text in any encoding is read as the same text, and nothing is dropped silently."""
 
 import io
 import random

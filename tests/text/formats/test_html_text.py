@@ -1,4 +1,4 @@
-"""HTML: the text is what a reader of the page sees."""
+"""The text of a page is the text that its reader sees."""
 
 import time
 

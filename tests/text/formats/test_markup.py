@@ -1,4 +1,4 @@
-"""Markup: what is seen is read, what is not seen is not, and an archive can do no harm."""
+"""HTML and EPUB: visible text is read, hidden text is not, and hostile archives are refused."""
 
 import re
 import zipfile

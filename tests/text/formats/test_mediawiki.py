@@ -1,4 +1,4 @@
-"""An article is a document without markup, and what is no article is counted."""
+"""An article is a document without markup; other pages are counted."""
 
 import bz2
 import random

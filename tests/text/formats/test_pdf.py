@@ -1,4 +1,4 @@
-"""A PDF gives its text layer, or says what it is."""
+"""A PDF gives its text layer, or an error that names the reason."""
 
 import io
 import sys

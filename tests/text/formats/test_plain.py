@@ -1,4 +1,4 @@
-"""Plain text: the file, its lines or its paragraphs, however its bytes come in."""
+"""Plain text: a file, its lines or its paragraphs, for any chunks of bytes."""
 
 from pathlib import Path
 

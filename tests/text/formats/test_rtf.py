@@ -1,4 +1,4 @@
-"""Rich text gives its characters whatever code page they are in, and not what is hidden."""
+"""Rich text gives its visible characters in any code page, without hidden text."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The first bytes tell what a file is, and text that begins like something else stays text."""
+"""The first bytes determine the format of a file; text that begins like another format stays text."""
 
 import pytest
 

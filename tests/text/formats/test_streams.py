@@ -1,4 +1,4 @@
-"""Compressed streams give all their bytes, or an error: never fewer, and never far more."""
+"""Compressed streams give all their bytes or an error, and never unpack without limit."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""A record of a crawl is a document, and what is none is counted."""
+"""A record of a crawl is a document; other records are counted."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""XML comes as events, without declarations, and cut off it is an error."""
+"""XML is parsed as events; declarations and truncated files are errors."""
 
 import io
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One sheet of an .xlsx gives the same rows as any other table; what is guessed or left out is said."""
+"""A sheet of an .xlsx gives the same rows as any other table; guesses and omissions are noted."""
 
 import sys
 import zipfile

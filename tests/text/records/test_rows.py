@@ -1,4 +1,4 @@
-"""What all tables have in common: notes on guesses, late columns, nested columns, memory."""
+"""All tables: notes on guesses, late columns, nested columns, memory."""
 
 from pathlib import Path
 

@@ -23,8 +23,8 @@ from llmkit.models.masked import build_masked
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
 from llmkit.tasks.mlm.objective import MaskedLM
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import Prepared, load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 
 STEPS = 3
 CUTS = [(8, 1), (4, 2), (2, 4)]

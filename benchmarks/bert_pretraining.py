@@ -69,8 +69,8 @@ def measure(name: str, data: Path, size: str, options: argparse.Namespace) -> fl
     """Tokens per second of one run in a new process."""
     given = ["--steps", options.steps, "--block-size", options.block_size, *(["--bf16"] if options.bf16 else [])]
     given += ["--batch", options.batch] if options.batch else []
-    said = call(sys.executable, __file__, "--only", name, "--data", data, "--sizes", size, *given)
-    return float(json.loads(said.splitlines()[-1]))
+    output = call(sys.executable, __file__, "--only", name, "--data", data, "--sizes", size, *given)
+    return float(json.loads(output.splitlines()[-1]))
 
 
 def run_peer(options: argparse.Namespace, size: str) -> float:

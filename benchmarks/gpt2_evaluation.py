@@ -54,8 +54,8 @@ def measure(vocab_size: int, options: argparse.Namespace, folder: Path) -> list[
 
     def evaluate(name: str) -> float:
         shape = ["--layers", options.layers, "--width", options.width, "--vocabulary", vocab_size]
-        said = call(sys.executable, __file__, "--only", name, "--data", data, "--blocks", options.blocks, *shape)
-        found = json.loads(said.splitlines()[-1])
+        output = call(sys.executable, __file__, "--only", name, "--data", data, "--blocks", options.blocks, *shape)
+        found = json.loads(output.splitlines()[-1])
         losses[name] = found["loss"]
         return float(found["tokens_per_second"])
 

@@ -100,10 +100,10 @@ def run_nanogpt(checkout: Path, shape: dict[str, int], *, on_gpu: bool) -> dict[
         )
         words = [f"--{key}={value}" for key, value in settings.items()]
         command = [sys.executable, "-W", "ignore", "-c", script, *words]
-        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
-    milliseconds = [float(text) for text in re.findall(r"iter \d+: loss [\d.]+, time ([\d.]+)ms", said)][WARMUP:]
+        output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+    milliseconds = [float(text) for text in re.findall(r"iter \d+: loss [\d.]+, time ([\d.]+)ms", output)][WARMUP:]
     tokens_per_step = shape["batch"] * ACCUMULATED * shape["block_size"]
-    peak = int(re.findall(r"peak (\d+)", said)[-1])
+    peak = int(re.findall(r"peak (\d+)", output)[-1])
     return {"tokens_per_second": 1000 * tokens_per_step / statistics.median(milliseconds), "peak_bytes": peak}
 
 

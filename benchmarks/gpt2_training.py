@@ -131,8 +131,8 @@ def train_with_nanogpt(shape: Shape, data: Path, checkout: Path, copy: Path, *, 
     }  # fmt: skip
     if bf16:
         settings["dtype"] = "bfloat16"
-    said = call(sys.executable, "train.py", *(f"--{name}={value}" for name, value in settings.items()), folder=copy)
-    seconds = [float(found) / 1000 for found in re.findall(r"^iter \d+: .* time ([\d.]+)ms", said, re.MULTILINE)]
+    output = call(sys.executable, "train.py", *(f"--{name}={value}" for name, value in settings.items()), folder=copy)
+    seconds = [float(found) / 1000 for found in re.findall(r"^iter \d+: .* time ([\d.]+)ms", output, re.MULTILINE)]
     return shape.batch * shape.block / statistics.median(seconds[WARMUP_STEPS:])
 
 

@@ -83,10 +83,10 @@ def run_nanogpt(checkout: Path, text: Path, seconds: float, folder: Path) -> Out
     held_out = write_characters(text, folder / "data" / "shakespeare_char")
     trial = train_nanogpt(folder, TRIAL_ITERATIONS)[TRIAL_ITERATIONS // 3 :]
     n_iterations = max(1, round(seconds / statistics.fmean(trial)))
-    say(f"nanoGPT: {1000 * statistics.fmean(trial):.1f} ms an iteration in the trial, so {n_iterations:,} iterations")
+    info(f"nanoGPT: {1000 * statistics.fmean(trial):.1f} ms an iteration in the trial, so {n_iterations:,} iterations")
     duration = sum(train_nanogpt(folder, n_iterations))
     if abs(duration - seconds) > 0.1 * seconds:
-        say(f"warning: training took {duration:.0f} s, not {seconds:.0f}: the machine was not idle; run it again")
+        info(f"warning: training took {duration:.0f} s, not {seconds:.0f}: the machine was not idle; run it again")
     nats = measure_nanogpt(folder, held_out)
     n_bytes = len("".join(held_out["characters"][1:]).encode())
     return Outcome(
@@ -123,7 +123,7 @@ def train_nanogpt(folder: Path, n_iterations: int) -> list[float]:
     n = n_iterations
     limits = [f"--max_iters={n}", f"--lr_decay_iters={n}", f"--eval_interval={n}", "--always_save_checkpoint=True"]
     output = call([sys.executable, "train.py", *RECIPE, *limits], folder)
-    say(f"its own estimate, of a few random windows: {re.findall(r'^step .*', output, re.MULTILINE)[-1]}")
+    info(f"its own estimate, of a few random windows: {re.findall(r'^step .*', output, re.MULTILINE)[-1]}")
     seconds = [float(found) / 1000 for found in re.findall(r"^iter \d+: .* time ([\d.]+)ms", output, re.MULTILINE)]
     # The last iteration comes after the checkpoint; the first one's time holds the first evaluation.
     rest = seconds[1:n_iterations]
@@ -174,11 +174,11 @@ def run_llmkit(recipe: Path, text: Path, folder: Path) -> Outcome:
 
 def call(command: list[str], folder: Path) -> str:
     """Run a command and return its stdout; exit with its output if it fails."""
-    say("$ " + " ".join(command))
+    info("$ " + " ".join(command))
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if finished.returncode:
-        said = (finished.stdout + finished.stderr).splitlines()[-20:]
-        sys.exit("\n".join([*said, f"{' '.join(command[:4])} ended with exit code {finished.returncode}"]))
+        printed = (finished.stdout + finished.stderr).splitlines()[-20:]
+        sys.exit("\n".join([*printed, f"{' '.join(command[:4])} ended with exit code {finished.returncode}"]))
     return finished.stdout
 
 
@@ -201,7 +201,7 @@ def format_table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def say(line: str) -> None:
+def info(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

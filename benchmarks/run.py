@@ -31,7 +31,7 @@ CPUS: dict[str, dict[str, str]] = {
     "native": {},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
 }
-"""What torch and oneDNN are told of the CPU, by the name of the column."""
+"""Environment variables that limit the CPU instructions of torch and oneDNN, by column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,10 +51,10 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     for each in (*times.values(), *helped.values()):
         each()
     used = {}
-    for command, (words, said, model) in prepare_uses(folder, data).items():
+    for command, (words, printed, model) in prepare_uses(folder, data).items():
         bare = [sys.executable, "-c", BARE.format(name=model)]
         used[command] = {
-            "llmkit": partial(seconds_until, [*llmkit, command, *words], said),
+            "llmkit": partial(seconds_until, [*llmkit, command, *words], printed),
             "transformers' import": partial(seconds_until, bare, "loaded"),
         }
     how = {"unit": "s", "lower_is_better": True}
@@ -89,13 +89,13 @@ def seconds_until(command: list[str], words: str) -> float:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **QUIET}
     )
     assert process.stdout is not None
-    said, found = [], 0.0
+    printed, found = [], 0.0
     for line in process.stdout:
-        said.append(line)
+        printed.append(line)
         if words in line and not found:
             found = time.perf_counter() - started
     if process.wait() or not found:
-        raise SystemExit("".join(said[-20:]) + f"{' '.join(command[:5])} did not say {words!r}")
+        raise SystemExit("".join(printed[-20:]) + f"{' '.join(command[:5])} did not say {words!r}")
     return found
 
 

@@ -31,12 +31,12 @@ from llmkit.tokens.fast_encoding import (
     make_encoding_tokenizer,
     plain_encoder,
 )
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 KINDS = ("byte-bpe", "wordpiece", "char", "word")
 CHARACTERS_AT_ONCE = 500_000
-"""Texts are encoded so many characters at a time, as `prepare` does."""
+"""Number of characters that are encoded at a time, as in `prepare`."""
 
 
 def main() -> None:

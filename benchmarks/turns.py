@@ -82,8 +82,8 @@ def call(*command: object, folder: Path | None = None) -> str:
     environment = {**os.environ, **QUIET}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8", env=environment)
     if done.returncode:
-        said = (done.stdout + done.stderr).splitlines()[-20:]
-        sys.exit("\n".join([*said, f"{' '.join(words[:4])} ended with exit code {done.returncode}"]))
+        output = (done.stdout + done.stderr).splitlines()[-20:]
+        sys.exit("\n".join([*output, f"{' '.join(words[:4])} ended with exit code {done.returncode}"]))
     return done.stdout
 
 

@@ -57,7 +57,7 @@ def main() -> None:
         os.killpg(hosts[1].pid, signal.SIGKILL)
         killed = time.monotonic()
         ended = wait(hosts)
-        print(f"host b killed: a ended with {ended[0][0]} after {time.monotonic() - killed:.1f} s and said:")
+        print(f"host b killed: a ended with {ended[0][0]} after {time.monotonic() - killed:.1f} s and printed:")
         print("".join(f"    {line}\n" for line in ended[0][1].splitlines() if not line.startswith("step")), end="")
         ended = wait([start(host, [*own, str(broken), "--resume"]) for host in HOSTS])
         report("resumed on both", ended, alone, broken)
@@ -104,8 +104,8 @@ def start(host: str, command: list[str]) -> subprocess.Popen[str]:
 
 def wait(hosts: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and stderr of each."""
-    said = [host.communicate(timeout=600)[1] for host in hosts]
-    return [(host.returncode, text) for host, text in zip(hosts, said, strict=True)]
+    output = [host.communicate(timeout=600)[1] for host in hosts]
+    return [(host.returncode, text) for host, text in zip(hosts, output, strict=True)]
 
 
 def compare(run: Path, other: Path) -> float:

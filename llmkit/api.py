@@ -334,7 +334,7 @@ def load(model: StrPath) -> Loaded:
     """
     from llmkit.models.classifier import load_classifier
     from llmkit.models.loading import load_causal_lm, load_masked_lm, read_kind, resolve_model
-    from llmkit.tokens.tokenizer import load_tokenizer
+    from llmkit.tokens.loading import load_tokenizer
 
     openers = {"causal": load_causal_lm, "masked": load_masked_lm, "classifier": load_classifier}
     with _running():
@@ -379,9 +379,9 @@ def _load_recipe(
     from llmkit.config.recipe import RECIPES, Recipe
     from llmkit.core.errors import Problem, UsageError
 
-    for name in keys:
+    for name, value in keys.items():
         if "__" not in name and "." not in name:
-            meant = _as_keywords(describe_unknown(name) or "recipe keys have the form section__key")
+            meant = _as_keywords(describe_unknown(name, value=value) or "recipe keys have the form section__key")
             raise TypeError(f"unexpected keyword argument {name!r}; {meant}")
     path = None
     values: dict[str, Any] = {}

@@ -141,7 +141,7 @@ def arm(moment: int) -> None:
 
 
 def interrupt(process: int, how: str, after: float, chance: random.Random) -> int:
-    """Send signals to a running process after so many seconds, and wait for its end; its exit code."""
+    """Send signals to a running process after a number of seconds, wait for its end, and return its exit code."""
     is_stopped = how == "SIGSTOP, SIGCONT, SIGKILL"
     if (code := wait_for(process, after / 2 if is_stopped else after)) is not None:
         return code
@@ -158,7 +158,7 @@ def interrupt(process: int, how: str, after: float, chance: random.Random) -> in
 
 
 def wait_for(process: int, seconds: float = LONGEST) -> int | None:
-    """The exit code, minus the signal's number if a signal ended it; None if it still runs after so many seconds."""
+    """Return the exit code, or minus the signal's number; None if the process still runs after `seconds`."""
     ends = time.perf_counter() + seconds
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""One tiny run of each kind that training has, as llmkit's arguments: for tests and for chaos.py."""
+"""One tiny run of each kind of training, as command-line arguments; for tests and for chaos.py."""
 
 import json
 from pathlib import Path

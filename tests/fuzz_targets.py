@@ -1,4 +1,4 @@
-"""What strangers' bytes reach first, each as a function of bytes: it returns, or the code has a bug.
+"""Functions that read untrusted bytes; each returns or raises an llmkit error, else the code has a bug.
 
 `tests/test_fuzz.py` runs them on a few inputs with every test run, `benchmarks/fuzz.py` on as many as time allows.
 """

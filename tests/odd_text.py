@@ -1,4 +1,4 @@
-"""Text as odd as the world has it, by name, so that a failing test says of what kind it is."""
+"""Unusual texts by name, so that a failing test says which kind of text it is."""
 
 import unicodedata
 

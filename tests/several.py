@@ -43,7 +43,7 @@ class Fault:
     signal_number: int | None = None
     exit_code: int | None = None
     twice_within: float | None = None
-    """The signal is sent twice, and counts as one within so many seconds."""
+    """The signal is sent twice; both count as one if they are at most this number of seconds apart."""
 
 
 INTERRUPT = Fault(rank=0, step=3, signal_number=signal.SIGINT)

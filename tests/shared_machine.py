@@ -1,4 +1,4 @@
-"""Several users, commands and jobs on one machine: nothing is lost, nothing is left running.
+"""Several users, commands and jobs on one machine: no data is lost, and no process is left running.
 
     python tests/shared_machine.py
 

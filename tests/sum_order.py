@@ -1,4 +1,4 @@
-"""Matrix products that add up in another order: what another CPU, another library or another batch would do.
+"""Matrix products that sum in another order, as on another CPU, with another library or another batch.
 
     python -m pytest --reorder-sums
 

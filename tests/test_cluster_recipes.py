@@ -1,4 +1,4 @@
-"""The cluster recipes: what they type is what llmkit takes, and preemption leads back to the run.
+"""The cluster recipes call llmkit with valid options, and resume a run after preemption.
 
 No scheduler is here. The batch scripts run with stand-ins for Slurm's commands; the fields of the YAML files are those
 that the documents of SkyPilot and Kubeflow Trainer v2 name.
@@ -66,14 +66,14 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 
 def submit(name: str, environment: dict[str, str], **changes: str) -> tuple[int, list[str], str]:
-    """Exit code, what srun was given, what scontrol was told beside questions."""
+    """Exit code, the arguments of srun, and the commands that scontrol got besides queries."""
     done = subprocess.run(
         ["bash", str(CLUSTER / name)], env=environment | changes, capture_output=True, text=True, check=False
     )
     assert "unbound" not in done.stderr, done.stderr
     calls = Path(environment["CALLS"])
-    told = calls / "scontrol"
-    return done.returncode, (calls / "srun").read_text().splitlines(), told.read_text() if told.exists() else ""
+    commands = calls / "scontrol"
+    return done.returncode, (calls / "srun").read_text().splitlines(), commands.read_text() if commands.exists() else ""
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -89,13 +89,13 @@ def directives(name: str) -> dict[str, str]:
 
 
 def test_every_node_gets_the_same_command_and_the_first_node_as_meeting_place(slurm: dict[str, str]) -> None:
-    code, words, told = submit("slurm-pretrain.sbatch", slurm)
+    code, words, commands = submit("slurm-pretrain.sbatch", slurm)
     start = words.index("llmkit")
     parameters = check_pretrain(words[start:], "gpt2-small.yaml", 2)
     assert parameters["rdzv_endpoint"] == "n07:23456"
     assert (str(parameters["data"]), str(parameters["out"])) == ("/shared/data/corpus", "/shared/runs/gpt2-small")
     assert {"--cpus-per-task=64", "--kill-on-bad-exit=0"} <= set(words[:start])
-    assert (code, told) == (0, "")
+    assert (code, commands) == (0, "")
     assert directives("slurm-pretrain.sbatch")["ntasks-per-node"] == "1"
 
 
@@ -112,12 +112,12 @@ def test_every_node_gets_the_same_command_and_the_first_node_as_meeting_place(sl
 def test_job_that_was_stopped_goes_back_into_the_queue_and_no_other(
     slurm: dict[str, str], code: str, state: str, requeued: bool
 ) -> None:
-    ended, _, told = submit("slurm-pretrain.sbatch", slurm, CODE=code, STATE=state)
+    ended, _, commands = submit("slurm-pretrain.sbatch", slurm, CODE=code, STATE=state)
     assert ended == int(code)
-    assert told == ("requeue 123456 " if requeued else "")
+    assert commands == ("requeue 123456 " if requeued else "")
 
 
-def test_slurm_tells_the_tasks_in_time_and_not_the_shell() -> None:
+def test_slurm_signals_the_tasks_in_time_and_not_the_shell() -> None:
     found = directives("slurm-pretrain.sbatch")
     signal = re.fullmatch(r"TERM@(\d+)", found["signal"])  # B:TERM would reach the shell alone
     assert signal
@@ -179,7 +179,7 @@ def test_kubernetes_documents_refer_to_each_other(manifests: dict[str, Any]) -> 
     assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"]
 
 
-def test_kubernetes_starts_all_pods_anew_after_preemption_and_gives_time_to_save(manifests: dict[str, Any]) -> None:
+def test_kubernetes_restarts_all_pods_after_preemption_and_gives_time_to_save(manifests: dict[str, Any]) -> None:
     template = manifests["TrainingRuntime"]["spec"]["template"]["spec"]
     job = template["replicatedJobs"][0]["template"]["spec"]
     assert job["backoffLimit"] == 0, "one pod alone cannot come back into a running job"

@@ -1,4 +1,4 @@
-"""Bytes from strangers, invented and mutated, the same ones each time: they end in data or in an error of three lines.
+"""Untrusted bytes, generated and mutated with fixed seeds, give data or an error of three lines.
 
 What `benchmarks/fuzz.py` found in longer runs stands below as examples of their own.
 """
@@ -156,7 +156,7 @@ FOUND = {
     "spaces in a tag": (".html", b"<?xml ?><h" + b"\r" * 2000 + b"<p>text", None),
     "a charset that is none": (".html", b"<meta charset=undefined>\xa4\xa4<p>text", "the encoding is unclear"),
 }
-"""Bytes that once ended in a traceback or took hours, and what is said of them; None where they can be read."""
+"""Bytes that once ended in a traceback or took hours, and the error message for each; None if they can be read."""
 
 
 @pytest.mark.parametrize("name", FOUND)

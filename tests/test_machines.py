@@ -1,4 +1,4 @@
-"""Variables, names, devices and sizes with which a command once lost data, hung or ended in a traceback.
+"""Variables, names, devices and sizes for which a command once lost data, hung or ended in a traceback.
 
 Each test is one command line as it was typed. Two commands on one result, results in UTF-8 and closed streams are in
 cli/test_app.py and evaluating/test_predict.py; several users and jobs are in shared_machine.py.

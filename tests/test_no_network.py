@@ -1,4 +1,4 @@
-"""Fault 38: local paths need no network at all, and a hub that is out of reach ends a command soon, with the way out.
+"""Fault 38: local paths need no network, and an unreachable hub ends a command soon, with a hint.
 
 In processes of their own, as libraries read the variables for going offline when they are imported; here none is set.
 """

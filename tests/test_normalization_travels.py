@@ -1,4 +1,4 @@
-"""How prepare wrote the text goes with the model: to prompts, eval, fine-tuning and predict, and to transformers."""
+"""The normalization of the training text is applied to prompts, eval, fine-tuning, predict and in transformers."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_prompt_in_capitals_is_continued_as_the_one_in_lower_case(
     assert "'The CAFE\u0301' is read as 'the café' (unicode NFC, lowercase)" in capsys.readouterr().err
 
 
-def test_transformers_reads_what_the_model_was_trained_on(causal: Made) -> None:
+def test_plain_transformers_normalizes_like_the_training_text(causal: Made) -> None:
     tokenizer = AutoTokenizer.from_pretrained(causal.run / "model")
     assert tokenizer("The CAFE\u0301")["input_ids"] == tokenizer("the café")["input_ids"]
     stored = load_prepared(causal.data).split("train").stream
@@ -72,7 +72,7 @@ def test_transformers_reads_what_the_model_was_trained_on(causal: Made) -> None:
     assert encode_texts(tokenizer, [str(own.decode(ids))])[0].tolist() == ids
 
 
-def test_record_stands_in_manifest_model_and_card(causal: Made) -> None:
+def test_record_is_in_manifest_model_and_card(causal: Made) -> None:
     record = {"unicode": "NFC", "lowercase": True, "strip_punctuation": False, "simplify_chinese": False}
     assert load_prepared(causal.data).manifest["normalization"] == record
     saved = json.loads((causal.run / "model" / "tokenizer_config.json").read_text())[KEY]
@@ -90,15 +90,15 @@ def test_eval_reads_a_text_file_as_it_was_trained(
     one, other = llmkit.evaluate(causal.run, upper), llmkit.evaluate(causal.run, lower)
     assert one["loss"] == other["loss"]
     assert one["n_bytes"] == other["n_bytes"]
-    said = "documents normalized like the model's training text: line ends in 1, lowercase in 1"
-    assert said in capsys.readouterr().err
+    output = "documents normalized like the model's training text: line ends in 1, lowercase in 1"
+    assert output in capsys.readouterr().err
 
 
 def test_eval_of_the_prepared_folder_knows_its_tokenizer(causal: Made) -> None:
     assert llmkit.evaluate(causal.run, causal.data)["loss"] == llmkit.evaluate(causal.run)["loss"]
 
 
-def test_data_prepared_for_the_model_has_the_same_ids_and_goes_on(causal: Made, tmp_path: Path) -> None:
+def test_data_prepared_for_the_model_has_the_same_ids_and_trains_on(causal: Made, tmp_path: Path) -> None:
     text = causal.data.parent / "text.txt"
     shares: dict[str, Any] = {"prepare__split__validation": 0.2, "prepare__split__test": 0}
     manifest = llmkit.prepare(text, tmp_path / "d", prepare__tokenizer__path=str(causal.run / "model"), **shares)
@@ -127,8 +127,8 @@ def test_classifier_on_the_model_reads_rows_as_the_model_does(
     for name, given in (("upper", rows), ("lower", lower)):
         data = write_table(tmp_path / f"{name}.csv", given)
         metrics.append(llmkit.finetune(data=data, out=tmp_path / name, model=masked.run, **short))
-    said = capsys.readouterr().err
-    assert "rows normalized as the model's training text: 40 of 40 (NFC, lower case)" in said
+    output = capsys.readouterr().err
+    assert "rows normalized as the model's training text: 40 of 40 (NFC, lower case)" in output
     run = tmp_path / "upper"
     assert KEY in (run / "model" / "tokenizer_config.json").read_text()
     upper_row, lower_row = llmkit.predict(run, ["THE COOK", "the cook"])
@@ -144,9 +144,9 @@ def test_rows_of_unknown_characters_are_reported_by_predict(
     llmkit.finetune(data=data, out=tmp_path / "run", model=masked.run, **short)
     assert "unknown to the tokenizer" not in capsys.readouterr().err
     llmkit.predict(tmp_path / "run", ["😀😀😀", "𠮷𠮷𠮷", "the cook"])
-    said = capsys.readouterr().err
-    assert "such as 😀😀😀, 𠮷;" in said
-    assert "mostly unknown: 2 of 3 (rows 1, 2)" in said
+    output = capsys.readouterr().err
+    assert "such as 😀😀😀, 𠮷;" in output
+    assert "mostly unknown: 2 of 3 (rows 1, 2)" in output
 
 
 def test_model_of_a_folder_without_a_record_is_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

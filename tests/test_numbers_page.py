@@ -1,4 +1,4 @@
-"""The page for learners runs: each of its figures is computed by the line it stands on, or by llmkit itself."""
+"""docs/numbers.md runs: each figure is computed by the line that shows it, or by llmkit."""
 
 import ast
 import math
@@ -110,7 +110,7 @@ def test_words_are_counted_as_the_page_says() -> None:
     assert valid_word_count(count_words(chinese, ends_document=True) | {"characters": len(chinese)}) is None
 
 
-def test_temperature_is_what_generate_does_with_it() -> None:
+def test_temperature_has_the_same_effect_as_in_generate() -> None:
     for temperature in (0.5, 2.0):
         warped = TemperatureLogitsWarper(temperature)(torch.zeros(1, 0, dtype=torch.long), NAMES["logits"][None])
         torch.testing.assert_close(warped[0].softmax(-1), (NAMES["logits"] / temperature).softmax(-1))

@@ -1,4 +1,4 @@
-"""Every number of a recipe, at its bounds and beyond them: a command ends, or starts its work, in little memory."""
+"""Every number of a recipe at and beyond its bounds: the command ends or starts, in little memory."""
 
 from collections.abc import Iterator
 from pathlib import Path

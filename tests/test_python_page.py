@@ -1,4 +1,4 @@
-"""docs/python.md runs from top to bottom, as a reader would type it."""
+"""docs/python.md runs from top to bottom."""
 
 import doctest
 import re
@@ -13,7 +13,7 @@ def test_every_block_of_the_page_gives_what_it_shows(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     text = re.sub(r"^```.*$", "", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     example = doctest.DocTestParser().get_doctest(text, {}, "docs/python.md", str(PAGE), 0)
-    said: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
+    output: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=output.append)
     assert len(example.examples) > 20
-    assert not said, "".join(said)
+    assert not output, "".join(output)

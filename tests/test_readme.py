@@ -55,7 +55,7 @@ def test_llmkit_commands_of_the_page_run(page: str, tmp_path: Path, monkeypatch:
     for words in commands:
         # The plays are a wheel that the tests do not install.
         command = ["books" if word.startswith("builtin:") else word for word in words]
-        code, out, err = run_command([*command, *SHORT.get(command[0], [])], tmp_path / "said")
+        code, out, err = run_command([*command, *SHORT.get(command[0], [])], tmp_path / "output")
         assert code == 0, err
         assert command[0] != "generate" or command[command.index("--prompt") + 1].split()[0] in out
     assert (tmp_path / "runs/books/report.html").is_file()

@@ -1,4 +1,4 @@
-"""docs/reference.md is what its script makes of the code."""
+"""docs/reference.md is up to date with the code."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What must not get out: passwords into files and messages, markup into pages, control characters to the terminal."""
+"""Passwords stay out of files and messages, markup out of pages, control characters out of the terminal."""
 
 import json
 import logging
@@ -31,8 +31,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *wo
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         main()
-    said = capsys.readouterr()
-    return int(caught.value.code or 0), said.out + said.err
+    printed = capsys.readouterr()
+    return int(caught.value.code or 0), printed.out + printed.err
 
 
 def set_canaries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_no_secret_markup_or_control_character_gets_out_of_any_command(
     config = json.loads(Path("bert/config.json").read_text())
     Path("bert/config.json").write_text(json.dumps(config | {"_name_or_path": HOSTILE, "task": HOSTILE}))
     smoke = f"{ROOT}/recipes/smoke"
-    said = ""
+    printed = ""
     for words in (
         ["prepare", book, "unread", "--out", "data", "--recipe", f"{smoke}/prepare.yaml"],
         ["pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", f"run{HOSTILE}", "-s", "train.max_steps=2"],
@@ -76,7 +76,7 @@ def test_no_secret_markup_or_control_character_gets_out_of_any_command(
     ):  # fmt: skip
         code, lines = run(monkeypatch, capsys, *words)
         assert code == 0, lines
-        said += lines
+        printed += lines
     for words in (
         ["prepare", f"https://user:{CANARY}@host/{HOSTILE}.txt", "--out", "other"],
         ["prepare", f"{HOSTILE}.txt", "--out", "other", "-s", f"hub.token={CANARY}x", "-s", f"prepare.{HOSTILE}=1"],
@@ -86,10 +86,10 @@ def test_no_secret_markup_or_control_character_gets_out_of_any_command(
     ):
         code, lines = run(monkeypatch, capsys, *words)
         assert code in (2, 3, 4, 6), lines
-        said += lines
-    assert "script" in said
-    assert CANARY not in said
-    assert not CONTROL.findall(said), [line for line in said.split("\n") if CONTROL.search(line)]
+        printed += lines
+    assert "script" in printed
+    assert CANARY not in printed
+    assert not CONTROL.findall(printed), [line for line in printed.split("\n") if CONTROL.search(line)]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
     pages = [path.read_text(encoding="utf-8") for path in files if path.suffix == ".html"]

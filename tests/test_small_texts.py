@@ -1,4 +1,4 @@
-"""Small inputs that were read wrongly without a word, from the file to the stored text."""
+"""Small inputs that were once read wrongly without a message, from the file to the stored text."""
 
 import io
 import json
@@ -32,7 +32,7 @@ class Folder:
         self.path = path
         self.caplog = caplog
         self.manifest: dict[str, Any] = {}
-        self.said = ""
+        self.output = ""
 
     def write(self, name: str, data: bytes | str) -> Path:
         path = self.path / name
@@ -45,7 +45,7 @@ class Folder:
         keys = {f"prepare__{name}": value for name, value in options.items()}
         self.caplog.clear()
         self.manifest = llmkit.prepare(list(inputs), self.path / "out", overwrite=True, **keys)
-        self.said = self.caplog.text
+        self.output = self.caplog.text
         return self.texts("train")
 
     def texts(self, split: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_a_stray_byte_in_english_is_named_and_gb18030_is_never_advised(folder: F
     assert "cp1252" in caught.value.problems[0].hint
     assert "gb18030" not in str(caught.value)
     folder.prepare(path, read__encoding="gb18030")
-    assert "prepare.read.encoding is gb18030, but utf-8 is more likely" in folder.said
+    assert "prepare.read.encoding is gb18030, but utf-8 is more likely" in folder.output
 
 
 def test_members_of_a_tar_are_documents_and_its_headers_are_no_text(folder: Folder) -> None:
@@ -133,7 +133,7 @@ def test_linked_folders_are_read_and_a_dangling_link_is_skipped_by_name(folder: 
     with pytest.raises(DataError, match="a broken link to"):
         folder.prepare(inputs)
     assert sorted(folder.prepare(inputs, read__skip_bad=True)) == ["One text.\n", "Two text.\n"]
-    assert "x.txt: a broken link" in folder.said
+    assert "x.txt: a broken link" in folder.output
 
 
 def test_a_name_that_is_no_utf8_is_read_without_a_traceback(
@@ -169,7 +169,7 @@ def test_240_dandas_are_240_sentences_and_vowel_signs_survive(folder: Folder, lo
     assert tokenizer.decode(ids).replace(" ", "") == "नदीकेपासअँधेराथा।"
 
 
-def test_what_is_held_out_of_short_documents_are_whole_ones(folder: Folder) -> None:
+def test_short_documents_are_held_out_whole(folder: Folder) -> None:
     texts = [f"Sentence number {i} stands alone." for i in range(1, 31)]
     path = folder.write("t.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
     folder.prepare(path, split__validation=0.1, split__test=0.1)
@@ -190,8 +190,10 @@ def test_a_page_is_stored_as_its_reader_sees_it(folder: Folder) -> None:
 def test_200_marks_between_documents_stay_text_and_are_reported_with_the_setting(folder: Folder) -> None:
     path = folder.write("s.txt", "Story & is short.\n<|endoftext|>\n" * 200)
     assert len(folder.prepare(path)) == 1
-    assert "<|endoftext|> stays in the text; -s prepare.read.documents=separator splits documents there" in folder.said
-    assert "it occurs 200 times" in folder.said
+    assert (
+        "<|endoftext|> stays in the text; -s prepare.read.documents=separator splits documents there" in folder.output
+    )
+    assert "it occurs 200 times" in folder.output
     assert len(folder.prepare(path, read__documents="separator", dedup__documents=False)) == 200
 
 
@@ -207,12 +209,10 @@ def char_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path / "run"
 
 
-def test_generate_says_the_unknown_characters_of_a_prompt_to_a_model_of_characters(
-    char_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_generate_reports_unknown_characters_of_a_prompt(char_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     llmkit.generate(char_run, "café 火", max_new_tokens=2)
-    said = capsys.readouterr().err
-    assert "2 of 5 characters (40%) are unknown to the tokenizer, such as é, 火" in said
+    output = capsys.readouterr().err
+    assert "2 of 5 characters (40%) are unknown to the tokenizer, such as é, 火" in output
 
 
 def test_rows_of_unknown_characters_are_named_by_predict(
@@ -223,5 +223,5 @@ def test_rows_of_unknown_characters_are_named_by_predict(
     llmkit.finetune(data=tmp_path / "rows.csv", out=tmp_path / "cls", model=char_run, train__max_steps=2)
     capsys.readouterr()
     llmkit.predict(tmp_path / "cls", ["😀😀😀", "𠮷𠮷𠮷"])
-    said = capsys.readouterr().err
-    assert "such as 😀, 𠮷" in said and "mostly unknown: 2 of 2 (rows 1, 2)" in said
+    output = capsys.readouterr().err
+    assert "such as 😀, 𠮷" in output and "mostly unknown: 2 of 2 (rows 1, 2)" in output

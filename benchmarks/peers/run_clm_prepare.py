@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("text", type=Path, help="a folder of .txt files")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--block", type=int, default=1024)
-    parser.add_argument("--files", type=int, help="take so many alone")
+    parser.add_argument("--files", type=int, help="maximum number of files")
     options = parser.parse_args()
     files = sorted(options.text.glob("*.txt"))[: options.files]
     n_bytes = sum(path.stat().st_size for path in files)

@@ -162,7 +162,7 @@ def _run() -> NoReturn:
         if stop is not None:
             _leave(code)
     code = code if isinstance(code, int) else 0
-    for number in signals:  # the command is done: a signal only ends the exit sooner
+    for number in signals:  # the command is done: a signal now only makes the process exit earlier
         signal.signal(number, lambda *_: os._exit(code))
     _leave(code)
 

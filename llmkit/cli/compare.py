@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 def compare_command(
     runs: Annotated[
-        list[Path], typer.Argument(help="Two or more run folders of causal language models, or of classifiers.")
+        list[Path], typer.Argument(help="Two or more runs of one kind: causal language models, or classifiers.")
     ],
     by: Annotated[
         str | None,
         typer.Option(
             help="Metric that ranks the runs, such as word_perplexity, f1_macro or tokens_per_second; default: "
-            "bits_per_byte, or a classifier's accuracy, f1_micro or pearson."
+            "bits_per_byte, or for classifiers accuracy (one label per row), f1_micro (several) or pearson (a number)."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for compare.html and compare.json.")] = Path("compare"),
     json: options.Json = False,
 ) -> None:
-    """Compare finished runs on the same held-out data, in a table and a page; classifiers get significance tests."""
+    """Compare finished runs on the same held-out data, in a table and a page.
+
+    Classifiers also get significance tests. They need the same held-out rows: train them with the same --test FILE, or
+    with the same --data, cls.split_seed, cls.validation and cls.test.
+    """
     from llmkit.cli.output import echo, show_json, show_table
     from llmkit.reporting.compare import compare
 

@@ -4,6 +4,7 @@ Typer alone suggests the nearest known option even if it is unrelated (`--nproc`
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import typer
@@ -33,7 +34,8 @@ def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
     if hasattr(error, "possibilities"):  # of an option that does not exist
         known = [name for parameter in parameters for name in parameter.opts]
         typed = _find_word(error.option_name, arguments)
-        hint = _suggest_option(typed, [name for name in known if name.startswith("--")])
+        value = _find_value(typed, arguments)
+        hint = _suggest_option(typed, [name for name in known if name.startswith("--")], value)
         return Problem(f"no such option: {typed}", f"{command} {typed}", hint or listed)
     message = error.format_message()
     if message.startswith("Got unexpected extra argument"):
@@ -61,12 +63,12 @@ def unknown_command(name: str, known: Sequence[str]) -> UsageError:
     return UsageError(f"no such command: {name}", where=f"llmkit {name}", hint=hint)
 
 
-def _suggest_option(typed: str, known: Sequence[str]) -> str | None:
+def _suggest_option(typed: str, known: Sequence[str], value: str | None) -> str | None:
     from llmkit.config.problems import describe_unknown
 
     named = next((name for name in known if normalize(name) == normalize(typed)), None)  # such as --skip_bad
     near = named or find_near(typed.lstrip("-"), [name.lstrip("-") for name in known])
-    if named is None and (meaning := describe_unknown(typed)):
+    if named is None and (meaning := describe_unknown(typed, value=value)):
         return meaning
     return f"did you mean '--{near.lstrip('-')}'?" if near else None
 
@@ -77,6 +79,12 @@ def _find_word(option: str, arguments: Sequence[str]) -> str:
         return option
     words = [word for word in arguments if word.startswith(option) and not word.startswith("--")]
     return next(iter(words), option).partition("=")[0]
+
+
+def _find_value(option: str, arguments: Sequence[str]) -> str | None:
+    """Return what follows an option on the command line, as in `--lr 1e-3` or `--lr=1e-3`; None if nothing does."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith(option) else [word])]
+    return next((value for word, value in pairwise(words) if word == option), None)
 
 
 def _lower_first(text: str) -> str:

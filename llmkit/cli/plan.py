@@ -7,9 +7,8 @@ from typing import Any
 
 from llmkit.cli import options
 from llmkit.core import console
-from llmkit.core.console import clean_line, count
+from llmkit.core.console import clean_line, count, show_size
 from llmkit.core.errors import UsageError
-from llmkit.core.files import show_size
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 

@@ -38,7 +38,7 @@ def prepare_command(
     )  # fmt: skip
     config = load_recipe(recipe, overrides)
     if dry_run:
-        from llmkit.core.files import check_writable
+        from llmkit.core.output_paths import check_writable
         from llmkit.preparing.executors import check_executor
         from llmkit.preparing.existing import check_out
         from llmkit.text.inputs import display_name, find_files

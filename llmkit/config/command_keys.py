@@ -1,7 +1,7 @@
 """The recipe keys that `eval`, `predict` and `generate` read; other keys on the command line are refused.
 
-A recipe file may contain all keys, because one file serves all commands. A key given with `-s` is meant for the command
-that it is given to.
+A recipe file may contain all keys, because one file serves all commands. A key given with `-s` applies to one command,
+so it is an error if that command does not read it.
 """
 
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ class Read(Section):
     @model_validator(mode="after")
     def _separator_is_used(self) -> "Read":
         if self.separator != END_OF_TEXT and self.documents != "separator":
-            raise ValueError("separator needs documents: separator; set documents, or remove it")
+            raise ValueError("separator applies only if documents is separator; set documents, or remove it")
         return self
 
 

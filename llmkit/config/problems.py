@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from llmkit.config.other_tools import find_meaning, find_value, normalize
@@ -24,6 +24,9 @@ _SLIPS = (
 _MIN_SIMILARITY_ELSEWHERE = 0.85
 """Minimum similarity of an unknown key and a key elsewhere; at 0.75, `prepare.split.unit` suggested `model.init`."""
 _SETTING = re.compile(r"[a-z]\w*(\.\w+)*=[^\s;,]+")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_OTHER_UNIT = re.compile(r"_per_|percentage|^min_lr$|^num_iterations$")
+"""Names of other tools whose values have another unit than the key of llmkit."""
 
 
 def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem:
@@ -45,7 +48,7 @@ def to_problem(item: Any, sources: dict[Key, str], path: Path | None) -> Problem
         if name in OWNERS:
             what = f"task {task} does not read section {name!r}"
             return Problem(what, where, f"remove it: it applies only to task {' or '.join(OWNERS[name])}")
-        return Problem(f"unknown key {name!r}", where, _suggest_key(location, kind, where))
+        return Problem(f"unknown key {name!r}", where, _suggest_key(location, kind, where, item["input"]))
     field = _section_at(location[:-1], kind).model_fields.get(location[-1]) if location else None
     if item["type"] == "value_error":
         what, hint = split_message(str(item["msg"]))
@@ -80,45 +83,56 @@ def describe_slip(lines: Iterable[str]) -> str | None:
     return next((hint for line in lines for slip, hint in _SLIPS if slip.search(line)), None)
 
 
-def describe_unknown(name: str, where: str = "--set") -> str | None:
+def describe_unknown(name: str, where: str = "--set", value: object = None) -> str | None:
     """Return a hint for an unknown key or option: llmkit's name for another tool's name, or the keys with this name in
     other sections; None if there is neither.
 
-    `where` is the place of the name. It decides whether the hint shows an option (`-s a.b=1`) or a line of a file.
+    `where` is the place of the name. It decides whether the hint shows an option (`-s a.b=1`) or a line of a file. The
+    hint repeats a number that the user gave as `value` if the key accepts it; otherwise it has a usual value.
     """
+    last = normalize(name).rpartition(".")[2]
     if meaning := find_meaning(name):
         setting = _SETTING.match(meaning)
         if setting is None:
             return f"write {meaning}" if meaning.startswith("--") else meaning
-        return _show_setting(setting[0], where) + meaning[setting.end() :]
-    last = normalize(name).rpartition(".")[2]
+        return _show_setting(setting[0], where, None if _OTHER_UNIT.search(last) else value) + meaning[setting.end() :]
     homes = {key: field for key, field in _all_fields() if key.rpartition(".")[2] == last}
     if len(homes) > 3 or not homes:
         return None
     first, *others = homes
-    value = homes[first].default
-    shown = _show_setting(f"{first}={_to_yaml(value)}", where)
+    shown = _show_setting(f"{first}={_to_yaml(homes[first].default)}", where, value)
     return shown + (f"; or {' or '.join(others)}" if others else "")
 
 
-def _show_setting(setting: str, where: str) -> str:
+def _show_setting(setting: str, where: str, given: object = None) -> str:
     key, _, value = setting.partition("=")
     section, _, name = key.rpartition(".")
     field = dict(_all_fields()).get(key)
+    if field is not None and _NUMBER.fullmatch(str(given)) and _NUMBER.fullmatch(value) and _accepts(field, given):
+        value = str(given)
     about = f" ({field.description.rstrip('.')})" if field is not None and field.description else ""
     if where.startswith("-") or not section:
-        return f"write -s {setting}{about}"
+        return f"write -s {key}={value}{about}"
     return f"write `{name}: {value}` in section {section}{about}"
+
+
+def _accepts(field: FieldInfo, value: object) -> bool:
+    annotation: Any = Annotated[field.annotation, field]
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _to_yaml(value: object) -> str:
     return "VALUE" if value is None else str(value).lower() if isinstance(value, bool) else str(value) or '""'
 
 
-def _suggest_key(location: Key, kind: type[Recipe], where: str) -> str:
-    """Return a hint with the key that was probably meant instead of an unknown key of the section."""
+def _suggest_key(location: Key, kind: type[Recipe], where: str, value: object) -> str:
+    """Return a hint with the key that was probably meant instead of an unknown key of the section with this value."""
     own = _section_at(location[:-1], kind).model_fields
-    known = describe_unknown(".".join(location), where)
+    known = describe_unknown(".".join(location), where, value)
     if known is not None:
         return known
     near = find_near(location[-1], own)

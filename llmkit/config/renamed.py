@@ -45,7 +45,7 @@ def rename_sections(values: dict[str, Any], sources: dict[Key, str], renamed: di
 
 
 def describe_key(key: Key) -> str:
-    """Return a line on a renamed key."""
+    """Return the message for a renamed key: `OLD is now called NEW`."""
     return f"{'.'.join(key)} is now called {'.'.join(_rename_key(key))}"
 
 

@@ -27,6 +27,15 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def show_size(n_bytes: float) -> str:
+    """Format bytes in powers of 1000: 64 MB, 1.5 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+
+
 _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 """Characters that are not printable for Python but are kept: joiners in words and emoji, French and Chinese spaces."""
 

@@ -94,7 +94,7 @@ SAME_SIGNAL_SECONDS = 0.5
 class Interrupted(BaseException):
     """SIGINT or SIGTERM ended the work; the exit code is 128 plus the signal's number.
 
-    Not an Exception, like KeyboardInterrupt, so that no error handler catches it.
+    A BaseException like KeyboardInterrupt, so that `except Exception` does not catch it.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:

@@ -1,6 +1,6 @@
-"""Peak FLOP/s, memory and bandwidths of GPUs and CPUs by name, from hardware.yaml.
+"""Peak FLOP/s, memory and link speeds of GPUs and CPUs by name, from hardware.yaml.
 
-Knows neither models nor this machine (devices.py, machine.py). A device that is missing in the table can be measured.
+Independent of models and of this machine (devices.py, machine.py). A device that is not in the table can be measured.
 """
 
 import re
@@ -29,8 +29,6 @@ class Device:
     """Dense FLOP/s by precision; precisions that the device lacks are omitted."""
     n_bytes: int | None
     """Bytes of memory; None for a CPU."""
-    bandwidth: float | None
-    """Bytes per second to and from memory."""
     link: float | None = None
     """Bytes per second and direction to the other devices of the machine."""
     network: float | None = None
@@ -116,8 +114,8 @@ def _read_table() -> tuple[dict[str, Device], dict[str, set[str]]]:
 def _to_device(key: str, entry: dict[str, Any]) -> Device:
     if "cores" in entry:
         flops = {name: entry["cores"] * entry["ghz"] * 1e9 * each for name, each in entry["flops_per_cycle"].items()}
-        return Device(key, entry["title"], "cpu", flops, None, entry["gb_s"] * 1e9, cores=entry["cores"])
+        return Device(key, entry["title"], "cpu", flops, None, cores=entry["cores"])
     return Device(
         key, entry["title"], "gpu", {name: each * 1e12 for name, each in entry["tflops"].items()},
-        int(entry["gb"] * 1e9), entry["gb_s"] * 1e9, entry["link_gb_s"] * 1e9, entry["network_gb_s"] * 1e9,
+        int(entry["gb"] * 1e9), entry["link_gb_s"] * 1e9, entry["network_gb_s"] * 1e9,
     )  # fmt: skip

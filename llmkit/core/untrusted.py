@@ -1,10 +1,10 @@
 """Checks of untrusted model folders before a library opens them.
 
 `from_pretrained` follows names in a folder's JSON files (weight shards, a base model, a kernel, a class) and symbolic
-links. This module checks all of them first; `models/loading.py` and `tokens/tokenizer.py` call it. Pickles are refused
-unless the user writes `pickle:FOLDER` (models/loading.py).
+links. This module checks all of them first; `models/loading.py` and `tokens/loading.py` call it. Pickles are refused
+unless the user writes `pickle:FOLDER` (models/pickles.py).
 
-Knows no architectures, and leaves safetensors files to their library.
+Independent of architectures. The safetensors library checks its own files.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import EnvironmentFault, ModelError
-from llmkit.core.files import expand_home
+from llmkit.core.output_paths import expand_home
 
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"

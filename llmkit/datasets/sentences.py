@@ -149,8 +149,8 @@ class Passage:
     def window_from(self, position: int, room: int) -> int:
         """Return the first sentence of the window of `room` tokens that `position` selects.
 
-        Windows begin evenly spread over the text, at a sentence (see `scale_offset`, which maps more positions to both
-        ends); the last one includes all sentences up to the end.
+        Windows begin at a sentence, evenly distributed over the text (`scale_offset` maps more positions to both ends).
+        The last window includes all sentences up to the end.
         """
         begin = self.start + scale_offset(position - self.start, self.end - self.start, room)
         sentence = self.sentence_at(begin)

@@ -16,8 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.console import count, first_line
-from llmkit.core.files import show_size
+from llmkit.core.console import count, first_line, show_size
 from llmkit.core.machine import ThreadCount, allowed_cores, read_limits, read_text, total_memory
 from llmkit.doctor.finding import Finding, fault, ok, warn
 

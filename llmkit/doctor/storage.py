@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import disk_usage
 
-from llmkit.core.console import redact
+from llmkit.core.console import redact, show_size
 from llmkit.core.errors import EnvironmentFault
-from llmkit.core.files import check_writable, show_size
 from llmkit.core.lock import lock_output
+from llmkit.core.output_paths import check_writable
 from llmkit.doctor.finding import Finding, fault, ok, warn
 
 MIN_FREE_BYTES, LOW_FREE_BYTES = 200e6, 5e9

@@ -6,8 +6,9 @@ from typing import Any
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import UsageError
-from llmkit.core.files import check_writable, expand_home, new_file, refuse_special
+from llmkit.core.files import new_file
 from llmkit.core.lock import lock_output
+from llmkit.core.output_paths import check_writable, expand_home, refuse_special
 from llmkit.evaluating.row_writer import Format, RowWriter, Write
 from llmkit.tables.rows import Data
 from llmkit.tasks.base import PredictionRequest

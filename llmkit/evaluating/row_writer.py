@@ -30,7 +30,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 
 @dataclass
 class RowWriter:
-    """Writes rows; those of a .csv or .tsv have the columns that `begin` gets."""
+    """Writes rows; a .csv or .tsv has the columns that are passed to `begin`."""
 
     write: Write
     format: Format = "csv"

@@ -14,8 +14,9 @@ from llmkit.config.prepare import Read
 from llmkit.core import console
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.entries import find_entries
 from llmkit.text.inputs import display_name
-from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries
+from llmkit.text.sources import Source, describe_encodings, describe_notes
 
 HINT = "give a file with one prompt per line"
 TEXT_TABLES = (".csv", ".tsv", ".jsonl", ".json")

@@ -49,7 +49,7 @@ class Bootstrap:
         }
 
     def interval_of_all(self, n_rows: int, *, right: bool) -> list[float]:
-        """Return the exact interval of a proportion of 1 (`right`) or 0 in `n_rows` rows (Clopper and Pearson 1934)."""
+        """Return the exact interval of an accuracy of 1 (`right`) or 0 on `n_rows` rows (Clopper and Pearson 1934)."""
         bound = float(((1 - self.confidence) / 2) ** (1 / n_rows))
         return [bound, 1.0] if right else [0.0, 1 - bound]
 

@@ -25,7 +25,7 @@ from llmkit.metrics.probabilities import (
 
 INTERVALS = ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "cohen_kappa")
 MAX_CONFUSION_LABELS = 1000
-"""Maximum number of labels for a confusion matrix; a larger matrix would exceed the rest of metrics.json."""
+"""Maximum number of labels for a confusion matrix; a larger one would take more space than the rest of metrics.json."""
 
 _MAX_CONFUSED_PAIRS = 20
 Ids = NDArray[np.int64]

@@ -1,9 +1,9 @@
-"""Paired tests: whether the metrics of two models differ on the same rows by more than chance.
+"""Paired tests of the difference in a metric between two models on the same rows.
 
-The interval of the difference is a paired bootstrap: both models are resampled with the same rows. The p-value of
-correct and incorrect rows is that of the exact test of McNemar (1947), which counts the rows that only one of the
-models has right. Any other metric has the p-value of an approximate randomization test (Noreen 1989; Yeh 2000): the
-predictions of the two models are swapped in a random half of the rows, many times.
+The interval of the difference is a paired bootstrap: each resample contains the same rows for both models. For accuracy
+the p-value comes from McNemar's exact test (1947), which uses only the rows that exactly one model predicts correctly.
+For other metrics it comes from an approximate randomization test (Noreen 1989; Yeh 2000): the predictions of the two
+models are swapped in a random half of the rows, many times, and the differences are compared with the observed one.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmkit.metrics.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
 
 Measure = Callable[[NDArray[Any], NDArray[Any]], float]
-"""Returns a metric from labels and predictions, both with one entry per row."""
+"""Computes a metric from labels and predictions, both with one entry per row."""
 
 
 class PairedTest(NamedTuple):
@@ -26,7 +26,7 @@ class PairedTest(NamedTuple):
     interval: list[float] | None
     """95 % interval of the difference; None if it is the same in all resamples."""
     p_value: float
-    """Two-sided, not corrected for several comparisons."""
+    """Two-sided; not corrected for multiple tests."""
     method: str
     n_rows: int
 
@@ -35,9 +35,9 @@ def compare_paired(
     labels: NDArray[Any], first: NDArray[Any], second: NDArray[Any], measure: Measure,
     bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> PairedTest:  # fmt: skip
-    """Test the difference of `measure` between two models; all arrays have one entry per row.
+    """Test the difference in `measure` between two models; all arrays have one entry per row.
 
-    The work is bounded: large data gets fewer resamples, at least 200.
+    Large data gets fewer resamples (at least 200), so that a test takes seconds.
     """
     n_rows, bootstrap = len(labels), bootstrap.bound(len(labels))
     difference = measure(labels, first) - measure(labels, second)
@@ -55,7 +55,7 @@ def compare_paired(
 def compare_correctness(
     first: NDArray[np.bool_], second: NDArray[np.bool_], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
 ) -> PairedTest:
-    """Test the difference of two accuracies; the arrays (rows,) are true where a model is right."""
+    """Test the difference between two accuracies; the arrays (rows,) are true where a model's prediction is correct."""
     rng, bootstrap = np.random.default_rng(bootstrap.seed), bootstrap.bound(len(first))
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     n_rows, n_same = len(first), len(first) - only_first - only_second
@@ -66,7 +66,9 @@ def compare_correctness(
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """Return the two-sided p-value of the exact test of McNemar from the rows that only one model has right."""
+    """Return the two-sided p-value of McNemar's exact test, given how many rows only the first or only the second model
+    predicts correctly.
+    """
     from scipy.special import bdtr  # the cumulative binomial distribution
 
     n_rows = only_first + only_second
@@ -74,7 +76,7 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
 
 
 def correct_p_values(p_values: list[float]) -> list[float]:
-    """Return p-values corrected for the number of comparisons by the method of Holm (1979)."""
+    """Return the p-values after Holm's correction for multiple tests (1979)."""
     order = sorted(range(len(p_values)), key=lambda number: p_values[number])
     corrected, largest = list(p_values), 0.0
     for rank, number in enumerate(order):
@@ -87,7 +89,7 @@ def _swap(
     labels: NDArray[Any], first: NDArray[Any], second: NDArray[Any], measure: Measure, n_resamples: int,
     rng: np.random.Generator,
 ) -> Iterator[float]:  # fmt: skip
-    """Yield the difference after the models' predictions were swapped in a random half of the rows."""
+    """Yield `n_resamples` differences, each after swapping the models' predictions in a random half of the rows."""
     for _ in range(n_resamples):
         mask = rng.random(len(labels)) < 0.5
         is_swapped = mask if first.ndim == 1 else mask[:, None]

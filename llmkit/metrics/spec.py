@@ -46,14 +46,14 @@ class Metric:
     """Whether the metric is per token, so that it compares only runs with the same tokenizer."""
 
     limits: tuple[float, float] = (-math.inf, math.inf)
-    """Lowest and highest possible value; of a fraction always 0 and 1."""
+    """Lowest and highest possible value; not used for fractions, whose limits are 0 and 1."""
 
     @property
     def is_fraction(self) -> bool:
         return self.format.endswith("%}")
 
     def clip(self, bounds: Sequence[float]) -> list[float]:
-        """Cut an interval at the metric's limits, which that of a mean of two runs may exceed."""
+        """Clip an interval to the metric's limits; the interval of a mean over few runs may exceed them."""
         low, high = (0.0, 1.0) if self.is_fraction else self.limits
         return [min(max(bound, low), high) for bound in bounds]
 

@@ -20,7 +20,7 @@ from llmkit.core.errors import ModelError
 from llmkit.core.files import temporary_folder
 from llmkit.core.untrusted import CONVERT
 from llmkit.models.layers import merge_lora, require_peft
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 AUTO_CLASSES = {"CAUSAL_LM": AutoModelForCausalLM, "SEQ_CLS": AutoModelForSequenceClassification}

@@ -16,9 +16,9 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.architectures import ARCHITECTURES
 from llmkit.architectures.base import EncoderHeads, NetworkShape
 from llmkit.config.model import Model
+from llmkit.core.console import show_size
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import UsageError
-from llmkit.core.files import show_size
 from llmkit.core.machine import read_memory
 from llmkit.models.configurations import RecurrentConfig, TransformerConfig
 from llmkit.tokens.tokenizer import count_ids

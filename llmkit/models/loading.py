@@ -4,10 +4,7 @@ Only safetensors are loaded, remote code is never run, and local paths never use
 before the weights are loaded.
 """
 
-import json
 import math
-import pickle
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,8 +13,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -34,11 +30,13 @@ from llmkit.core import console
 from llmkit.core.console import first_line
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import EnvironmentFault, LlmkitError, ModelError, UsageError
-from llmkit.core.files import expand_home, temporary_folder
 from llmkit.core.model_folder import find_model_folder
+from llmkit.core.output_paths import expand_home
 from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
-from llmkit.tokens.tokenizer import count_ids, fetch_from_hub, require_on_hub
+from llmkit.models.pickles import PREFIX, convert_pickle
+from llmkit.tokens.loading import fetch_from_hub, require_on_hub
+from llmkit.tokens.tokenizer import count_ids
 
 COMMANDS_BY_KIND = {
     "causal": "pretrain-clm, eval, generate, finetune-cls",
@@ -351,48 +349,3 @@ class translate_loading_errors:  # noqa: N801 - used like a function: with trans
         what = f"{self.name!r} is not a local folder and could not be downloaded from the hub: {message}"
         hint = "check the name and the network; HF_HUB_OFFLINE=1 uses only what is in the cache"
         raise EnvironmentFault(what, where="Hugging Face hub", hint=hint) from error
-
-
-PREFIX = "pickle:"
-WEIGHTS, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-
-
-def convert_pickle(folder: Path) -> str:
-    """Convert the model in `folder` to safetensors in a temporary folder, which is deleted when the process ends.
-
-    Users allow this by writing `pickle:FOLDER` instead of FOLDER. `torch.load(weights_only=True)` refuses arbitrary
-    code but has had vulnerabilities, so recipes cannot allow it and each use must be explicit.
-
-    Raises:
-        ModelError: there are no pickled weights, they hold more than tensors, or a shard is outside of the folder.
-    """
-    weights: dict[str, Tensor] = {}
-    for name in _list_shards(folder):
-        try:
-            weights |= torch.load(folder / name, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
-            what = f"{name} holds more than tensors, or is damaged: {first_line(error)}"
-            raise ModelError(what, where=str(folder / name), hint="give a model in safetensors") from None
-    copy = temporary_folder()
-    for path in folder.glob("*"):
-        if path.suffix in (".json", ".txt", ".model", ".jinja") and path.is_file() and not path.is_symlink():
-            shutil.copy(path, copy)
-    # safetensors refuses tied weights, which share memory; they are copied, and the model ties them when it is loaded.
-    tensors = {name: tensor.clone().contiguous() for name, tensor in weights.items() if isinstance(tensor, Tensor)}
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    return str(copy)
-
-
-def _list_shards(folder: Path) -> list[str]:
-    if (folder / WEIGHTS).is_file() and not (folder / WEIGHTS).is_symlink():
-        return [WEIGHTS]
-    hint = f"{PREFIX} takes a folder with {WEIGHTS}; a hub model must be downloaded first"
-    try:
-        named = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        raise ModelError("there are no pickled weights", where=str(folder), hint=hint) from None
-    shards = sorted({str(name) for name in named})
-    for name in shards:
-        if Path(name).name != name or not (folder / name).is_file() or (folder / name).is_symlink():
-            raise ModelError(f"{name!r} is not a file in the folder", where=str(folder / INDEX), hint=hint)
-    return shards

@@ -55,7 +55,7 @@ def load_masked(name: str) -> PreTrainedModel:
         what = f"the model lacks {', '.join(new)}"
         hint = "give a complete model"
         if ENCODER not in new:
-            hint = "train it with pretrain-mlm --model first, which makes a head"
+            hint = "first train it with pretrain-mlm --model, which adds the head"
         raise ModelError(what, where=name, hint=hint)
     return model
 

@@ -15,9 +15,10 @@ from typing import Any, cast
 import torch
 
 from llmkit.config.recipe import Recipe
+from llmkit.core.console import show_size
 from llmkit.core.devices import describe_gpu, free_bytes, pick_device
+from llmkit.core.disk_space import measure_folder
 from llmkit.core.errors import UsageError
-from llmkit.core.files import measure_folder, show_size
 from llmkit.core.hardware import Device, default_mfu, find_device, framework_bytes, get_device
 from llmkit.core.machine import describe_machine, total_memory
 from llmkit.planning.measure import measure_steps
@@ -27,8 +28,8 @@ from llmkit.runs.train import MAX_CHECKPOINTS
 from llmkit.tasks.base import PlannedTask
 from llmkit.tasks.synthetic import Vocabulary
 from llmkit.tasks.table import TASKS
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.training.batches import MAX_MEMORY_SHARE, activation_budget, count_sequences
 from llmkit.training.engines import RESHARDS, refuse_engine
 from llmkit.training.speed import choose_precision, peak_flops
@@ -137,11 +138,11 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
 def _this_device() -> Device:
     device, facts = pick_device(), describe_machine()
     if device.type == "cpu":
-        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory(), None)
+        return Device("this machine", f"{facts['cpu']}, {facts['threads']} threads", "cpu", {}, total_memory())
     title = str(describe_gpu())
     is_cuda = device.type == "cuda"
     n_bytes = torch.cuda.get_device_properties(device).total_memory if is_cuda else free_bytes(device)
-    return replace(find_device(title) or Device("this machine", title, "gpu", {}, None, None), n_bytes=n_bytes)
+    return replace(find_device(title) or Device("this machine", title, "gpu", {}, None), n_bytes=n_bytes)
 
 
 def _open_text(recipe: Recipe, data: Path | None) -> tuple[Text, PlannedTask]:

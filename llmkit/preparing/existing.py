@@ -15,14 +15,12 @@ from pydantic import ValidationError
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import UsageError
-from llmkit.core.files import (
-    PARTIAL,
-    PROCESS,
+from llmkit.core.files import PARTIAL, PROCESS, read_json
+from llmkit.core.output_paths import (
     IsOurs,
     delete_ours,
     expand_home,
     find_foreign,
-    read_json,
     refuse_foreign,
     refuse_inputs_inside,
 )

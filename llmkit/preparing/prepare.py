@@ -9,9 +9,10 @@ import llmkit
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
-from llmkit.core.files import check_writable, hash_file, hash_small_file, restore_folder, write_json
+from llmkit.core.files import hash_file, hash_small_file, restore_folder, write_json
 from llmkit.core.lock import lock_output
 from llmkit.core.machine import describe_versions
+from llmkit.core.output_paths import check_writable
 from llmkit.preparing.executors import LOCAL, check_executor, open_executor
 from llmkit.preparing.executors.local import count_workers
 from llmkit.preparing.existing import check_out, clear_old, find_existing, refuse_foreign_files
@@ -20,9 +21,10 @@ from llmkit.preparing.stages import Inputs, build_prepared, planned_segmenter
 from llmkit.preparing.staging_dir import FOLDER, Facts, adopt_stage, clear_staging_dir, staging_dir
 from llmkit.text.inputs import Skipped, display_name, file_size, find_files, report_skipped
 from llmkit.text.staging import STAGED_FORMAT
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import adopt_normalization
 from llmkit.tokens.prepared import FORMAT, Prepared, load_prepared
-from llmkit.tokens.tokenizer import fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import fingerprint_tokenizer
 
 MIN_BYTES = 16_000_000
 """Minimum size of the input for which workers are started; a smaller input takes one or two seconds without them."""

@@ -56,8 +56,9 @@ from llmkit.text.staging import (
     stage_documents,
 )
 from llmkit.tokens.fast_encoding import save_encoding_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split, join_splits
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -260,7 +261,7 @@ def _make_tokenizer(
 
 
 def _training_share(stage: Path, settings: Prepare) -> float:
-    """Return the fraction of the train split that trains the tokenizer; the limit bounds memory."""
+    """Return the fraction of the train split that the tokenizer is trained on; it is limited by memory."""
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)

@@ -17,7 +17,8 @@ import numpy as np
 
 from llmkit.core import console
 from llmkit.core.errors import LlmkitError, ModelError, Problem, UsageError, did_you_mean
-from llmkit.core.files import check_writable, nan_to_null, write_json
+from llmkit.core.files import nan_to_null, write_json
+from llmkit.core.output_paths import check_writable
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.reporting.compare_page import PAGE, write_comparison
 from llmkit.reporting.comparison_notes import write_notes
@@ -233,8 +234,8 @@ def _require_same_data(runs: Sequence[_Run], split: str) -> HeldOut:
     what, hint = (
         ("text", "score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from "
          "the same files with the same prepare.clean and prepare.split, and train again"),
-        ("rows", "train each run with the same --test FILE; or with the same --data, cls.split_seed and "
-         "cls.validation, without --folds"),
+        ("rows", "train each run with the same --test FILE; or with the same --data, cls.split_seed, cls.validation "
+         "and cls.test, without --folds"),
     )[runs[0].task.reads_rows]  # fmt: skip
     what = f"the runs were scored on different {what}, so they cannot be ranked: {shown}"
     raise UsageError(what, where=f"their {split} splits", hint=hint)
@@ -344,4 +345,4 @@ def _note_unknown_rows(runs: Sequence[_Run], split: str) -> list[str]:
     if not without or not runs[0].task.reads_rows:
         return []
     what = f"runs of an earlier version do not record their {split} rows: {', '.join(without)}"
-    return [f"{what}; compare them only if they have the same --data and cls.split_seed"]
+    return [f"{what}; compare them only if they have the same --data, cls.split_seed, cls.validation and cls.test"]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from llmkit.core import console
 from llmkit.core.errors import EnvironmentFault, UsageError
-from llmkit.core.files import check_writable, write_text
+from llmkit.core.files import write_text
+from llmkit.core.output_paths import check_writable
 from llmkit.pages.blocks import Block, Chart, Charts, Confusion, Facts, Fold, Headlines, Section, Table
 from llmkit.pages.page import render_figure
 from llmkit.pages.tables import to_csv, to_latex

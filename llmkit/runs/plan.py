@@ -19,10 +19,10 @@ from llmkit.config.recipe import Recipe
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 from llmkit.core import console, distributed
-from llmkit.core.console import count
+from llmkit.core.console import count, show_size
 from llmkit.core.devices import free_bytes
 from llmkit.core.errors import EnvironmentFault, UsageError
-from llmkit.core.files import show_size, write_json, write_text
+from llmkit.core.files import write_json, write_text
 from llmkit.core.machine import describe_command, describe_machine, describe_versions, read_memory
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized

@@ -13,8 +13,9 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import Interrupted, UsageError
-from llmkit.core.files import check_writable, nan_to_null, write_json, write_text
+from llmkit.core.files import nan_to_null, write_json, write_text
 from llmkit.core.lock import lock_output
+from llmkit.core.output_paths import check_writable
 from llmkit.runs.resuming import resume_command
 from llmkit.runs.train import finetune
 from llmkit.tasks.table import TASKS, read_figures

@@ -17,16 +17,11 @@ from llmkit.config.loading import dump_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device, trim_malloc, tune_malloc
+from llmkit.core.disk_space import explain_full_disk, measure_folder, require_space
 from llmkit.core.errors import EnvironmentFault, Interrupted, ModelError
-from llmkit.core.files import (
-    check_writable,
-    explain_full_disk,
-    measure_folder,
-    new_folder,
-    require_space,
-    write_text,
-)
+from llmkit.core.files import new_folder, write_text
 from llmkit.core.lock import lock_output
+from llmkit.core.output_paths import check_writable
 from llmkit.core.progress import TrainingProgress
 from llmkit.models.families import family_of
 from llmkit.models.kernels.optimized import optimized

@@ -1,7 +1,7 @@
 """Join several columns, which the user names separated by commas: `title,description` or `toxic,insult,threat`.
 
-Texts are joined with a newline, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels, the
-names of the columns with a 1.
+Texts are joined with a newline, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels: the
+names of the columns that hold 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,11 +33,10 @@ def join_texts(rows: RowStream, name: str | None, *, required: bool) -> None:
 
 
 def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
-    """Add the column `name` with lists of labels to the rows; the labels are the names of the parts whose cell is on.
+    """Add the column `name` to the rows: a list of labels per row, the names of the parts whose cell is 1 or yes.
 
     Raises:
-        DataError: `required` is set, and a part is not a column of the file; or a cell of the first rows is not on or
-            off.
+        DataError: `required` is set, and a part is not a column of the file; or a cell means neither yes nor no.
     """
     _add(rows, name, _find_on, required=required)
 

@@ -78,7 +78,7 @@ def _describe_variants(counts: Mapping[str, int]) -> list[str]:
     shown = [" and ".join(f"{_show(each)} ({counts[each]:,})" for each in group) for group in variants[:_SHOWN]]
     pairs = {label: group[0] for group in variants[:_SHOWN] for label in group[1:]}
     what = "labels that differ only in case or form are separate classes"
-    return [f"{what}: {'; '.join(shown)}; {label_map_option(pairs)} joins them"]
+    return [f"{what}: {'; '.join(shown)}; {label_map_option(pairs)} merges them"]
 
 
 def _describe_lists(counts: Mapping[str, int]) -> list[str]:

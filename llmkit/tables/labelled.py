@@ -118,7 +118,7 @@ def read_labelled(rows: RowStream, columns: Columns, parse: ParseLabel) -> Itera
         what = f"{not_numbers.n:,} of {n_rows:,} rows have no finite number in {columns.label!r}, such as {example!r}"
         hint = "regression needs numbers; for labels that are words, remove cls.labels=regression"
         if THOUSANDS.fullmatch(example.strip()):
-            hint = f"write a point or no comma: {example.strip()} may be a thousand or have a decimal comma"
+            hint = f"is the comma in {example.strip()} a decimal comma? Write a decimal point; else remove the comma"
         problems.append(Problem(what, f"{rows.path}, {not_numbers.describe(rows.unit)}", hint))
     if problems:
         raise DataError.from_problems(problems)
@@ -280,7 +280,7 @@ def to_ids(
             hint = "the model's labels have no names; name LABEL_0, LABEL_1, ... in the order of the model: "
             hint += f"--label-map {','.join(pairs)}"
         elif variants := {name: folded[fold_label(name)] for name in names if fold_label(name) in folded}:
-            hint = f"they differ from known labels only in form: {label_map_option(variants)} joins them"
+            hint = f"they differ from known labels only in form: {label_map_option(variants)} merges them"
         raise DataError(what, where=f"{where}, {unseen_labels.rows.describe(unit)}", hint=hint)
 
 

@@ -18,6 +18,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tables.joined_columns import split_names
 from llmkit.text.corpora import read_dataset_rows
+from llmkit.text.entries import find_entries
 from llmkit.text.inputs import find_files, is_stream
 from llmkit.text.lines import replace_lone_returns
 from llmkit.text.records.column_names import LABEL_NAMES, LABELLED_TEXT_NAMES
@@ -35,7 +36,7 @@ from llmkit.text.records.rows import (
 )
 from llmkit.text.records.table_files import TABLE_ENDINGS, read_entry
 from llmkit.text.shapes import are_fasttext, find_table
-from llmkit.text.sources import Source, describe_encodings, describe_notes, find_entries, log_once
+from llmkit.text.sources import Source, describe_encodings, describe_notes, log_once
 
 _MAX_SNIFFED_CHARS = 1 << 16
 _MAX_SNIFFED_LINES = 1000

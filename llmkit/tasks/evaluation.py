@@ -27,10 +27,11 @@ from llmkit.text.cleaning.normalization import count_uncleaned, normalize_docume
 from llmkit.text.documents import Document, StepCounts
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.sources import Source, describe_encodings
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype
 
 
 def load_for_inference(
@@ -164,8 +165,8 @@ def read_raw_documents(
         console.info(f"documents normalized like the model's training text: {steps}")
     if steps := _list_changed(uncleaned):
         console.info(
-            f"documents scored as they are, though prepare would clean them by default: {steps}; docs/recipes.md "
-            "(Cleaning) shows how to score cleaned text"
+            f"documents scored without the cleaning that prepare does by default: {steps}; docs/recipes.md (Cleaning) "
+            "shows how to score cleaned text"
         )
 
 

@@ -22,9 +22,9 @@ from llmkit.models.loading import embedding_rows, max_context_length, read_confi
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.evaluation import EvaluationData, open_split
 from llmkit.tasks.starting_model import check_no_windows, check_positions, check_training, fit_to_data
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import set_normalization
 from llmkit.tokens.prepared import Prepared, load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 
 NO_METRICS = MetricSet(())
 

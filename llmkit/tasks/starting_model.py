@@ -13,8 +13,9 @@ from llmkit.core import console
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.kernels.output_layer import AdaptiveSoftmax
 from llmkit.models.loading import check_vocabulary, embedding_rows, resolve_model
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import Prepared
-from llmkit.tokens.tokenizer import count_ids, ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import count_ids, ensure_special_tokens, fingerprint_tokenizer
 from llmkit.training.callbacks import require_trackers
 
 DROPOUTS = (

@@ -23,7 +23,7 @@ from typing import Any
 from llmkit.config.prepare import Read
 from llmkit.core.console import first_line
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
-from llmkit.core.files import expand_home
+from llmkit.core.output_paths import expand_home
 from llmkit.text.documents import Document, make_documents
 from llmkit.text.records.plain_values import to_plain
 from llmkit.text.records.row_documents import read_texts

@@ -1,6 +1,6 @@
 """Read the documents of all inputs.
 
-READERS maps the suffix of a format to its reader; sources.py determines the format of a file. With `read.skip_bad` each
+READERS maps the suffix of a format to its reader; entries.py determines the format of a file. With `read.skip_bad` each
 file is read twice: the first pass checks that it can be read to its end, so a damaged file is skipped as a whole.
 Without `read.skip_bad`, reading continues after a damaged file, so that one error reports all damaged files. Nothing is
 cleaned here.
@@ -13,6 +13,7 @@ from llmkit.core.console import list_some
 from llmkit.core.errors import DataError, LlmkitError, Problem
 from llmkit.text.corpora import read_builtin, read_dataset
 from llmkit.text.documents import Document
+from llmkit.text.entries import AccessDenied, Entry, find_entries
 from llmkit.text.formats.mail import read_eml, read_mbox
 from llmkit.text.formats.markup import read_epub, read_html
 from llmkit.text.formats.mediawiki import read_dump
@@ -25,7 +26,7 @@ from llmkit.text.formats.warc import read_warc
 from llmkit.text.inputs import display_name, find_files
 from llmkit.text.records.row_documents import read_rows
 from llmkit.text.records.table_files import TABLE_ENDINGS
-from llmkit.text.sources import AccessDenied, Entry, Source, find_entries, log, report_notes
+from llmkit.text.sources import Source, log, report_notes
 
 READERS: dict[str, Callable[[Entry, Source, Read], Iterator[Document]]] = {
     ".txt": read_plain,

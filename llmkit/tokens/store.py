@@ -108,8 +108,9 @@ class Split:
             yield from map(Row, *columns)
 
     def hash_sentences(self) -> str:
-        """Return the SHA-256 of the columns of sentences and words, which also change with llmkit's segmentation
-        rules.
+        """Return the SHA-256 of the columns of sentences and words.
+
+        It depends on the text and on llmkit's rules for sentences and words.
         """
         digest = hashlib.sha256()
         for chunk in self.table.column("sentence_ends").chunks:

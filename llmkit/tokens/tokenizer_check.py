@@ -55,7 +55,8 @@ BYTE_BPE_PATTERN = (
     r"|\s{1,32}(?!\S)|\s{1,32}"
 )
 LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
-"""After decomposition: the marks on Latin letters, and the stroke of ≠, the only mark that could rejoin two chunks."""
+"""Combining marks of decomposed text: those on Latin letters, and the stroke of ≠ (U+0338), which is the only mark that
+NFC could join to a symbol in another chunk."""
 UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
 """Letters and marks of Thai, Lao, Burmese and Khmer, without punctuation, so that a run is part of one chunk."""
 FINAL_SIGMA_PATTERN = r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])"
@@ -180,7 +181,7 @@ def catch_panics(what: str, where: str) -> Iterator[None]:
 
 @contextmanager
 def hide_panic_traces() -> Iterator[None]:
-    """Hold back what is written to the stream of errors, and drop it after a ModelError: a panic prints its stack."""
+    """Buffer stderr, and discard it after a ModelError, because a panic prints its stack trace."""
     try:
         stream = os.dup(2)
     except OSError:  # closed

@@ -30,7 +30,7 @@ class UnknownPart:
     """Unknown characters of one text."""
 
     n_characters: int
-    """Without white space."""
+    """Number of characters, not counting white space."""
     texts: tuple[str, ...] = ()
     """The texts that the unknown tokens replace, in order."""
 

@@ -28,7 +28,7 @@ MAX_MEMORY_SHARE = 0.95
 
 MAX_EPOCHS_PER_STEP = 10
 MIN_CHECKED_BATCH_SIZE = 4096
-"""A larger global batch that repeats the data so often in each step is a mistake."""
+"""A larger global batch is refused if one step would read the data more than MAX_EPOCHS_PER_STEP times."""
 MAX_WORKERS_PER_CORE = 4
 MIN_CHECKED_WORKERS = 16
 

@@ -27,7 +27,8 @@ from transformers import PreTrainedModel
 from llmkit.core import console, distributed
 from llmkit.core.devices import pick_device
 from llmkit.core.errors import ModelError
-from llmkit.core.files import describe_files, failpoint, find_foreign, new_folder, read_json, verify_file, write_json
+from llmkit.core.files import describe_files, failpoint, new_folder, read_json, verify_file, write_json
+from llmkit.core.output_paths import find_foreign
 from llmkit.training.contract import Objective
 from llmkit.training.engines import is_sharded, load_optimizer, unshard
 from llmkit.training.losses import LossWindow

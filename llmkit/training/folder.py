@@ -14,16 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from llmkit.core.errors import UsageError
-from llmkit.core.files import (
-    PARTIAL,
-    check_writable,
-    expand_home,
-    nan_to_null,
-    refuse_inputs_inside,
-    write_json,
-    write_text,
-)
+from llmkit.core.files import PARTIAL, nan_to_null, write_json, write_text
 from llmkit.core.lock import lock_output
+from llmkit.core.output_paths import check_writable, expand_home, refuse_inputs_inside
 from llmkit.training import run_state
 from llmkit.training.run_files import delete_run, is_run, refuse_foreign_files
 from llmkit.training.run_record import not_a_run

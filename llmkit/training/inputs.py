@@ -13,7 +13,7 @@ from llmkit.config.loading import find_line, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, ModelError, UsageError
-from llmkit.core.files import expand_home
+from llmkit.core.output_paths import expand_home
 from llmkit.text.inputs import find_files, is_stream
 from llmkit.training.folder import RunFolder, read_series
 

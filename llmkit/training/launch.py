@@ -27,8 +27,9 @@ from llmkit.core.process import SIGNALS, handled_signals
 REPORTED_EXIT_CODES = (1, 2, 3, 4, 5, 6, *(128 + number for number in SIGNALS))
 """Exit codes of a process that has reported its error itself."""
 MAX_PROCESSES_PER_CORE = 4
+"""More processes per core are refused: they are not faster, and each takes memory."""
 MIN_CHECKED_PROCESSES = 16
-"""More processes only use up memory, up to a few for a test on a small machine."""
+"""This number of processes is allowed even on machines with few cores, for tests."""
 SAVE_SECONDS = 120
 """Time for ranks to save after a signal; torch's own environment variable for it has priority."""
 

@@ -21,8 +21,8 @@ MAX_DEVIATIONS, MIN_JUMP = 8.0, 0.2
 MEMORY = 0.9
 """Decay of the running mean."""
 MIN_FALL, MIN_FALL_OF_FIFTH, MIN_FALL_OF_HALF = 0.01, 0.05, 0.1
-"""A held-out loss was still falling if it fell by this many nats, and by this fraction in the last fifth or in the last
-half of a run. The half counts too, because a learning rate that decays to zero flattens the end of the curve."""
+"""A held-out loss was still falling if it fell by this many nats, and by this fraction, over the last fifth or over the
+last half of a run. The half counts too, because a learning rate that decays to zero flattens the end of the curve."""
 
 
 def sum_fp64(losses: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from llmkit.core.files import IsOurs, delete_ours, find_foreign, link_or_copy, read_json, refuse_foreign
+from llmkit.core.files import link_or_copy, read_json
+from llmkit.core.output_paths import IsOurs, delete_ours, find_foreign, refuse_foreign
 
 MANIFEST = "MANIFEST.json"
 """The manifest of a checkpoint."""

@@ -1,4 +1,4 @@
-"""BERT: published sizes, transformers' own classes, and what is said of heads that come or go."""
+"""BERT: published sizes, transformers' classes, and notes on new and unused heads."""
 
 import json
 from pathlib import Path
@@ -71,13 +71,13 @@ PAIRS, POOLER, TOKENS = "the head for pairs", "the pooler over [CLS]", "the head
         (BertModel, "nsp", [TOKENS, PAIRS], []),
     ],
 )
-def test_what_is_new_or_left_out_is_reported(
+def test_new_and_unused_heads_are_reported(
     tmp_path: Path, saved: type, objective: SentenceObjective, new: list[str], left_out: list[str]
 ) -> None:
     make_bert(saved).save_pretrained(tmp_path)
-    model, said = load_masked_for_training(str(tmp_path), objective, 0)
+    model, output = load_masked_for_training(str(tmp_path), objective, 0)
     notes = [f"new, not in the model: {head}" for head in new]
-    assert said == notes + [f"not used from the model: {head}" for head in left_out]
+    assert output == notes + [f"not used from the model: {head}" for head in left_out]
     assert isinstance(model, BertForMaskedLM if objective == "none" else BertForPreTraining)
     original = make_bert(saved).state_dict()
     key = "embeddings.word_embeddings.weight"
@@ -114,7 +114,7 @@ def test_new_heads_follow_from_the_seed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [BertForPreTraining, BertForMaskedLM])
-def test_opened_as_it_was_saved_unless_asked_otherwise(tmp_path: Path, kind: type) -> None:
+def test_load_masked_opens_the_class_that_was_saved(tmp_path: Path, kind: type) -> None:
     make_bert(kind).save_pretrained(tmp_path)
     assert type(load_masked(str(tmp_path))) is kind
 
@@ -142,7 +142,7 @@ def test_task_and_family_must_fit() -> None:
         load_recipe(None, ["task=mlm", "model.size=xl"])
 
 
-def test_what_the_head_for_pairs_was_trained_for_is_saved_with_it(tokenizer: object, tmp_path: Path) -> None:
+def test_objective_of_the_head_for_pairs_is_saved_with_it(tokenizer: object, tmp_path: Path) -> None:
     for sentence_objective in ("nsp", "sop", "none"):
         build_masked(Model(family="bert"), tokenizer, 64, 0, sentence_objective=sentence_objective).save_pretrained(
             tmp_path / str(sentence_objective)
@@ -160,7 +160,7 @@ def drop_weights(folder: Path, part: str) -> None:
     save_file({name: value for name, value in weights.items() if part not in name}, folder / "model.safetensors")
 
 
-def test_missing_weights_of_the_encoder_are_never_made_up(tmp_path: Path) -> None:
+def test_missing_weights_of_the_encoder_are_an_error_and_not_initialized(tmp_path: Path) -> None:
     make_bert().save_pretrained(tmp_path)
     drop_weights(tmp_path, "layer.1.attention")
     with pytest.raises(ModelError, match="encoder"):

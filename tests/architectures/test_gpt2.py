@@ -1,4 +1,4 @@
-"""GPT-2: sizes, weights at the start, and what comes from the tokenizer."""
+"""GPT-2: sizes, initial weights, and the fields that come from the tokenizer."""
 
 import math
 from typing import Any

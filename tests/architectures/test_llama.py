@@ -1,4 +1,4 @@
-"""Llama: sizes as GPT-2's, weights at the start, and what comes from the tokenizer."""
+"""Llama: sizes as in GPT-2, initial weights, and the fields that come from the tokenizer."""
 
 from typing import Any
 

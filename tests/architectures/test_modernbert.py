@@ -1,4 +1,4 @@
-"""ModernBERT: sizes as BERT's, weights at the start, what comes from the tokenizer, and what it has no room for."""
+"""ModernBERT: sizes as in BERT, initial weights, the tokenizer's fields, and unsupported settings."""
 
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def test_saved_model_is_opened_as_it_was(tokenizer: Any, tmp_path: Path) -> None
         load_masked_for_training(str(tmp_path), "nsp", 0)
 
 
-def test_what_a_bare_encoder_lacks_is_reported(tokenizer: Any, tmp_path: Path) -> None:
+def test_missing_heads_of_a_bare_encoder_are_reported(tokenizer: Any, tmp_path: Path) -> None:
     build(tokenizer).model.save_pretrained(tmp_path)
     assert isinstance(ModernBertModel.from_pretrained(tmp_path), ModernBertModel)
     with pytest.raises(ModelError, match="lacks the head for masked tokens"):
@@ -142,7 +142,7 @@ def test_embeddings_stay_as_long_as_training_made_them(tokenizer: Any) -> None:
 HEAD = HeadSpec("single_label_classification", {"ham": 0, "spam": 1})
 
 
-def test_classifier_goes_on_with_the_head_that_masked_tokens_trained(tokenizer: Any, tmp_path: Path) -> None:
+def test_classifier_keeps_the_dense_layer_of_the_masked_token_head(tokenizer: Any, tmp_path: Path) -> None:
     masked = build(tokenizer, seed=5)
     masked.save_pretrained(tmp_path / "masked")
     model, notes = load_classifier_for_training(str(tmp_path / "masked"), HEAD, 0)

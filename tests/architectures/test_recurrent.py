@@ -1,4 +1,4 @@
-"""GRU and LSTM: the sizes of the paper, and what comes from recipe and tokenizer."""
+"""GRU and LSTM: the sizes of the paper, and the fields that come from recipe and tokenizer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The Transformer of Vaswani et al.: sizes, and what comes from recipe and tokenizer."""
+"""The Transformer of Vaswani et al.: sizes, and the fields that come from recipe and tokenizer."""
 
 import pytest
 import torch

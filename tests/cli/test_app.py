@@ -63,7 +63,7 @@ def test_wrong_usage_is_exit_code_2(
     assert run(monkeypatch, capsys, *arguments)[0] == 2
 
 
-def test_whole_road_in_json(
+def test_all_steps_work_with_json_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -84,9 +84,9 @@ def test_whole_road_in_json(
     assert (code, result[0]["prompt"]) == (0, "却说")
     assert result[0]["n_tokens"] <= 5
     assert result[0]["tokens_per_second"] >= 0
-    code, out, said = run(monkeypatch, capsys, "generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5")
+    code, out, err = run(monkeypatch, capsys, "generate", "run", "--prompt", "却说", "-s", "generate.max_new_tokens=5")
     assert (code, out.startswith("却说"), "tokens/s" in out) == (0, True, False)
-    assert said.splitlines()[-1].endswith(" tokens/s")
+    assert err.splitlines()[-1].endswith(" tokens/s")
     assert call("report", "run") == (0, {"report": "run/report.html"})
     more = ("-s", "train.max_steps=2")
     assert call("pretrain", f"{smoke}/pretrain.yaml", "--data", "data", "--out", "shorter", *more)[0] == 0
@@ -203,7 +203,7 @@ def test_completion_script_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         ("<&-", "prepare - --out o", 3, "", "skipped: - (empty file)\nerror: no usable document"),
     ],
 )
-def test_closed_streams_are_no_traceback(
+def test_closed_streams_cause_no_traceback(
     tmp_path: Path, closed: str, typed: str, code: int, out: str, err: str
 ) -> None:
     ended = subprocess.run(

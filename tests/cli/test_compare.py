@@ -1,4 +1,4 @@
-"""`llmkit compare` needs two runs; its table has few digits, no empty column, and harmless names."""
+"""`llmkit compare` needs two runs; its table has few digits, no empty column, and no control characters."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def test_columns_are_aligned_in_any_script_and_columns_without_values_are_left_o
     assert "10.2500" in lines[1] and "24.0k" in lines[1]
 
 
-def test_run_whose_figures_unknown_tokens_flatter_has_a_star(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_name_has_a_star_if_unknown_tokens_improve_its_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     assert show(capsys, row("a", n_unknown_tokens=3))[1].startswith("a *")
 
 

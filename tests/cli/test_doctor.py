@@ -1,4 +1,4 @@
-"""`llmkit doctor` shows what was found, and its exit code says whether something is missing."""
+"""`llmkit doctor` shows its findings, and its exit code says whether something is missing."""
 
 import pytest
 from cli.test_app import run

@@ -1,4 +1,4 @@
-"""`llmkit finetune` goes by the recipe's task; `finetune-cls` names it."""
+"""`llmkit finetune` takes the task from the recipe; `finetune-cls` sets it."""
 
 from pathlib import Path
 

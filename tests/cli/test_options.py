@@ -68,7 +68,7 @@ def test_recipe_of_another_command_names_the_one_that_runs_it() -> None:
         ["pretrain-clm", "--data", "d", "--rdzv-endpoint=a:1", "--out", "r", "--nnodes", "2", "--nproc=auto"],
     ],
 )
-def test_processes_get_the_command_without_what_is_the_launchers(typed: list[str]) -> None:
+def test_processes_get_the_command_without_the_launchers_options(typed: list[str]) -> None:
     assert strip_options(typed) == ["pretrain-clm", "--data", "d", "--out", "r"]
 
 
@@ -77,14 +77,14 @@ def test_values_of_other_options_are_kept_though_they_look_like_the_launchers() 
     assert strip_options(typed) == ["pretrain", "-s", "train.sample_prompt=--nproc", "--out", "--nnodes-run"]
 
 
-def test_engine_is_reported_as_set_would_say_it() -> None:
+def test_engine_option_is_reported_as_the_recipe_key() -> None:
     assert overrides_of(["a.b=1"], engine=("train.engine", "zero3")) == ["a.b=1", ("--engine", "train.engine=zero3")]
     assert overrides_of(None, engine=("train.engine", None), skip_bad=("prepare.read.skip_bad", False)) == []
     assert overrides_of(None, stride=("evaluate.stride", 0)) == [("--stride", "evaluate.stride=0")]
 
 
 @pytest.mark.parametrize("nproc", ["0", "-1", "aut", "2.5", "", "٣x"])
-def test_number_of_processes_that_is_none_is_refused(nproc: str) -> None:
+def test_invalid_number_of_processes_is_refused(nproc: str) -> None:
     with pytest.raises(UsageError, match="--nproc is"):
         DistributedOptions(nproc=nproc)
 
@@ -109,7 +109,7 @@ def test_command_line_and_numbers_reach_the_launcher_and_its_exit_code_is_the_co
     assert asked == [["pretrain", "--out", "r"], 3, 2, "a:1"]
 
 
-def test_what_is_for_one_process_is_refused_on_several_however_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_for_one_process_are_refused_with_nproc_and_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     DistributedOptions().refuse("folds", "--folds")
     with pytest.raises(UsageError, match="folds"):

@@ -1,4 +1,4 @@
-"""How results reach the user: harmless lines, or JSON, from one rank, to whoever still reads."""
+"""Results are shown without control characters, or as JSON, by one rank, even if the reader exits."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`llmkit plan` as a user types it and reads it."""
+"""The command `llmkit plan` and its text output."""
 
 import json
 import sys
@@ -80,7 +80,7 @@ def test_numbers_of_tokens_are_read_as_people_write_them(text: str, number: floa
 
 
 @pytest.mark.parametrize("text", ["", "B", "0", "-5", "1e400", "ten", "1..5", "nan", "1,5B", "1,0000"])
-def test_what_is_no_number_of_tokens_is_refused(text: str) -> None:
+def test_invalid_numbers_of_tokens_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         read_number(text)
 

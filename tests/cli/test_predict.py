@@ -1,4 +1,4 @@
-"""`llmkit predict` says where it writes before it opens a model."""
+"""`llmkit predict` checks its output file before it opens a model."""
 
 from pathlib import Path
 

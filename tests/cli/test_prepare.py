@@ -1,4 +1,4 @@
-"""`llmkit prepare` shows the receipt, or gives it to programs."""
+"""`llmkit prepare` prints the receipt, as text or as JSON."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`llmkit report` gives the path of the page."""
+"""`llmkit report` prints the path of the page."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP outside of training: the exit code, one line, and no half of a file."""
+"""SIGINT, SIGTERM and SIGHUP outside of training: the exit code, one line, and no partial file."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What a classifier can learn by."""
+"""The section cls: label types, losses, and settings that exclude each other."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def errors_of(tmp_path: Path, text: str, *overrides: str) -> list[tuple[str, str
         ["cls.freeze=all"], ["cls.labels=regression", "cls.class_weights=balanced"],
     ],
 )  # fmt: skip
-def test_what_a_classifier_cannot_learn_by_is_refused(tmp_path: Path, overrides: list[str]) -> None:
+def test_values_that_a_classifier_cannot_use_are_refused(tmp_path: Path, overrides: list[str]) -> None:
     assert errors_of(tmp_path, "task: cls\n", *overrides)
 
 

@@ -1,4 +1,4 @@
-"""A key given for one command is read by it or refused."""
+"""A key given for a command is read by that command, or refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How a model is scored."""
+"""The section evaluate: settings of evaluation."""
 
 import pytest
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from llmkit.core.errors import UsageError
 
 
 @pytest.mark.parametrize("fields", [{"split": "dev"}, {"block_size": 1}, {"stride": 0}, {"precision": "tf32"}])
-def test_what_cannot_be_scored_is_refused(fields: dict[str, object]) -> None:
+def test_evaluation_settings_out_of_range_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Evaluate.model_validate(fields)
 

@@ -1,4 +1,4 @@
-"""Settings of decoding that contradict each other are refused before a text is written."""
+"""Decoding settings that contradict each other are refused before a text is generated."""
 
 import pytest
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from llmkit.config.generate import Generate
         ({"seed": 2**63}, "seed"),
     ],
 )
-def test_what_cannot_be_decoded_is_refused(fields: dict[str, object], words: str) -> None:
+def test_decoding_settings_out_of_range_are_refused(fields: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Generate.model_validate(fields)
 
@@ -27,5 +27,5 @@ def test_what_cannot_be_decoded_is_refused(fields: dict[str, object], words: str
     "fields",
     [{"temperature": 0}, {"temperature": 0, "num_beams": 3, "num_samples": 3}, {"temperature": 0.01, "num_samples": 5}],
 )
-def test_what_can_be_decoded_is_taken(fields: dict[str, object]) -> None:
+def test_decoding_settings_in_range_are_accepted(fields: dict[str, object]) -> None:
     assert Generate.model_validate(fields).model_dump(include=set(fields)) == fields

@@ -43,7 +43,7 @@ def test_model_folder_beside_the_recipe_is_not_a_name_of_the_hub(tmp_path: Path)
 
 
 @pytest.mark.parametrize("value", ["rows.csv", "数据/行.csv", "a b/c.csv", "# no comment", "0"])
-def test_what_is_written_is_what_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_written_inputs_are_read_back_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.chdir(tmp_path)
     run = Path("runs/a")
     run.mkdir(parents=True)

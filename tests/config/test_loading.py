@@ -1,4 +1,4 @@
-"""Recipes: closed, typed, and every mistake at once with its line."""
+"""Recipes are closed and typed, and all errors are reported at once with their lines."""
 
 import os
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def test_values_that_would_crash_later_are_refused_now(tmp_path: Path, override:
 @pytest.mark.parametrize(
     "text", ["model: !!python/object:os.system {}", "? [a, b]\n: 1", "a: [", "- a\n- b\n", "train: 5\n", "\tx: 1"]
 )
-def test_what_is_no_recipe_is_a_usage_error(tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_recipes_are_a_usage_error(tmp_path: Path, text: str) -> None:
     assert errors_of(tmp_path, text)
 
 
@@ -121,7 +121,7 @@ def test_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path) -> None:
     assert set(yaml.safe_load(dump_recipe(recipe))) >= {"prepare", "model", "optim", "train"}
 
 
-def test_what_describes_the_train_file_does_not_hold_for_a_new_one(tmp_path: Path) -> None:
+def test_settings_of_the_train_file_are_dropped_for_a_new_file(tmp_path: Path) -> None:
     read = "{encoding: cp1250, delimiter: ';', header: false, field: body}"
     path = write(tmp_path, f"task: cls\nprepare: {{read: {read}}}\ncls: {{text: body, header: false}}\n")
     kept, forgotten = (load_recipe(path, forget_columns=forget) for forget in (False, True))
@@ -149,7 +149,7 @@ def test_every_field_is_read_somewhere() -> None:
     assert set(unread) <= {"model.n_layer", "model.n_head", "model.n_kv_head", "model.n_embd"}
 
 
-def test_two_lengths_that_are_typed_are_a_mistake_and_one_beats_the_recipes(tmp_path: Path) -> None:
+def test_two_lengths_on_the_command_line_are_an_error_and_one_overrides_the_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both set the length"):
         load_recipe(None, ["train.max_steps=3", "train.max_minutes=1"])
     (tmp_path / "r.yaml").write_text("train: {max_minutes: 1}\n")
@@ -178,7 +178,7 @@ def test_unknown_key_that_is_named_like_a_type_is_named(tmp_path: Path, text: st
         (b"train: [\n", "check indentation, colons and quotes"),
     ],
 )
-def test_slip_of_yaml_is_answered_with_what_to_write(tmp_path: Path, content: bytes, hint: str) -> None:
+def test_yaml_mistake_gets_a_hint_with_the_right_spelling(tmp_path: Path, content: bytes, hint: str) -> None:
     (tmp_path / "r.yaml").write_bytes(content)
     with pytest.raises(UsageError) as caught:
         load_recipe(tmp_path / "r.yaml")

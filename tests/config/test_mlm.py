@@ -1,4 +1,4 @@
-"""What masked language modelling can be asked for."""
+"""The section mlm: settings of masked language modelling."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""Which fields a family of models reads, and which sizes there are."""
+"""The fields that each model family reads, and the sizes that it has."""
 
 from pathlib import Path
 

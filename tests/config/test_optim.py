@@ -1,4 +1,4 @@
-"""Optimizers bring their own defaults, and a setting that nothing would read is refused."""
+"""Optimizers have their own defaults, and settings that nothing reads are refused."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_setting_that_nothing_would_read_is_refused(fields: dict[str, object], w
         Optim.model_validate(fields)
 
 
-def test_same_settings_are_taken_where_they_are_read() -> None:
+def test_settings_are_accepted_with_the_optimizer_and_schedule_that_read_them() -> None:
     assert Optim(name="sgd", momentum=0.9).momentum == 0.9
     assert Optim(schedule="plateau", plateau_factor=0.5).plateau_factor == 0.5
     assert Optim(schedule="wsd", min_learning_rate_ratio=0.1).min_learning_rate_ratio == 0.1

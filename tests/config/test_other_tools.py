@@ -1,4 +1,4 @@
-"""What people type from other tools leads to a key, an option or advice that is valid."""
+"""Names of other tools lead to a valid key, option or advice."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""What is held out leaves something to train on, and a rule of quality is off unless it is set."""
+"""The train split is never empty, and quality rules are off by default."""
 
 import pytest
 from pydantic import ValidationError

@@ -17,9 +17,9 @@ def hint_of(*overrides: str, path: Path | None = None, task: str | None = None) 
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
-        ("learning_rate=1", "write -s optim.learning_rate=3e-4 ("),
-        ("train.learning_rate=1", "write -s optim.learning_rate=3e-4 ("),
-        ("weight_decay=0", "write -s optim.weight_decay=0.1 ("),
+        ("learning_rate=1", "write -s optim.learning_rate=1 ("),
+        ("train.learning_rate=-1", "write -s optim.learning_rate=3e-4 ("),
+        ("weight_decay=0", "write -s optim.weight_decay=0 ("),
         ("tokenizer.kind=bpe", "write -s prepare.tokenizer.kind=byte-bpe ("),
         ("gradient_accumulation_steps=4", "leave it out: it follows from train.global_batch_size"),
         ("output_dir=x", "write --out FOLDER"),
@@ -59,7 +59,7 @@ def test_malformed_setting_is_named_even_if_the_recipe_is_missing_and_others_are
     assert [each.where for each in caught.value.problems] == ["--set eed", "--set train.max_steps=none"]
 
 
-def test_setting_in_the_place_of_the_recipe_is_told_to_follow_s() -> None:
+def test_setting_given_as_the_recipe_gets_the_hint_to_use_s() -> None:
     _, hint = hint_of(path=Path("train.max_steps=10"))
     assert hint == "settings follow -s: -s train.max_steps=10"
 

@@ -54,7 +54,7 @@ def test_section_that_the_task_does_not_read_is_refused_and_names_its_task(tmp_p
     assert "task cls" in hint
 
 
-def test_a_section_that_one_task_has_says_the_task() -> None:
+def test_the_task_follows_from_a_section_that_only_one_task_has() -> None:
     assert load_recipe(None, ["cls.text=a"]).task == "cls"
     assert load_recipe(None, ["mlm.sentence_objective=none"]).task == "mlm"
 

@@ -1,4 +1,4 @@
-"""Recipes and records of earlier versions are read under today's names, and the user hears of each."""
+"""Recipes and records of earlier versions are read with the current names, and each renamed key is logged."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The schema of recipes: it takes every recipe that llmkit takes, and marks what llmkit refuses."""
+"""The schema of recipes accepts what llmkit accepts, and marks what llmkit refuses."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""One length, one batch, and what earlier versions called otherwise."""
+"""One length per run, one batch size, and the old names of keys."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_each_pair_of_lengths_is_refused_and_each_alone_is_taken(lengths: tuple[
 
 
 @pytest.mark.parametrize(
-    ("settings", "step", "said"),
+    ("settings", "step", "expected"),
     [
         ({"epochs": 3}, 100, "a higher train.epochs (now 3)"),
         ({"max_steps": 100}, 100, "a higher train.max_steps (now 100)"),
@@ -46,8 +46,10 @@ def test_each_pair_of_lengths_is_refused_and_each_alone_is_taken(lengths: tuple[
         ({}, 100, "train.max_steps above 100, the default for this data"),
     ],
 )
-def test_advice_to_train_longer_names_what_ended_the_run(settings: dict[str, float], step: int, said: str) -> None:
-    assert Train.model_validate(settings).describe_longer(step, 100) == f"train longer with {said}"
+def test_advice_to_train_longer_names_the_setting_that_ended_the_run(
+    settings: dict[str, float], step: int, expected: str
+) -> None:
+    assert Train.model_validate(settings).describe_longer(step, 100) == f"train longer with {expected}"
 
 
 @pytest.mark.parametrize("size", [0, -1, "all", 1.5])

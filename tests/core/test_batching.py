@@ -1,4 +1,4 @@
-"""Tests of llmkit/core/batching.py."""
+"""Batches have a minimum size, and lose no item."""
 
 from llmkit.core.batching import batch_by_size
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from llmkit.core import console
-from llmkit.core.console import clean_line, clean_lines, first_line
+from llmkit.core.console import clean_line, clean_lines, first_line, show_size
 
 
 def test_only_rank_0_prints_and_a_closed_pipe_is_ignored(
@@ -51,3 +51,10 @@ def test_first_line_is_that_of_the_message_or_the_type(error: Exception, line: s
 
 def test_count_of_one_is_singular() -> None:
     assert [console.count(n, "row") for n in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+
+
+def test_sizes_are_shown_in_the_largest_unit_below_them() -> None:
+    sizes = (0, 999, 1.5e3, 64e6, 2e9, 80e9, 3e12, 2e15)
+    assert [show_size(n) for n in sizes] == [
+        "0 bytes", "999 bytes", "1.5 kB", "64 MB", "2 GB", "80 GB", "3 TB", "2,000 TB"
+    ]  # fmt: skip

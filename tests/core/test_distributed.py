@@ -29,8 +29,8 @@ def test_settings_of_accelerate_launch_are_ignored_and_reported(
     for name, value in asked.items():
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
     distributed.init_process_group("cpu", 1.0)
-    said = capsys.readouterr().err
-    assert "ignoring accelerate's use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4" in said
+    output = capsys.readouterr().err
+    assert "ignoring accelerate's use_cpu=true, use_fsdp=true, gradient_accumulation_steps=4" in output
     assert not [name for name in os.environ if name.removeprefix("ACCELERATE_") in asked]
     distributed.init_process_group("cpu", 1.0)
     assert capsys.readouterr().err == ""
@@ -62,7 +62,7 @@ def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         ("RANK=1", "running one process: ignoring RANK=1, because WORLD_SIZE is not set"),
         ("LOCAL_RANK=1", "running one process: ignoring LOCAL_RANK=1, because RANK is not set"),
@@ -70,12 +70,12 @@ def test_shell_of_a_batch_job_has_no_rank(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_half_of_the_variables_of_a_rank_is_ignored_and_named(
-    given: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ = dict(word.split("=") for word in given.split())
     monkeypatch.setattr(distributed.os, "environ", environ)
     distributed.init_from_env()
-    assert said in capsys.readouterr().err and environ == {}
+    assert expected in capsys.readouterr().err and environ == {}
 
 
 def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,8 +156,8 @@ def test_each_item_counts_once_and_all_ranks_get_equally_many(n_items: int, monk
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Two ranks; what rank 0 broadcasts is kept here for rank 1."""
+def broadcasts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Two ranks; this list holds the values that rank 0 has broadcast to rank 1."""
     kept: list[Any] = []
 
     def broadcast(values: list[Any], src: int) -> None:
@@ -170,7 +170,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return kept
 
 
-def test_rank_0_decides_once_for_all_ranks(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_0_decides_once_for_all_ranks(broadcasts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     assert distributed.broadcast_from_main(lambda: {"steps": 7}) == {"steps": 7}
     monkeypatch.setenv("RANK", "1")
@@ -188,7 +188,7 @@ def test_rank_0_decides_once_for_all_ranks(told: list[Any], monkeypatch: pytest.
     ids=lambda value: type(value).__name__,
 )
 def test_other_ranks_end_with_the_exit_code_of_rank_0(
-    told: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
+    broadcasts: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
 ) -> None:
     def refuse() -> None:
         raise error

@@ -1,9 +1,5 @@
-"""Files and folders are whole or absent, wherever writing them fails.
+"""Files and folders are complete or absent, at whatever moment a write fails."""
 
-Space on the disk, before a run and when it has run out.
-"""
-
-import errno
 import hashlib
 import json
 import os
@@ -13,20 +9,14 @@ from pathlib import Path
 import pytest
 
 from llmkit.core import files
-from llmkit.core.errors import EnvironmentFault, UsageError
+from llmkit.core.errors import UsageError
 from llmkit.core.files import (
-    check_writable,
     describe_files,
-    expand_home,
-    explain_full_disk,
     hash_file,
     hash_small_file,
-    measure_folder,
     new_file,
     new_folder,
     read_json,
-    require_space,
-    show_size,
     verify_file,
     write_json,
     write_text,
@@ -133,18 +123,6 @@ def test_json_is_read_back_as_it_was_and_nan_is_refused(tmp_path: Path) -> None:
     assert read_json(path) == value
 
 
-def test_folder_that_cannot_be_written_to_is_an_error_with_the_systems_reason(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for dry_run in (False, True):
-        with pytest.raises(EnvironmentFault, match=r"cannot write to .*: (Not a directory|File exists)") as caught:
-            check_writable(tmp_path / "file/run", dry_run=dry_run)
-        assert "--out" in caught.value.problems[0].hint
-    check_writable(tmp_path / "new/run", dry_run=True)
-    assert not (tmp_path / "new").exists(), "a dry run makes nothing"
-    check_writable(tmp_path / "new/run")
-    assert list((tmp_path / "new").iterdir()) == []
-
-
 def test_each_kind_of_damage_is_found_and_reported(tmp_path: Path) -> None:
     data = bytes(range(256)) * 40
     (tmp_path / "part").mkdir()
@@ -178,60 +156,9 @@ def test_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "model/weights").read_text() == "old"
 
 
-def test_disk_that_is_too_small_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match=r"this run needs about 1,000 TB, .* is free"):
-        require_space(tmp_path, 10**15, "this run")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
-        RuntimeError("I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_full_disk_is_told_from_other_failures(tmp_path: Path, error: Exception) -> None:
-    with (
-        pytest.raises(EnvironmentFault, match="disk is full: a checkpoint needs about 5 MB") as full,
-        explain_full_disk(tmp_path, "a checkpoint", 5_000_000),
-    ):
-        raise error
-    assert full.value.exit_code == 4
-    with pytest.raises(ValueError, match="ours"), explain_full_disk(tmp_path, "a checkpoint", 1):
-        raise ValueError("ours")
-
-
-def test_full_disk_is_found_behind_the_error_that_hides_it(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFault, match="disk is full"), explain_full_disk(tmp_path, "the model", 1):
-        try:
-            raise OSError(errno.EDQUOT, "Disk quota exceeded")
-        except OSError as error:
-            raise RuntimeError("the file could not be serialized") from error
-
-
-def test_folder_that_fits_is_not_refused_and_is_measured_to_the_byte(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    (tmp_path / "a/one").write_bytes(b"x" * 1000)
-    (tmp_path / "a/b/two").write_bytes(b"x" * 234)
-    assert measure_folder(tmp_path / "a") == 1234
-    require_space(tmp_path, 1, "this run")
-
-
-def test_sizes_are_in_the_unit_that_suits_them() -> None:
-    sizes = (0, 999, 1.5e3, 64e6, 2e9, 80e9, 3e12, 2e15)
-    assert [show_size(n) for n in sizes] == [
-        "0 bytes", "999 bytes", "1.5 kB", "64 MB", "2 GB", "80 GB", "3 TB", "2,000 TB"
-    ]  # fmt: skip
-
-
-def test_home_of_nobody_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expand_home("~/a") == Path("/home/me/a")
-    assert expand_home(Path("~nobody-of-this-name/a")) == Path("~nobody-of-this-name/a")
-
-
-def test_writers_of_one_file_do_not_disturb_each_other_and_what_a_killed_one_left_is_deleted(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_file_are_independent_and_leftovers_of_killed_ones_are_deleted(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "out.csv"
     (tmp_path / ".out.csv.1-abcdef.partial").write_text("of a killed process")
     (tmp_path / ".out.csv.mine.partial").write_text("of the user")

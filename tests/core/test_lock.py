@@ -1,4 +1,4 @@
-"""The lock on a folder: one writer, whom the error names, and released when its process ends."""
+"""Locks: one writer at a time, named in the error; released when its process ends."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def start_holder(folder: Path, program: str = HOLD) -> subprocess.Popen[str]:
     return process
 
 
-def test_second_process_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_second_process_is_refused_and_the_error_names_the_holder_of_the_lock(tmp_path: Path) -> None:
     holder = start_holder(tmp_path / "run")
     try:
         with (
@@ -105,7 +105,7 @@ def test_lock_that_another_user_left_is_taken(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_place_where_no_lock_can_be_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_path_that_cannot_be_locked_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with as_nobody(tmp_path, mode=0o755), lock_output(tmp_path / "run"):
         pass
     assert "cannot lock" in capsys.readouterr().err

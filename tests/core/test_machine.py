@@ -173,7 +173,7 @@ def quota_of_one_and_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quota_of_one_and_a_half")
-def test_source_stays_the_quota_after_the_variable_is_set() -> None:
+def test_quota_stays_the_reported_reason_after_the_variable_is_set() -> None:
     limit_threads()
     assert os.environ.pop("OMP_NUM_THREADS") == "2"
     assert thread_count() == ThreadCount(2, "quota", 1.5)
@@ -194,10 +194,10 @@ def test_processes_of_a_launcher_share_the_quota(monkeypatch: pytest.MonkeyPatch
 def test_command_refuses_a_wrong_number_in_three_lines_before_torch_loads(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "llmkit", "eval", str(tmp_path)]
     done = subprocess.run(command, env={**os.environ, name: "garbage"}, capture_output=True, text=True)
-    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    output = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 2
-    assert [line[:6] for line in said] == ["error:", "where:", "hint: "]
-    assert f"{name}='garbage'" in said[0]
+    assert [line[:6] for line in output] == ["error:", "where:", "hint: "]
+    assert f"{name}='garbage'" in output[0]
     assert "torch" not in done.stderr
     assert not done.stdout
 

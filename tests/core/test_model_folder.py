@@ -1,4 +1,4 @@
-"""A model's name is a run, a model folder or a hub name; wrong paths are told without torch."""
+"""A model's name is a run, a model folder or a hub name; wrong paths are reported without torch."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_run_means_its_model_and_a_bare_name_may_be_of_the_hub(tmp_path: Path) -
         ("eval . -s train.lr=1", 6),
     ],
 )
-def test_wrong_paths_and_keys_are_told_before_torch_is_imported(tmp_path: Path, command: str, code: int) -> None:
+def test_wrong_paths_and_keys_are_reported_before_torch_is_imported(tmp_path: Path, command: str, code: int) -> None:
     script = "import sys\nsys.modules['torch'] = None\nfrom llmkit.__main__ import main\nmain()"
     words = [sys.executable, "-c", script, *command.split()]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What a long command shows while it works, on a terminal and in a file."""
+"""The progress of long commands, on a terminal and in a file."""
 
 import io
 import re
@@ -56,7 +56,7 @@ def test_eta_follows_the_speed_since_the_first_record(capsys: pytest.CaptureFixt
     assert third.endswith(" | eta 13:53:20")
 
 
-def test_last_evaluation_stays_in_every_later_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_line_keeps_the_last_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
     line = make_line()
     line.show({"kind": "eval", "step": 5, "loss": 3.0, "bits": 1.5})
     line.show({"kind": "sample", "step": 5, "text": "not shown"})

@@ -22,7 +22,7 @@ from llmkit.core.errors import EnvironmentFault, ModelError
 from llmkit.core.untrusted import check_model_files
 from llmkit.models.loading import load_causal_lm, read_kind
 from llmkit.preparing.prepare import prepare
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CANARY = "import pathlib\npathlib.Path({!r}).touch()\n"
@@ -172,7 +172,7 @@ def call(
 
 @pytest.mark.parametrize("command", ROADS)
 @pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
-def test_hostile_model_folder_is_refused_on_every_road(
+def test_hostile_model_folder_is_refused_by_every_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, good: Path,
     spoil: Callable[[Path], None], command: str,
 ) -> None:  # fmt: skip

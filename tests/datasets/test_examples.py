@@ -129,7 +129,7 @@ def test_augmentation_differs_by_epoch_and_by_window() -> None:
 
 MASK = 250
 TEMPLATE = (200, 201, 202)
-"""[CLS], and a [SEP] behind each text; told apart here."""
+"""[CLS], and a [SEP] after each text; different ids here."""
 
 
 def make_input(n_first_words: int, n_second_words: int | None = None, types: bool = True) -> Input:

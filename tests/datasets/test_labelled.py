@@ -26,7 +26,7 @@ from llmkit.datasets.labelled import (
     take_rows,
 )
 from llmkit.text.language.words import choose_segmenter
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "Unbelievable: the next morning came, and Holmes said it was 3.14 miles. "

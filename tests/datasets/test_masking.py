@@ -1,4 +1,4 @@
-"""Masking: the published shares, whole words, no special tokens."""
+"""Masking: the published fractions, whole words, no special tokens."""
 
 import numpy as np
 from hypothesis import given, settings

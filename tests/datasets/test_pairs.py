@@ -1,4 +1,4 @@
-"""Pairs against a plain second implementation of the papers, on the rows as `datasets` reads them."""
+"""Pairs agree with a second, plain implementation of the papers, on the rows as `datasets` reads them."""
 
 import pickle
 import tracemalloc
@@ -18,8 +18,8 @@ from llmkit.datasets import pairs as pairs_module
 from llmkit.datasets.pairs import IS_NEXT, IS_NOT_NEXT, NO_PAIR, Example, SentenceObjective, _truncate, check_pairs
 from llmkit.datasets.randomness import draw_uniforms
 from llmkit.datasets.sentences import Sentences
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split
-from llmkit.tokens.tokenizer import load_tokenizer
 
 CLS, SEP, MASK = 2, 3, 4
 CONTINUES = set(range(70, 100))

@@ -15,8 +15,8 @@ from huggingface_hub import constants
 
 import llmkit
 from llmkit.cli import app
+from llmkit.core.console import show_size
 from llmkit.core.errors import EnvironmentFault
-from llmkit.core.files import show_size
 from llmkit.doctor import doctor
 from llmkit.doctor import storage as doctor_storage
 from llmkit.doctor.doctor import (

@@ -1,4 +1,4 @@
-"""`eval` refuses what a model's task does not take, and says which task its figures are of."""
+"""`eval` refuses options that the model's task does not read, and names the task of its metrics."""
 
 from math import nan
 from pathlib import Path
@@ -20,7 +20,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"clm": save_gpt2(folder / "gpt2"), "mlm": save_bert(folder / "bert")}
 
 
-def test_figures_say_the_task_of_the_model_whatever_the_recipe_is_for(models: dict[str, str], tmp_path: Path) -> None:
+def test_metrics_name_the_task_of_the_model_and_not_of_the_recipe(models: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)
     for task, model in models.items():
         for recipe in ("clm", "mlm"):
@@ -40,7 +40,7 @@ def test_options_that_the_task_does_not_read_are_refused(models: dict[str, str],
         evaluate(load_recipe(None, ["cls.text=text"]), model=models["clm"], data=data)
 
 
-def test_nothing_to_score_and_no_model_are_told_apart(models: dict[str, str], tmp_path: Path) -> None:
+def test_missing_data_and_missing_model_have_different_errors(models: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data to score is given"):
         evaluate(load_recipe(None), model=models["clm"])
     with pytest.raises(ModelError, match="there is no model"):
@@ -68,11 +68,11 @@ def test_a_column_without_a_file_is_refused() -> None:
         check_columns({"text": None, "label": "verdict"}, ())
 
 
-def test_a_split_is_reported_to_count_for_nothing_where_there_is_none(
+def test_a_split_that_the_data_does_not_have_is_reported_as_unused(
     models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.txt").write_text("free cash at home. dinner soon.\n" * 30)
-    for split, said in (("test", True), ("validation", False)):
+    for split, output in (("test", True), ("validation", False)):
         recipe = load_recipe(None, [f"evaluate.split={split}"])
         evaluate(recipe, model=models["clm"], data=[str(tmp_path / "text.txt")])
-        assert ("evaluate.split test is not used" in capsys.readouterr().err) == said
+        assert ("evaluate.split test is not used" in capsys.readouterr().err) == output

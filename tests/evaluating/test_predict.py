@@ -1,4 +1,4 @@
-"""Results are written whole, in the format that is asked for."""
+"""Results are complete or absent, in the requested format."""
 
 # ruff: noqa: F811 - fixtures of another file are used under their names
 
@@ -28,8 +28,8 @@ def test_result_is_read_back_with_all_columns_and_cells(run: str, tmp_path: Path
     rows = [(n, text, f"x{n}", f'"{n}"') for n, text in enumerate(odd)]
     data = write_table(tmp_path / "new.csv", rows, ("id", "text", "other, one", "last"))
     out = tmp_path / f"out.{file_format}"
-    told = predict(recipe(), model=run, data=data, out=out, write=print)
-    assert told == {"n_rows": 9, "n_truncated": 0, "n_skipped": 0, "n_mostly_unknown": 1}
+    counts = predict(recipe(), model=run, data=data, out=out, write=print)
+    assert counts == {"n_rows": 9, "n_truncated": 0, "n_skipped": 0, "n_mostly_unknown": 1}
     content = out.read_bytes().decode()
     found: list[dict[str, Any]]
     if file_format == "jsonl":
@@ -60,8 +60,8 @@ def test_objects_of_a_jsonl_keep_their_types(run: str, tmp_path: Path) -> None:
 def test_options_for_spreadsheets_change_the_csv_and_are_refused_elsewhere(run: str, tmp_path: Path) -> None:
     data = write_table(tmp_path / "new.csv", [("0012", "=1+1 cash"), ("12", "win 好")], ("id", "text"))
     out = tmp_path / "out.csv"
-    told = predict(recipe(), model=run, data=data, out=out, write=print, safe_csv=True, excel=True)
-    assert told["n_escaped"] == 1
+    counts = predict(recipe(), model=run, data=data, out=out, write=print, safe_csv=True, excel=True)
+    assert counts["n_escaped"] == 1
     assert out.read_bytes().startswith(b"\xef\xbb\xbfid,text,")
     found = list(csv.reader(io.StringIO(out.read_text("utf-8-sig"))))
     assert [row[:2] for row in found[1:]] == [['="0012"', "'=1+1 cash"], ["12", "win 好"]]
@@ -133,7 +133,7 @@ def test_existing_result_is_kept_unless_it_may_be_overwritten(run: str, tmp_path
     assert len(out.read_text().splitlines()) == 5
 
 
-def test_second_command_on_one_result_is_refused_and_the_first_one_writes_it(run: str, tmp_path: Path) -> None:
+def test_second_command_for_one_result_is_refused_and_the_first_one_writes_it(run: str, tmp_path: Path) -> None:
     data, out = write_table(tmp_path / "new.csv", make_messages(4)), tmp_path / "out.csv"
     with lock_output(out), pytest.raises(EnvironmentFault, match="is in use by process"):
         predict(recipe(), model=run, data=data, out=out, write=print)

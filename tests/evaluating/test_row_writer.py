@@ -1,4 +1,4 @@
-"""Cells are written as they were read, unless the user asks for cells that a spreadsheet leaves alone."""
+"""Cells are written unchanged, unless the user asks for cells that a spreadsheet does not change."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`generate` writes as the model's task has it."""
+"""`generate` dispatches to the model's task."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def test_a_causal_model_gives_samples_and_a_masked_one_candidates_for_its_masks(
     assert [len(candidates) for candidates in filled["masks"]] == [3]
 
 
-def test_what_of_a_long_prompt_was_left_out_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropped_part_of_a_long_prompt_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate(SETTINGS, model=save_gpt2(tmp_path / "gpt2"), prompts=["free cash " * 80])
     assert "longer than the model's context" in capsys.readouterr().err
 

@@ -30,8 +30,8 @@ def test_prompts_are_the_same_in_every_encoding_and_a_guess_is_reported(
     path = tmp_path / ("p.txt.gz" if packed else "p.txt")
     path.write_bytes(gzip.compress(data) if packed else data)
     assert read_prompts(str(path), Read()) == FRENCH.split("\n")[:-1]
-    said = capsys.readouterr().err
-    assert ('read as cp1252 (prepare.read.encoding), for example "très bien' in said) == (encoding == "cp1252")
+    output = capsys.readouterr().err
+    assert ('read as cp1252 (prepare.read.encoding), for example "très bien' in output) == (encoding == "cp1252")
 
 
 def test_the_named_encoding_beats_the_guess(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +49,7 @@ def test_table_of_prompts_is_read_by_lines_and_that_is_reported(
     assert "p.jsonl is read as plain text: each line is a prompt" in capsys.readouterr().err
 
 
-def test_what_is_no_plain_text_is_refused(tmp_path: Path) -> None:
+def test_prompts_that_are_not_plain_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "i.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(99)))
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as packed:
         packed.writestr("a.txt", "one\n")

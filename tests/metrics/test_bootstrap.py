@@ -48,7 +48,7 @@ def test_many_rows_get_fewer_resamples_but_at_least_200() -> None:
     assert bound(10_000, 100_000, 160) < bound(10_000, 100_000)
 
 
-def test_undefined_draws_are_skipped_and_undefined_metrics_have_no_interval() -> None:
+def test_undefined_resamples_are_skipped_and_undefined_metrics_have_no_interval() -> None:
     draws = [{"f1": np.array([0.0, np.nan]), "never": np.full(2, np.nan)}]
     draws += [{"f1": np.array([1.0, np.inf, 0.5]), "never": np.full(3, np.nan)}]
     assert Bootstrap(0.5).intervals(draws) == {"f1": [0.25, 0.75]}

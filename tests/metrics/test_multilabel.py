@@ -112,7 +112,7 @@ def test_tuned_threshold_has_the_highest_f1(seed: int, coarse: bool) -> None:
         assert abs(threshold - 0.5) == pytest.approx(min(abs(at - 0.5) for at in equal))
 
 
-def test_of_equal_thresholds_the_nearest_to_one_half_is_chosen() -> None:
+def test_threshold_nearest_to_one_half_wins_a_tie() -> None:
     # F1 is 2/3 from 0.97 (one prediction, right) and from 0.2 (four predictions, two right).
     labels, p = np.array([[True], [False], [False], [True]]), np.array([[0.99], [0.95], [0.5], [0.4]])
     assert tune_thresholds(labels, p).tolist() == [pytest.approx(0.2)]

@@ -14,7 +14,7 @@ from llmkit.core.errors import ModelError
 from llmkit.models.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter
 from llmkit.models.classifier import load_classifier
 from llmkit.models.loading import load_causal_lm, resolve_model
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft reads it

@@ -168,7 +168,7 @@ def test_built_classifier_takes_a_checkpoints_weights(classifier: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
-def test_kind_and_labels_survive_saving(tmp_path: Path, kind: str) -> None:
+def test_label_type_and_labels_survive_saving(tmp_path: Path, kind: str) -> None:
     make_bert(BertForMaskedLM).save_pretrained(tmp_path / "lm")
     labels = {"length": 0} if kind == "regression" else {str(number): number for number in range(12)}
     start(tmp_path / "lm", labels, kind).save_pretrained(tmp_path / "model")

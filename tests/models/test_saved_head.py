@@ -1,4 +1,4 @@
-"""A saved head in a model with other labels: each row goes to its own label, in any order, and the rest is said."""
+"""A saved head is reused for other labels: each label keeps its row, in any order, and changes are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def test_each_label_keeps_its_row_and_its_logit_in_any_order(family: str, saved:
     assert len(notes) == 1 and "random" not in notes[0]
 
 
-def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
+def test_kept_new_and_dropped_labels_are_counted(saved: str) -> None:
     assert start(saved, ["neg", "新", "pos", "other"])[1] == [
         "reusing the model's classification head; labels: 2 kept (neg, pos), 2 new (新, other), "
         "1 dropped, because no row has them (中性)"
@@ -112,7 +112,7 @@ def test_what_is_kept_new_and_left_out_is_counted(saved: str) -> None:
     ]
 
 
-def test_label_that_differs_in_case_is_new_and_the_map_that_joins_it_is_reported(saved: str) -> None:
+def test_label_that_differs_in_case_is_new_and_the_map_that_merges_it_is_reported(saved: str) -> None:
     _, [note] = start(saved, ["neg", "Pos"])
     assert "1 new (Pos)" in note and note.endswith("if these labels are the same, set --label-map 'pos=Pos'")
     renamed, [note] = start(saved, ["neg", "Pos"], label_map={"pos": "Pos"})

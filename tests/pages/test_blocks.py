@@ -1,4 +1,4 @@
-"""Values read well, and tables and confusion matrices have the shape they claim."""
+"""Values are formatted for readers; tables and confusion matrices have consistent shapes."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ from llmkit.pages.blocks import Confusion, Table, make_confusion, show_duration,
         ("text", "text"),
     ],
 )
-def test_value_is_shown_as_a_reader_wants_it(value: object, shown: str) -> None:
+def test_value_is_formatted_with_separators_and_four_decimals(value: object, shown: str) -> None:
     assert show_value(value) == shown
 
 
@@ -48,6 +48,6 @@ def test_confusion_as_a_table_has_a_row_per_true_label() -> None:
     ("labels", "counts"),
     [(None, None), ([], []), (["a"], [[None]]), (["a"], [[-1]]), (["a", "b"], [[1, 2]]), (["a"], [[1, 2]]), (["a"], 3)],
 )
-def test_what_is_no_square_of_counts_is_no_confusion(labels: Any, counts: Any) -> None:
+def test_confusion_matrix_must_be_a_square_of_counts(labels: Any, counts: Any) -> None:
     assert make_confusion(labels, counts) is None
     assert make_confusion(["a", 2], [[1, 0], [0, 1]]) == Confusion(["a", "2"], [[1, 0], [0, 1]])

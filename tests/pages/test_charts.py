@@ -1,4 +1,4 @@
-"""Charts show what was measured: no lost spike, no lag, axes that say where they start."""
+"""Charts show the measured values: spikes stay, smoothing does not lag, and axes are labelled."""
 
 import json
 

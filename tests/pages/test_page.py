@@ -63,7 +63,7 @@ def test_templates_mark_nothing_as_safe_and_escape_by_default() -> None:
     assert sources and not [source for source in sources if "safe" in source or "autoescape false" in source]
 
 
-def test_style_and_script_fetch_nothing_and_cannot_end_their_tag() -> None:
+def test_style_and_script_load_nothing_and_cannot_close_their_tag() -> None:
     for name in ("style.css", "script.js"):
         asset = (page._TEMPLATES / name).read_text()
         assert not re.search(r"https?:|@import|url\(|fetch\(|XMLHttpRequest|import\(|</", asset)
@@ -123,7 +123,7 @@ def test_reliability_diagram_has_a_bar_per_bin_and_nothing_for_the_script() -> N
 
 
 @pytest.mark.parametrize("is_open", [False, True])
-def test_fold_is_open_only_if_asked(is_open: bool) -> None:
+def test_fold_block_is_open_only_if_is_open_is_set(is_open: bool) -> None:
     details = render(Fold("more", [Paragraph("inside")], is_open)).find("details")
     assert details is not None
     assert ("open" in details.attrib) is is_open and "inside" in "".join(details.itertext())

@@ -1,4 +1,4 @@
-"""Tables as CSV keep every digit, and as LaTeX show every text as it is."""
+"""Tables in CSV keep all digits; tables in LaTeX show every text unchanged."""
 
 import csv
 import io

@@ -36,7 +36,7 @@ COST = ModelCost(
     n_layers=8, moment_bytes=800 * MILLION, flops_per_token=6e8, activation_bytes=1000, logit_bytes=500,
     max_logit_bytes=None, evaluation_bytes=0, block_size=1000, global_batch_size=64,
 )  # fmt: skip
-DEVICE = Device("test", "test GPU", "gpu", {"bf16": 1e14}, 10**10, None, link=1e11, network=1e10)
+DEVICE = Device("test", "test GPU", "gpu", {"bf16": 1e14}, 10**10, link=1e11, network=1e10)
 MACHINE = Machine(DEVICE, 1, "bf16", flops=1e14, mfu=0.5, mfu_source="test")
 FRAMEWORK = 500 * MILLION
 ENGINES = ["ddp", "fsdp2", "zero2", "zero3"]

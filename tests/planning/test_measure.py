@@ -1,4 +1,4 @@
-"""Steps are measured as training runs them."""
+"""Steps are measured in the same way as training runs them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An output folder that exists is reused, refused or replaced; files of others and the input are never deleted."""
+"""An existing output folder is reused, refused or replaced; users' files and the input are never deleted."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_other_input_is_refused_by_name(book: Path, data: Path, tmp_path: Path) 
         prepare([str(book)], data, settings())
 
 
-def test_input_that_cannot_be_recognized_counts_as_another_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_that_cannot_be_compared_counts_as_changed(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UsageError, match="from stdin or the hub cannot be compared"):
         prepare(["-"], data, settings())

@@ -1,4 +1,4 @@
-"""`prepare` from files to a prepared folder: nothing lost, nothing done twice, the same bytes every time."""
+"""`prepare` from files to a prepared folder: no document is lost or repeated, and the bytes are always the same."""
 
 import os
 import signal
@@ -119,7 +119,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4])
-def test_killed_run_leaves_nothing_that_passes_for_whole(tmp_path: Path, seconds: float) -> None:
+def test_killed_run_leaves_no_folder_that_looks_complete(tmp_path: Path, seconds: float) -> None:
     books = make_books(tmp_path / "books", 60)
     prepare([str(books)], tmp_path / "clean", settings())
     arguments = ["prepare", str(books), "--out", str(tmp_path / "data"), "-s", "prepare.tokenizer.vocab_size=300"]
@@ -195,7 +195,7 @@ def test_held_out_split_that_is_too_small_is_named(tmp_path: Path) -> None:
     assert prepared.manifest["split_by"] == "document"
 
 
-def test_tokenizer_written_anew_under_the_same_path_is_noticed(tmp_path: Path) -> None:
+def test_changed_tokenizer_under_the_same_path_is_noticed(tmp_path: Path) -> None:
     books = make_books(tmp_path / "books")
     for size in ("300", "280"):
         prepare([str(books)], tmp_path / "first", settings(f"prepare.tokenizer.vocab_size={size}"), overwrite=True)

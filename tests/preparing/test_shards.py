@@ -1,4 +1,4 @@
-"""Shards: how files are cut into them."""
+"""Input files are grouped into shards."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The stages of `prepare`: whatever order, process or machine does a shard, the folder is that of a single process."""
+"""The stages of `prepare` give the folder of a single process, for any order of shards and any executor."""
 
 import multiprocessing
 import shutil
@@ -123,7 +123,7 @@ def test_one_large_file_in_slices_gives_the_bytes_of_one_process(
     assert digests(tmp_path / "shards") == digests(tmp_path / "one")
 
 
-def test_processes_of_their_own_give_the_bytes_of_one(
+def test_separate_processes_give_the_bytes_of_one_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, two_processes: Run
 ) -> None:
     use(monkeypatch, "fake", two_processes)
@@ -182,12 +182,12 @@ def test_first_bad_file_is_the_error_whichever_worker_met_which_first(
     (tmp_path / "books/29.txt").write_bytes(b"\x89PNG" + bytes(2000))
     (tmp_path / "books/binary.txt").unlink()
     (tmp_path / "books/05.txt").write_bytes(b"\x89PNG" + bytes(2000))
-    said = []
+    output = []
     for engine in (LOCAL, "fake"):
         with pytest.raises(DataError, match=r"05\.txt") as caught:
             prepare([str(tmp_path / "books")], tmp_path / "data", settings(), engine=engine)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
+        output.append(str(caught.value))
+    assert output[0] == output[1]
     assert not (tmp_path / ".data.partial").exists()
 
 
@@ -236,14 +236,14 @@ def test_shards_that_were_finished_are_not_done_again(
     assert ("encoded-train-00001.json" in {path.name for path in before}) == (function != "clean_shard")
     again: list[str] = []
 
-    def watched(attempt: Attempt, tasks: Sequence[Any]) -> Iterator[Any]:
+    def recorded(attempt: Attempt, tasks: Sequence[Any]) -> Iterator[Any]:
         for task in tasks:
             result = attempt(task)
             marks = {path: path.stat().st_mtime_ns for path in (work / "finished").iterdir()}
             again.extend(path.name for path in before if marks[path] != before[path])
             yield result
 
-    use(monkeypatch, "other", watched)
+    use(monkeypatch, "other", recorded)
     capsys.readouterr()
     prepare([str(books)], tmp_path / "data", wanted, engine="other")
     assert "resuming from the finished stages of an earlier run: cleaned-main (" in capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_shards_that_were_finished_are_not_done_again(
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
 
 
-def test_damaged_shard_of_a_stopped_run_is_made_anew(
+def test_damaged_shard_of_a_stopped_run_is_rebuilt(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path
 ) -> None:
     wanted = settings(*FIRST)
@@ -269,7 +269,7 @@ def test_damaged_shard_of_a_stopped_run_is_made_anew(
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
 
 
-def test_run_that_lost_its_workers_is_gone_on_with_in_this_process(
+def test_run_that_lost_its_workers_can_be_resumed_in_this_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare([str(books)], tmp_path / "one", settings(*FIRST))
@@ -279,15 +279,15 @@ def test_run_that_lost_its_workers_is_gone_on_with_in_this_process(
     monkeypatch.setattr(staging, "stage_documents", None)  # nothing is cleaned again
     capsys.readouterr()
     prepare([str(books)], tmp_path / "data", settings(*FIRST))
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        "resuming from the finished stages of an earlier run: cleaned-main (" in said
-        and "encoded-train (3 shards)" in said
+        "resuming from the finished stages of an earlier run: cleaned-main (" in output
+        and "encoded-train (3 shards)" in output
     )
     assert digests(tmp_path / "data") == digests(tmp_path / "one")
 
 
-def test_what_was_guessed_of_the_sources_is_reported_once_and_kept_in_the_manifest(
+def test_guesses_about_sources_are_reported_once_and_recorded_in_the_manifest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.csv", "b.csv"):

@@ -1,4 +1,4 @@
-"""`prepare` that is killed, told to stop, or started twice: no half folder, nothing done twice, the same bytes."""
+"""`prepare` that is killed, stopped or started twice: no partial folder, no repeated work, the same bytes."""
 
 import json
 import os
@@ -90,7 +90,7 @@ SMALL = ["-s", "prepare.tokenizer.vocab_size=300", "-s", "prepare.split.validati
 
 
 class Commands:
-    """Commands started by the server, and what they said."""
+    """Commands started by the server, and their messages."""
 
     def __init__(self, folder: Path) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -154,7 +154,7 @@ def finished(folder: Path) -> list[str]:
 
 
 def places(folder: Path, parts: list[str]) -> dict[str, tuple[int, int]]:
-    """Inode and time of writing: what was written anew has others."""
+    """Inode and modification time, which differ for files that were rewritten."""
     files = [path for part in parts for path in (folder / part).rglob("*")]
     return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
@@ -183,7 +183,7 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "parts"), POINTS)
-def test_killed_prepare_goes_on_from_what_is_finished_to_the_same_bytes(
+def test_killed_prepare_resumes_from_finished_stages_to_the_same_bytes(
     commands: Commands, tmp_path: Path, point: str, parts: list[str]
 ) -> None:
     code, _ = commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
@@ -210,7 +210,7 @@ def test_prepare_killed_after_the_rename_has_nothing_left_to_do_but_clear_up(
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_finished_part_that_was_damaged_meanwhile_is_made_anew(commands: Commands, tmp_path: Path) -> None:
+def test_finished_stage_that_was_damaged_meanwhile_is_rebuilt(commands: Commands, tmp_path: Path) -> None:
     point = "tokenizing validation: document 0"
     commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
     path = tmp_path / ".data.partial/folder/train/data-00000.arrow"
@@ -222,7 +222,7 @@ def test_finished_part_that_was_damaged_meanwhile_is_made_anew(commands: Command
     assert digests(tmp_path / "data") == commands.clean
 
 
-def test_other_request_takes_nothing_over_from_a_killed_one(commands: Commands, tmp_path: Path) -> None:
+def test_other_request_reuses_nothing_of_a_killed_run(commands: Commands, tmp_path: Path) -> None:
     point = "tokenizing validation: document 0"
     commands.run(tmp_path / "data", str(commands.books), points=(point,), signals=(signal.SIGKILL,))
     code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"))
@@ -231,7 +231,7 @@ def test_other_request_takes_nothing_over_from_a_killed_one(commands: Commands, 
     assert [Path(source["path"]).name for source in manifest["sources"]] == ["0.txt"]
 
 
-def test_input_that_cannot_be_known_again_keeps_nothing(commands: Commands, tmp_path: Path) -> None:
+def test_input_that_cannot_be_compared_keeps_no_finished_stages(commands: Commands, tmp_path: Path) -> None:
     more: dict[str, Any] = {"points": ("tokenizing train: document 0",), "stdin": str(commands.books / "0.txt")}
     code, err = commands.run(tmp_path / "data", "-", signals=(signal.SIGTERM,), **more)
     assert (code, "run it again" in err) == (143, False)
@@ -243,7 +243,7 @@ def test_input_that_cannot_be_known_again_keeps_nothing(commands: Commands, tmp_
 
 
 @pytest.mark.parametrize(("point", "parts"), POINTS)
-def test_signal_in_prepare_ends_it_in_order_and_the_next_run_goes_on(
+def test_signal_in_prepare_ends_it_in_order_and_the_next_run_resumes(
     commands: Commands, tmp_path: Path, point: str, parts: list[str]
 ) -> None:
     number = signal.SIGINT if len(point) % 2 else signal.SIGTERM
@@ -299,7 +299,7 @@ def test_signal_in_training_without_threads_of_the_library_ends_it_at_once(comma
     ]
 
 
-def test_second_prepare_into_the_same_folder_is_refused_and_told_who_is_at_it(
+def test_second_prepare_into_the_same_folder_is_refused_and_the_error_names_the_process(
     commands: Commands, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "slow.txt")

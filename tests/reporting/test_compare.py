@@ -1,4 +1,4 @@
-"""Comparisons are of like with like, with the figures that the runs have, and say where like ends."""
+"""Only comparable runs are ranked, with the metrics of their files, and limits of the comparison are noted."""
 
 import json
 import math
@@ -192,7 +192,7 @@ def test_runs_on_different_text_are_refused(runs: Path, other: dict[str, Any]) -
         ({"machine": {"cpu": "another"}}, "different machines"),
     ],
 )
-def test_what_is_not_quite_equal_is_noted_everywhere(runs: Path, other: dict[str, Any], words: str) -> None:
+def test_differences_are_noted_in_terminal_page_and_json(runs: Path, other: dict[str, Any], words: str) -> None:
     make_run(runs / "a")
     make_run(runs / "b", **other)
     result = run_compare(runs)
@@ -207,7 +207,7 @@ def test_budgets_within_five_percent_are_equal(runs: Path) -> None:
     assert run_compare(runs)["notes"] == []
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path) -> None:
+def test_runs_of_the_same_name_are_distinguished_by_their_parent_folders(runs: Path) -> None:
     paths = [make_run(runs / name) for name in ("x/gru/run", "y/gru/run", "y/gpt/run", "y/alone")]
     names = {row["run"] for row in run_compare(runs, *paths)["runs"]}
     assert names == {"x/gru/run", "y/gru/run", "gpt/run", "alone"}
@@ -240,7 +240,7 @@ def test_all_faults_of_all_runs_are_shown_at_once_with_the_way_out(runs: Path) -
     assert "no manifest.json" in whats[2]
 
 
-def test_run_without_held_out_figures_is_told_how_to_get_them(runs: Path) -> None:
+def test_run_without_held_out_metrics_gets_the_command_that_computes_them(runs: Path) -> None:
     good, without = make_run(runs / "good"), make_run(runs / "without")
     metrics = json.loads((without / "metrics.json").read_text())
     (without / "metrics.json").write_text(json.dumps({"training": metrics["training"]}))
@@ -295,7 +295,7 @@ def read_page(folder: Path) -> str:
     return "".join(texts)
 
 
-def test_run_that_unknown_tokens_flatter_has_a_star_beside_its_rank(runs: Path) -> None:
+def test_run_whose_metrics_look_better_by_unknown_tokens_has_a_star(runs: Path) -> None:
     make_run(runs / "a")
     make_run(runs / "words", loss=1.0, unknown=80)
     result = run_compare(runs)
@@ -365,7 +365,9 @@ def test_real_runs_with_different_tokenizers_compare_on_what_their_models_give(t
     assert show_duration(rows["word"]["seconds"]) in read_page(tmp_path / "out")
 
 
-def test_perplexity_a_word_is_that_a_token_of_the_word_tokenizer_in_log_metrics_and_raw_text(tmp_path: Path) -> None:
+def test_word_perplexity_equals_token_perplexity_of_the_word_tokenizer_in_log_metrics_and_raw_text(
+    tmp_path: Path,
+) -> None:
     text = "".join(f"{n} green bottles, hanging on the wall\n" for n in range(200))
     (tmp_path / "book.txt").write_text(text)
     recipe = load_recipe(None, [*TINY, "prepare.tokenizer.kind=word", "train.max_eval_samples=3"])

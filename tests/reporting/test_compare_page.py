@@ -1,4 +1,4 @@
-"""compare.html: one file with the table, the curves and what the figures do not say."""
+"""compare.html: one file with the table, the curves and the notes."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What makes a comparison unfair is noted, and nothing else."""
+"""Differences that make a comparison unfair are noted, and nothing else."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_each_difference_has_its_own_note(other: dict[str, Any], words: str) -> 
 def test_budgets_that_differ_by_the_tolerance_are_equal() -> None:
     assert notes_on(n_training_tokens=1000 * BUDGET_TOLERANCE) == []
     assert len(notes_on(n_training_tokens=1001 * BUDGET_TOLERANCE)) == 1
-    assert notes_on(n_training_tokens=None) == [], "of what is not known nothing is said"
+    assert notes_on(n_training_tokens=None) == [], "unknown values get no note"
 
 
 @pytest.mark.parametrize("kind", LOSSY_TOKENIZERS)

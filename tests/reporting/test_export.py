@@ -1,4 +1,4 @@
-"""Every table and figure of a report is a file of a predictable name, and nothing is overwritten unasked."""
+"""Each table and figure of a report becomes a file with a predictable name; existing files are kept."""
 
 import csv
 import importlib.util

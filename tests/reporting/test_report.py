@@ -1,4 +1,4 @@
-"""The report is one safe file that says the truth about a run, in whatever state the run is."""
+"""The report is one self-contained file, correct for finished, unfinished and damaged runs."""
 
 import json
 import math
@@ -205,7 +205,7 @@ def test_torn_last_line_is_left_out_and_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["[1]", "null", '{"kind": "train"}', '{"kind": "train", "step": Infinity}', "[" * 9999]
 )
-def test_odd_line_in_the_middle_of_the_log_costs_only_that_line(tmp_path: Path, line: str) -> None:
+def test_damaged_line_in_the_middle_of_the_log_loses_only_that_line(tmp_path: Path, line: str) -> None:
     run = make_run(tmp_path / "r", [])
     before, after = (json.dumps({"kind": "train", "step": step, "loss": 2.0}) for step in (1, 2))
     (run / "log.jsonl").write_text(f"{before}\n{line}\n{after}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which logged quantity is drawn, and what was not fit to draw."""
+"""The logged values that are drawn, and those that are not finite."""
 
 import math
 from typing import Any
@@ -32,7 +32,7 @@ def test_curves_of_each_split_and_of_training_are_drawn_together() -> None:
     assert "Held-out bits per byte" in bits and "</i>training" not in bits
 
 
-def test_quantities_that_every_run_logs_are_missed_by_name_and_others_are_not() -> None:
+def test_values_that_every_run_logs_are_reported_if_missing_and_others_are_not() -> None:
     page = render(record([{"loss": 3.0, "learning_rate": 0.1}]))
     assert "Not in the log: held-out bits per byte, gradient norm, tokens per second, MFU." in page
     empty = render(record([]))

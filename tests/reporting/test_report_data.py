@@ -1,4 +1,4 @@
-"""The receipt of the data: every total is the sum of its parts, and what a manifest lacks is left out."""
+"""The report's data section: totals are the sums of their parts, and missing entries are left out."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_totals_are_the_sums_of_the_splits() -> None:
     assert "unknown tokens" not in page, "a column that no split has"
 
 
-def test_manifest_that_says_nothing_or_nonsense_is_no_crash() -> None:
+def test_empty_or_invalid_manifest_does_not_crash_the_report() -> None:
     assert "does not describe its data" in render_data({})
     nonsense: dict[str, Any] = {
         "splits": {"train": 7, "test": {"tokens": "many"}}, "steps": {"a": None}, "sources": ["x", None, {}],

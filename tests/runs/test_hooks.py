@@ -1,4 +1,4 @@
-"""What a run does at intervals, on the first rank and on others."""
+"""The hooks of a run, on rank 0 and on other ranks."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -57,7 +57,7 @@ def assert_same_log(run: Path, other: Path, tolerance: float = 1e-5) -> None:
 def test_loss_and_gradient_do_not_depend_on_the_number_of_ranks(
     kind: str, n_ranks: int, commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
-    ended = run_ranks(n_ranks, [*commands[kind], "--out", str(tmp_path / "run")], tmp_path / "said")
+    ended = run_ranks(n_ranks, [*commands[kind], "--out", str(tmp_path / "run")], tmp_path / "output")
     assert ended.codes == [0] * n_ranks, ended.err[0]
     assert_same_log(tmp_path / "run", alone[kind])
     kept = read_json(list_checkpoints(tmp_path / "run/checkpoints")[-1] / "MANIFEST.json")
@@ -69,12 +69,12 @@ def test_loss_and_gradient_do_not_depend_on_the_number_of_ranks(
 
 
 @pytest.mark.parametrize(("kind", "first", "then"), [("clm", 2, 1), ("mlm", 1, 2), ("gru", 4, 2), ("cls", 2, 4)])
-def test_run_goes_on_with_another_number_of_ranks_where_that_is_allowed(
+def test_run_resumes_with_another_number_of_ranks_if_allowed(
     kind: str, first: int, then: int, commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
     command = [*commands[kind], "--out", str(tmp_path / "run")]
     fault = Fault(rank=first - 1, step=5, signal_number=signal.SIGTERM)
-    stopped = run_ranks(first, command, tmp_path / "said", fault)
+    stopped = run_ranks(first, command, tmp_path / "output", fault)
     assert stopped.codes == [STOPPED] * first, stopped.err
     refused = run_ranks(then, [*command, "--resume"], tmp_path / "refused")
     assert refused.codes == [2] * then and f"world_size: {first} -> {then}" in refused.err[0]
@@ -89,17 +89,17 @@ def test_frozen_layers_stay_as_they_are_on_several_ranks(
 ) -> None:
     command = [*commands["cls"], "-s", "cls.freeze=1", "-s", "train.max_steps=4", "--out"]
     app([*command, str(tmp_path / "alone")], standalone_mode=False)
-    ended = run_ranks(2, [*command, str(tmp_path / "run"), "--engine", engine], tmp_path / "said")
+    ended = run_ranks(2, [*command, str(tmp_path / "run"), "--engine", engine], tmp_path / "output")
     assert ended.codes == [0, 0], ended.err
     assert_same_log(tmp_path / "run", tmp_path / "alone")
 
 
 def test_resumed_ranks_with_dropout_give_the_same_bytes(commands: dict[str, list[str]], tmp_path: Path) -> None:
     command = [*commands["gru"], "-s", "model.dropout=0.2", "--out"]
-    straight = run_ranks(2, [*command, str(tmp_path / "straight")], tmp_path / "said")
+    straight = run_ranks(2, [*command, str(tmp_path / "straight")], tmp_path / "output")
     fault = Fault(rank=1, step=6, signal_number=signal.SIGINT)
-    stopped = run_ranks(2, [*command, str(tmp_path / "run")], tmp_path / "said", fault)
-    again = run_ranks(2, [*command, str(tmp_path / "run"), "--resume"], tmp_path / "said")
+    stopped = run_ranks(2, [*command, str(tmp_path / "run")], tmp_path / "output", fault)
+    again = run_ranks(2, [*command, str(tmp_path / "run"), "--resume"], tmp_path / "output")
     assert (straight.codes, stopped.codes, again.codes) == ([0, 0], [130, 130], [0, 0])
     left, right = (tmp_path / name / "checkpoints/step-12" for name in ("run", "straight"))
     for name in ("model.safetensors", "optimizer.pt", "rng_state_0.pth", "rng_state_1.pth", "objective.safetensors"):
@@ -112,20 +112,20 @@ def test_error_of_all_ranks_is_shown_once_and_ends_all(commands: dict[str, list[
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.txt").write_text("mine")
-    ended = run_ranks(2, [*commands["clm"], "--out", str(taken)], tmp_path / "said")
+    ended = run_ranks(2, [*commands["clm"], "--out", str(taken)], tmp_path / "output")
     assert ended.codes == [2, 2]
     assert "is not empty" in ended.err[0] and ended.err[1] == ""
 
 
 def test_mistake_of_one_rank_is_shown_whole_with_its_number(commands: dict[str, list[str]], tmp_path: Path) -> None:
     fault = Fault(rank=1, step=3, exit_code=None, signal_number=signal.SIGUSR1)  # which ends it without a word
-    ended = run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said", fault)
+    ended = run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "output", fault)
     assert ended.codes == [5, -signal.SIGUSR1]
     assert "error: lost the connection to another rank" in ended.err[0] and "Traceback" not in ended.err[0]
 
 
 def test_batch_that_ranks_cannot_share_is_refused(commands: dict[str, list[str]], tmp_path: Path) -> None:
-    ended = run_ranks(3, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said")
+    ended = run_ranks(3, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "output")
     assert ended.codes[0] == 2 and "global_batch_size 8 is not a multiple of 3 ranks" in ended.err[0]
     assert ended.err[1].startswith("rank 1:\nerror:"), "nobody ended it, so it says why itself"
     assert not (tmp_path / "run").exists()
@@ -168,7 +168,7 @@ def test_rank_that_dies_ends_the_job_with_its_number_and_the_checkpoint_is_good(
 def test_log_has_memory_and_speed_in_total_and_by_rank(
     commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
 ) -> None:
-    run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said")
+    run_ranks(2, [*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "output")
     records: list[dict[str, Any]] = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     for record in (record for record in records if record["kind"] == "train"):
         assert record["tokens_per_second_per_device"] == pytest.approx(record["tokens_per_second"] / 2)
@@ -184,17 +184,19 @@ def test_sharded_training_gives_the_same_model_and_resumes_on_one_process(
     command = [*commands[kind], "-s", "train.sample_prompt=I", "--out", str(tmp_path / "run")]
     command += ["-s", "train.sample_prompt=a [MASK]"] if kind == "mlm" else []
     fault = Fault(rank=1, step=5, signal_number=signal.SIGTERM)
-    stopped = run_ranks(2, [*command, "--engine", engine], tmp_path / "said", fault)
+    stopped = run_ranks(2, [*command, "--engine", engine], tmp_path / "output", fault)
     assert stopped.codes == [STOPPED] * 2, stopped.err
     again = run_ranks(2, [*command, "--engine", engine, "--resume"], tmp_path / "again")
     assert again.codes == [0, 0], again.err
     assert_same_log(tmp_path / "run", alone[kind])
 
 
-def test_run_in_shards_goes_on_whole(commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path) -> None:
+def test_sharded_run_resumes_on_one_process(
+    commands: dict[str, list[str]], alone: dict[str, Path], tmp_path: Path
+) -> None:
     command = [*commands["clm"], "--out", str(tmp_path / "run")]
     fault = Fault(rank=0, step=7, signal_number=signal.SIGTERM)
-    stopped = run_ranks(2, [*command, "--engine", "fsdp2"], tmp_path / "said", fault)
+    stopped = run_ranks(2, [*command, "--engine", "fsdp2"], tmp_path / "output", fault)
     assert stopped.codes == [STOPPED] * 2, stopped.err
     app([*command, "--resume", "--allow", "world_size"], standalone_mode=False)
     assert_same_log(tmp_path / "run", alone["clm"])
@@ -208,7 +210,7 @@ def test_model_that_cannot_be_sharded_is_refused(
     kind: str, settings: list[str], what: str, commands: dict[str, list[str]], tmp_path: Path
 ) -> None:
     command = [*commands[kind], *settings, "--engine", "fsdp2", "--out", str(tmp_path / "run")]
-    ended = run_ranks(2, command, tmp_path / "said")
+    ended = run_ranks(2, command, tmp_path / "output")
     assert ended.codes == [2, 2] and what in ended.err[0]
 
 
@@ -225,7 +227,9 @@ def test_less_memory_or_compiled_steps_train_the_same_model(
     setting: str, commands: dict[str, list[str]], one_layer: Path, tmp_path: Path
 ) -> None:
     command = [*commands["clm"], *ONE_LAYER, "-s", f"train.{setting}", "--out", str(tmp_path / "run")]
-    ended = run_ranks(1, command, tmp_path / "said")  # apart from here, where each warning of the compiler is an error
+    ended = run_ranks(
+        1, command, tmp_path / "output"
+    )  # apart from here, where each warning of the compiler is an error
     assert ended.codes == [0], ended.err
     assert_same_log(tmp_path / "run", one_layer)
 

@@ -23,7 +23,7 @@ from llmkit.runs import repeat
 from llmkit.runs.repeat import finetune_repeatedly
 from llmkit.runs.train import finetune
 from llmkit.tasks.cls.data import load_labelled
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.training.folder import Series
 
 TINY = (
@@ -172,12 +172,12 @@ def test_model_of_the_previous_run_is_freed(
     alive: list[int] = []
     train_run = llmkit.runs.train.train_run
 
-    def watched(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
+    def recorded(recipe: Any, task: Any, network: PreTrainedModel, **more: Any) -> Any:
         alive.append(sum(model() is not None for model in ended))
         ended.append(weakref.ref(network))
         return train_run(recipe, task, network, **more)
 
-    monkeypatch.setattr(llmkit.runs.train, "train_run", watched)
+    monkeypatch.setattr(llmkit.runs.train, "train_run", recorded)
     gc.disable()
     try:
         finetune_repeatedly(recipe(), Series(seeds=3), files={"train": messages}, out=tmp_path / "out", model=bert)
@@ -200,10 +200,10 @@ def test_learning_curve_has_one_run_per_size_on_the_same_held_out_rows(
     n_all = sizes[-1][1]
     assert sizes == [(4, 4, 2), (12, 12, 2), (1000, n_all, 2)] and 40 < n_all < 50
     assert list(result["runs"]) == [f"rows-{size}-seed-{seed}" for size in (4, 12, 1000) for seed in (3, 4)]
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
         f"rows-1000-seed-3: there are only {n_all} train rows, and all of them are used; larger sizes are skipped"
-        in said
+        in output
     )
     for entry, names in zip(result["learning_curve"], ([f"rows-{n}-seed-{s}" for s in (3, 4)] for n in (4, 12, 1000)),
                             strict=True):  # fmt: skip
@@ -259,8 +259,8 @@ def test_label_without_a_train_row_is_reported_for_its_size(
 ) -> None:
     rows = write_table(tmp_path / "a.csv", [(f"text {n}", f"label {n % 4}") for n in range(48)])
     curve_of(bert, rows, tmp_path / "out", (2, 20))
-    said = capsys.readouterr().err
-    assert "rows-2: 2 labels without train rows, for example 'label " in said and "rows-20: " not in said
+    output = capsys.readouterr().err
+    assert "rows-2: 2 labels without train rows, for example 'label " in output and "rows-20: " not in output
 
 
 def test_series_has_a_report_and_keeps_no_checkpoints_unless_asked(

@@ -85,7 +85,7 @@ def assert_same_end(run: Path, other: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("where", ["mid-epoch", "edge"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_and_resumed_ends_as_if_it_was_not(
+def test_stopped_and_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path, kind: str, where: str,
     workers: int,
 ) -> None:  # fmt: skip
@@ -159,7 +159,7 @@ def test_signal_in_a_save_lets_it_finish_and_makes_no_second_one(
     assert_same_end(run, straight["clm"])
 
 
-def test_auto_starts_goes_on_and_leaves_what_has_ended(
+def test_auto_starts_or_resumes_a_run_and_does_nothing_if_it_has_ended(
     commands: dict[str, list[str]], straight: dict[str, Path], signal_at: Any, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -239,9 +239,9 @@ def test_flipped_bit_in_any_file_is_found_and_the_one_before_is_taken(
         patch.setattr(IntervalCallbacks, "_check_spike", break_in_step_seven)
         with pytest.raises(BrokenError):
             llmkit(*commands["clm"], "--out", str(run), "--resume")
-    said = capsys.readouterr().err
-    assert f"step-6 is damaged: {name}" in said
-    assert "using step-4" in said  # the best so far
+    output = capsys.readouterr().err
+    assert f"step-6 is damaged: {name}" in output
+    assert "using step-4" in output  # the best so far
 
 
 CHANGES = {
@@ -273,18 +273,18 @@ def test_other_data_is_refused_unless_it_is_allowed_by_name(
         llmkit(*command)
 
 
-def test_larger_batch_goes_on_at_the_next_sample(
+def test_larger_batch_resumes_at_the_next_sample(
     commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
     taken: list[list[int]] = []
     collate = TrainingLoop._count
 
-    def watched(self: TrainingLoop, *args: Any) -> Any:
+    def recorded(self: TrainingLoop, *args: Any) -> Any:
         taken.append(self.plan.batches.numbers(self.step, 0))
         return collate(self, *args)
 
-    monkeypatch.setattr(TrainingLoop, "_count", watched)
+    monkeypatch.setattr(TrainingLoop, "_count", recorded)
     change = ["-s", "train.global_batch_size=12", "--allow", "train.global_batch_size"]
     llmkit(*commands["clm"], "--out", str(run), "--resume", *change)
     # Six steps of 8 were done; 48 samples are left, which is 4 steps of 12.
@@ -310,7 +310,7 @@ def test_allowed_change_stays_allowed_until_it_has_a_checkpoint(
     assert len(read_json(run / "manifest.json")["changes"]) == 1
 
 
-def test_allowed_rate_is_the_one_that_is_used(
+def test_allowed_learning_rate_is_used_after_the_resume(
     commands: dict[str, list[str]], stopped: dict[str, Path], tmp_path: Path
 ) -> None:
     run = shutil.copytree(stopped["clm"], tmp_path / "run")
@@ -337,12 +337,12 @@ def test_name_that_nothing_depends_on_is_refused(commands: dict[str, list[str]],
 
 
 @pytest.mark.parametrize(("seconds", "saved"), [(0.0, []), (3600.0, ["step-2"])])
-def test_second_signal_leaves_at_once_unless_it_is_the_first_one_sent_twice(
+def test_second_signal_exits_at_once_unless_it_repeats_the_first(
     commands: dict[str, list[str]], tmp_path: Path, seconds: float, saved: list[str]
 ) -> None:
-    """Within so many seconds it is the first one; as they are, how fast this machine is would decide."""
+    """A signal within this number of seconds repeats the first one; the number is set, so speed does not matter."""
     fault = Fault(rank=0, step=2, signal_number=signal.SIGTERM, twice_within=seconds)
-    code, _, err = run_command([*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "said", fault)
+    code, _, err = run_command([*commands["clm"], "--out", str(tmp_path / "run")], tmp_path / "output", fault)
     assert code == 143, err
     assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == saved
     assert "Traceback" not in err

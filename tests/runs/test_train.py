@@ -69,7 +69,7 @@ def test_damaged_state_file_is_named_before_training_goes_on(run: Path, data: Pa
     assert snapshot(out) == before
 
 
-def test_damaged_newest_checkpoint_is_set_aside_and_training_goes_on(
+def test_damaged_newest_checkpoint_is_renamed_and_training_resumes(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
@@ -141,11 +141,11 @@ def test_model_that_learned_nothing_is_reported_in_log_and_report(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "run")
-    said = "no better than that of token frequencies alone"
+    output = "no better than that of token frequencies alone"
     error = capsys.readouterr().err
-    assert said in error
+    assert output in error
     assert "train longer with a higher train.max_steps (now 1), or change optim.learning_rate" in error
-    assert said in (tmp_path / "run/report.html").read_text()
+    assert output in (tmp_path / "run/report.html").read_text()
     assert [record for record in read_log(tmp_path / "run") if record["kind"] == "note"]
 
 
@@ -154,11 +154,11 @@ def test_run_that_still_improves_at_its_end_says_which_setting_ended_it(
 ) -> None:
     settings = ["train.max_steps=null", "train.epochs=1", "train.eval_steps=2", "optim.learning_rate=3e-3"]
     pretrain(recipe(*settings), data=data, out=tmp_path / "run")
-    said = "train longer with a higher train.epochs (now 1)"
-    assert said in capsys.readouterr().err
+    output = "train longer with a higher train.epochs (now 1)"
+    assert output in capsys.readouterr().err
     notes = [record["text"] for record in read_log(tmp_path / "run") if record["kind"] == "note"]
-    assert any(note.startswith("the held-out loss still fell by") and note.endswith(said) for note in notes)
-    assert said in (tmp_path / "run/report.html").read_text()
+    assert any(note.startswith("the held-out loss still fell by") and note.endswith(output) for note in notes)
+    assert output in (tmp_path / "run/report.html").read_text()
 
 
 def test_run_that_exceeds_max_minutes_says_so_in_log_and_report(
@@ -166,9 +166,9 @@ def test_run_that_exceeds_max_minutes_says_so_in_log_and_report(
 ) -> None:
     timed = recipe("train.max_steps=null", "train.max_minutes=0.001", "train.sample_prompt=null")
     pretrain(timed, data=data, out=tmp_path / "run")
-    said = "longer than train.max_minutes=0.001 allows"
-    assert said in capsys.readouterr().err
-    assert said in (tmp_path / "run/report.html").read_text()
+    output = "longer than train.max_minutes=0.001 allows"
+    assert output in capsys.readouterr().err
+    assert output in (tmp_path / "run/report.html").read_text()
 
 
 def test_out_of_memory_in_training_names_the_command_to_continue(

@@ -60,7 +60,7 @@ def test_given_names_win_over_well_known_ones() -> None:
     assert choose(rows, label="text").text == "title"
 
 
-def test_a_pair_can_be_given_and_be_declined() -> None:
+def test_a_second_text_can_be_named_or_disabled() -> None:
     rows = named("premise", "hypothesis", "label")
     assert choose(rows, pair="") == Columns("premise", None, "label")
     assert choose(rows, pair="hypothesis") == Columns("premise", "hypothesis", "label")
@@ -72,7 +72,7 @@ def test_the_last_column_is_the_label_and_not_a_second_text() -> None:
     assert choose(rows) == Columns("question", None, "answer")
 
 
-def test_two_columns_without_names_are_told_by_what_comes_again() -> None:
+def test_two_columns_without_names_are_distinguished_by_repeated_cells() -> None:
     texts: list[object] = [f"text {n}" for n in range(12)]
     assert choose(table(**{"1": ["ham", "spam"] * 6, "2": texts})) == Columns("2", None, "1")
     long_labels: list[object] = ["card_payment_not_recognised", "pending_card_payment"] * 6
@@ -95,7 +95,7 @@ def test_a_column_of_lists_is_the_label() -> None:
     assert choose(rows) == Columns("a", None, "b")
 
 
-def test_what_the_cells_do_not_tell_is_never_guessed() -> None:
+def test_columns_are_never_guessed_without_evidence_in_the_cells() -> None:
     texts: list[object] = [f"some text {n}" for n in range(12)]
     with pytest.raises(DataError, match="which one holds the text; found: 'a', 'b', 'label'") as caught:
         choose(table(a=texts, b=texts, label=["x", "y"] * 6))
@@ -133,7 +133,7 @@ def test_one_column_for_two_things_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "chosen", "given", "said"),
+    ("columns", "chosen", "given", "note"),
     [
         ("id text label", ("text", "label"), (), ""),
         ("text label source", ("text", "label"), (), ""),
@@ -145,10 +145,10 @@ def test_one_column_for_two_things_is_refused() -> None:
     ],
 )
 def test_a_column_chosen_among_several_is_reported_with_the_others(
-    columns: str, chosen: tuple[str, str], given: tuple[str, ...], said: str
+    columns: str, chosen: tuple[str, str], given: tuple[str, ...], note: str
 ) -> None:
     notes = describe_guess(Columns(chosen[0], None, chosen[1]), columns.split(), given)
-    assert notes == ([said.format("names another column")] if said else [])
+    assert notes == ([note.format("names another column")] if note else [])
 
 
 def hint_for(rows: list[dict[str, object]]) -> str:

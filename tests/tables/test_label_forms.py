@@ -16,7 +16,7 @@ from llmkit.tables.label_forms import fold_label, label_map_option, parse_list, 
         ("[sic]", None), ("[", None),
     ],
 )  # fmt: skip
-def test_lists_that_were_written_as_text_are_told_from_words(text: str, labels: list[str] | None) -> None:
+def test_lists_that_were_written_as_text_are_distinguished_from_words(text: str, labels: list[str] | None) -> None:
     assert parse_list(text) == labels
 
 

@@ -19,19 +19,19 @@ from llmkit.tables.label_sets import describe_contradictions, describe_labels, r
         (["👩\u200d🚀"] * 2 + ["👩🚀"], None),
     ],
 )
-def test_labels_that_differ_only_in_form_are_named_with_the_map_that_joins_them(
+def test_labels_that_differ_only_in_form_are_named_with_the_map_that_merges_them(
     labels: list[str], setting: str | None
 ) -> None:
     counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
     notes = describe_labels(counts)
     assert len(notes) == (1 if setting else 0)
-    assert not setting or f"--label-map {setting} joins them" in notes[0]
+    assert not setting or f"--label-map {setting} merges them" in notes[0]
 
 
 def test_labels_with_invisible_characters_are_shown_with_escapes_and_joined_by_a_file() -> None:
     [note] = describe_labels({"pos": 9, "p\u200bos": 3, "neg": 9, "neg\u202e": 2})
     assert r"'pos' (9) and 'p\u200bos' (3); 'neg' (9) and 'neg\u202e' (2)" in note
-    assert r'--label-map FILE, a JSON file with {"p\u200bos": "pos", "neg\u202e": "neg"}, joins them' in note
+    assert r'--label-map FILE, a JSON file with {"p\u200bos": "pos", "neg\u202e": "neg"}, merges them' in note
 
 
 @pytest.mark.parametrize(

@@ -248,13 +248,13 @@ def test_a_decimal_comma_is_read_and_reported_and_an_ambiguous_one_is_refused(
     assert "numbers with a decimal comma: '3,5' is read as 3.5" in caplog.text
     with pytest.raises(DataError, match="such as '1,200'") as caught:
         read(tmp_path, "text;label\na;1,200\nb;2,5\n", kind="regression")
-    assert "1,200 may be a thousand or have a decimal comma" in str(caught.value)
+    assert "is the comma in 1,200 a decimal comma? Write a decimal point; else remove the comma" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("known", "found", "hint"),
     [
-        (["neg", "pos"], ["POS", "Pos"], "--label-map 'POS=pos,Pos=pos' joins them"),
+        (["neg", "pos"], ["POS", "Pos"], "--label-map 'POS=pos,Pos=pos' merges them"),
         (["LABEL_0", "LABEL_1"], ["bad", "good"], "--label-map 0=bad,1=good"),
         (["LABEL_0", "LABEL_1", "LABEL_2"], ["bad"], "--label-map 0=bad,..."),
     ],

@@ -164,7 +164,7 @@ def test_a_file_that_is_not_there_and_a_folder_are_bad_input(tmp_path: Path, nam
         ("\n{}\n", [{}]),
     ],
 )
-def test_a_name_that_says_nothing_leaves_it_to_the_beginning(
+def test_a_name_without_a_known_suffix_is_decided_by_the_first_lines(
     tmp_path: Path, text: str, rows: list[dict[str, Any]]
 ) -> None:
     assert read(write(tmp_path / "SMSSpamCollection", text))[0] == rows
@@ -274,7 +274,7 @@ def test_a_sep_line_and_a_nested_column_are_read_for_labels_too(tmp_path: Path) 
     assert stream.columns == ["data", "label", "data.text"]
 
 
-def test_what_is_guessed_is_reported_once_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_guesses_are_reported_once_per_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "a.csv", "Text, frei;Label\nja, nein;pos\nnein, ja;neg\n")
     for _ in range(3):
         assert read(path)[1].columns == ["Text, frei", "Label"]
@@ -365,10 +365,12 @@ def test_comments_above_a_table_and_repeated_headers_are_left_out_and_reported(
     part = "text,label\na lamp,pos\na ferry,neg\n"
     rows, _ = read(write(tmp_path / "a.csv", f"# made by me\n# on Monday\n{part}{part}"))
     assert [row["text"] for row in rows] == ["a lamp", "a ferry"] * 2
-    said = "\n".join(caplog.messages)
-    assert "rows above the table are skipped" in said
-    assert "number of rows: 2, first '# made by me'" in said
-    assert "rows that repeat the header, as in concatenated files, are skipped; number of rows: 1, first line 6" in said
+    output = "\n".join(caplog.messages)
+    assert "rows above the table are skipped" in output
+    assert "number of rows: 2, first '# made by me'" in output
+    assert (
+        "rows that repeat the header, as in concatenated files, are skipped; number of rows: 1, first line 6" in output
+    )
 
 
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])

@@ -1,4 +1,4 @@
-"""What evaluations share: the block size, raw text and prepared data."""
+"""The code that all evaluations share: block size, raw text and prepared data."""
 
 import json
 from pathlib import Path
@@ -49,10 +49,10 @@ def test_cleaning_of_prepare_that_a_text_to_score_does_not_get_is_reported(
         (tmp_path / name).write_text(text, encoding="utf-8")
     texts = [document.text for document in read_raw_documents([str(tmp_path)], Read(max_doc_chars=1000), tokenizer)]
     assert texts == [(tmp_path / name).read_text(encoding="utf-8") for name in ("a.txt", "b.txt")]
-    said = capsys.readouterr().err
-    assert "scored as they are, though prepare would clean them by default: whitespace in 1;" in said
+    output = capsys.readouterr().err
+    assert "documents scored without the cleaning that prepare does by default: whitespace in 1;" in output
     list(read_raw_documents([str(tmp_path / "b.txt")], Read(), tokenizer))
-    assert "scored as they are" not in capsys.readouterr().err
+    assert "scored without the cleaning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "sentences"), [("", False), (" \n\n", True)])

@@ -1,4 +1,4 @@
-"""What is said of prompts that are not read as their user may think."""
+"""Notes on prompts that the model reads differently from what was typed."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -33,13 +33,13 @@ def test_unknown_characters_of_a_prompt_are_reported_with_their_share() -> None:
     assert note == "the prompt: 2 of 5 characters (40%) are unknown to the tokenizer, such as é, 火"
 
 
-def test_prompt_of_unknown_characters_alone_is_reported_to_decide_nothing() -> None:
+def test_prompt_of_only_unknown_characters_is_reported_as_without_effect() -> None:
     (note,) = notes(tokenizer_of("char"), "the cat", "火火", "水")
     assert note.startswith("prompt 2 and 1 more of 3: all 3 characters are unknown to the tokenizer, such as 火, 水")
     assert note.endswith("the output does not depend on their content")
 
 
-def test_prompt_on_bytes_or_known_characters_needs_no_word() -> None:
+def test_prompt_of_known_characters_or_bytes_gets_no_note() -> None:
     assert notes(tokenizer_of("byte-bpe"), "café 火", "") == []
     assert notes(tokenizer_of("char"), "the cat", "") == []
     assert notes(tokenizer_of("wordpiece"), "the [MASK] sat", mask="[MASK]") == []
@@ -89,7 +89,7 @@ def test_lone_surrogate_is_an_error_that_names_the_prompt() -> None:
     assert caught.value.problems[0].where == "prompt 2: caf?"
 
 
-def test_more_tokens_than_anybody_waits_for_are_refused() -> None:
+def test_too_many_tokens_to_generate_are_refused() -> None:
     check_total(Generate(), 1000)
     with pytest.raises(UsageError, match="the maximum is 100,000,000"):
         check_total(Generate(num_samples=10_000, max_new_tokens=1_000_000), 1)

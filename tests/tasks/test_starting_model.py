@@ -27,7 +27,8 @@ from llmkit.tasks.starting_model import (
     restore_dropout,
     set_dropout,
 )
-from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer
 
 
 @pytest.mark.parametrize("override", ["train.early_stopping=2", "optim.schedule=plateau"])

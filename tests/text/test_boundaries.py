@@ -85,7 +85,7 @@ def test_a_separator_that_does_not_occur_is_noted() -> None:
     assert "does not occur" in next(iter(source.notes))
 
 
-def test_a_separator_with_carriage_returns_is_told_that_there_are_none() -> None:
+def test_a_separator_with_carriage_returns_gets_a_note_on_line_ends() -> None:
     source = Source("a.txt")
     assert split("One.\r\n\r\nTwo.", source, documents="separator", separator=r"\r\n\r\n") == ["One.\n\nTwo."]
     assert r"has \n for every line end" in next(iter(source.notes))

@@ -88,13 +88,13 @@ def test_an_unknown_column_is_an_error_that_lists_the_columns(saved: Path) -> No
         read(f"hf:{saved}", field="body")
 
 
-def test_a_data_set_that_is_neither_here_nor_reachable_is_no_bug_of_ours() -> None:
+def test_a_data_set_that_is_neither_local_nor_reachable_is_an_environment_error() -> None:
     with pytest.raises(LlmkitError) as caught:
         read("hf:nobody-at-all/nothing-of-the-kind")
     assert caught.value.exit_code in (3, 4)
 
 
-def test_hub_that_cannot_be_reached_is_asked_once_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_that_cannot_be_reached_is_asked_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def try_for_long(*_: object, **__: object) -> None:
         raise AssertionError("datasets would try for half a minute")
 

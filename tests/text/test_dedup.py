@@ -1,4 +1,4 @@
-"""Copies: the first stays, every other is dropped and counted."""
+"""Of several duplicates the first is kept; the others are dropped and counted."""
 
 import random
 

@@ -29,7 +29,7 @@ def test_hash_is_that_of_the_utf8_and_every_text_has_one() -> None:
     assert hash_text("a\ud800") != hash_text("a\ud801") != hash_text("a"), "a lone surrogate has no UTF-8"
 
 
-def test_document_is_never_changed_in_place_and_counts_are_nobody_elses() -> None:
+def test_documents_are_immutable_and_each_step_has_its_own_counts() -> None:
     with pytest.raises(FrozenInstanceError):
         Document("a", "a.txt").text = "b"  # type: ignore[misc]  # what must not be done
     StepCounts().dropped["short"] += 1
@@ -112,7 +112,7 @@ def test_parts_that_were_emptied_leave_no_hole_in_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("in_memory", [4, 10**6])
-def test_texts_are_replayed_as_often_as_wanted_wherever_they_wait(
+def test_texts_can_be_replayed_repeatedly_from_memory_and_from_disk(
     monkeypatch: pytest.MonkeyPatch, in_memory: int
 ) -> None:
     monkeypatch.setattr(documents, "_IN_MEMORY_CHARS", in_memory)

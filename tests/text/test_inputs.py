@@ -1,4 +1,4 @@
-"""Which files a user's words name, in which order, and what is said where there are none."""
+"""The files that inputs name, their order, and the errors if there are none."""
 
 import logging
 import os
@@ -68,7 +68,7 @@ def test_size_is_that_of_a_file_and_nothing_else_has_one(tmp_path: Path) -> None
     assert [file_size(name) for name in (str(tmp_path), str(tmp_path / "b"), "builtin:x", "a\0b")] == [None] * 4
 
 
-def test_what_a_folder_has_beside_readable_files_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_files_in_an_input_folder_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "a.txt").write_text("a")
     touch(tmp_path, "b.jpg", "c.JPG", ".d.txt", ".e/f.txt", "g", "h. a long ending that is none")
     with caplog.at_level(logging.WARNING):
@@ -201,7 +201,7 @@ def test_xml_is_text_only_if_it_is_a_dump(tmp_path: Path) -> None:
     assert names_of(tmp_path, "") == ["b.txt", "w.xml"]
 
 
-def test_hidden_members_are_those_with_a_dot_that_is_no_place() -> None:
+def test_hidden_members_begin_with_a_dot_that_is_not_a_relative_path() -> None:
     assert [is_hidden(name) for name in ("./a.txt", "a/../b.txt", ".git/a.txt", "a\\.b.txt", "__MACOSX/a")] == [
         *(False, False, True, True, True)
     ]

@@ -1,4 +1,4 @@
-"""Lines of text that comes in pieces."""
+"""Lines of text that arrives in pieces."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Held-out text that is also in train is found, however it is wrapped."""
+"""Held-out text that is also in train is found even if it is wrapped differently."""
 
 import random
 
@@ -104,7 +104,7 @@ def test_each_window_has_the_hash_of_its_words_wherever_the_text_is_cut(monkeypa
 
 
 @pytest.mark.parametrize("bytes_at_once", [64, 1 << 16])
-def test_documents_that_are_hashed_together_have_the_windows_that_each_has_alone(
+def test_documents_hashed_together_have_the_same_windows_as_each_alone(
     bytes_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overlap, "_BYTES_AT_ONCE", bytes_at_once)

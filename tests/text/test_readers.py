@@ -1,4 +1,4 @@
-"""What the user names becomes documents, with a record of each source."""
+"""Inputs become documents, with a record of each source."""
 
 import gzip
 import hashlib
@@ -189,7 +189,7 @@ def test_a_file_without_permission_is_named_with_the_bad_ones_and_skipped_with_s
             raise PermissionError
         return Path(path).open("rb")
 
-    monkeypatch.setattr("llmkit.text.sources._open_file", refuse)
+    monkeypatch.setattr("llmkit.text.entries._open_file", refuse)
     with pytest.raises(EnvironmentFault, match="no permission to read") as caught:
         read_all(tmp_path)
     assert len(caught.value.problems) == 3

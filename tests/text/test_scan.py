@@ -1,4 +1,4 @@
-"""A look at a text tells what is in it, and folds its case, as going through its characters would."""
+"""scan_text finds the characters of a text and folds its case like plain Python code."""
 
 import random
 import sys
@@ -52,6 +52,6 @@ def test_a_decoded_text_is_not_encoded_again(text: str) -> None:
     assert scan_text(decoded).utf8 is data
 
 
-def test_a_look_is_at_the_text_that_was_asked_for() -> None:
+def test_scan_text_returns_the_scan_of_its_argument() -> None:
     one, two = "é" * 5, "ß" * 5
     assert [scan_text(text).others for text in (one, two, one)] == [{"é"}, {"ß"}, {"é"}]

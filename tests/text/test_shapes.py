@@ -1,4 +1,4 @@
-"""A plain text that looks like something else is said with the setting; ordinary texts are not."""
+"""A plain text that has the form of another format gets a note with the setting; ordinary texts do not."""
 
 import json
 import random
@@ -75,7 +75,7 @@ def test_a_title_in_each_line_is_reported(lines: list[str]) -> None:
         "\n\n\n",
     ],
 )
-def test_ordinary_texts_are_not_spoken_of(text: str) -> None:
+def test_ordinary_texts_get_no_note(text: str) -> None:
     assert note(text) == ""
 
 

@@ -1,4 +1,4 @@
-"""Splits: decided by the text alone, before anything is joined, and nothing is lost."""
+"""Splits depend on the text alone, are made before anything is joined, and lose nothing."""
 
 from collections import defaultdict
 from pathlib import Path

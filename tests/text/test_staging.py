@@ -1,4 +1,4 @@
-"""What was staged comes back as it was, with true totals, in the same bytes each time."""
+"""Staged documents are read back unchanged, with correct totals, from the same bytes each time."""
 
 from pathlib import Path
 

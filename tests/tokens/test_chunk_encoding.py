@@ -1,10 +1,9 @@
-"""A text cut into remembered chunks gives the ids, offsets and words of tokenizers, whatever is in it."""
+"""Encoding by cached chunks gives the ids, offsets and words of `tokenizers` for any text."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,46 +12,10 @@ from transformers import PreTrainedTokenizerFast
 
 from llmkit.config.prepare import TokenizerSection
 from llmkit.tokens import chunk_encoding
-from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, KeyTable, can_encode_chunks
+from llmkit.tokens.chunk_encoding import ALONE, LETTER, SEPARATOR, ChunkEncoder, can_encode_chunks
 from llmkit.tokens.fast_encoding import EDGE_CASES, make_encoding_tokenizer
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 from llmkit.tokens.training_tokenizers import train_tokenizer
-
-
-def test_a_key_table_finds_what_was_added_and_nothing_else() -> None:
-    random = np.random.default_rng(0)
-    table = KeyTable(8, 300)
-    lows = random.permutation(np.arange(1, 241, dtype=np.uint64))  # nearly full: long probes
-    highs = random.integers(0, 3, 240).astype(np.uint64)
-    numbers = random.permutation(np.arange(1, 241))
-    for half in (slice(0, 120), slice(120, 240)):
-        table.add(lows[half], highs[half], numbers[half])
-    assert table.find(lows, highs).tolist() == numbers.tolist()
-    assert not table.find(lows, highs + np.uint64(5)).any()
-    assert not table.find(lows + np.uint64(1000), highs).any()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_table_is_a_dict_whatever_is_added_in_whatever_pieces(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    keys = np.unique(rng.integers(1, 60, (200, 2)).astype(np.uint64), axis=0)  # few values: lows and highs recur
-    keys = rng.permutation(keys)
-    table, known = KeyTable(9, len(keys) + 1), dict[tuple[int, int], int]()
-    for piece in np.array_split(np.arange(len(keys)), 6):
-        table.add(keys[piece, 0], keys[piece, 1], piece + 1)
-        known |= {(int(keys[at, 0]), int(keys[at, 1])): int(at) + 1 for at in piece}
-        asked = rng.integers(1, 60, (300, 2)).astype(np.uint64)
-        expected = [known.get((int(low), int(high)), 0) for low, high in asked]
-        assert table.find(asked[:, 0], asked[:, 1]).tolist() == expected
-
-
-def test_nothing_is_found_in_an_empty_table_and_no_key_finds_nothing() -> None:
-    table = KeyTable(4, 8)
-    one, none = np.array([1], np.uint64), np.array([], np.uint64)
-    assert table.find(one, one).tolist() == [0]
-    table.add(none, none, none.astype(np.int64))
-    assert table.find(none, none).tolist() == []
-
 
 TEXTS = [
     "It is a truth universally acknowledged, that a single man must be in want of a wife.\n\n  É, ÉTÉ naïve",
@@ -149,14 +112,14 @@ def test_ids_offsets_and_words_are_those_of_tokenizers(name: str, texts: list[st
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_every_character_in_every_surrounding_gives_the_same(name: str) -> None:
+def test_every_character_in_every_context_gives_the_same_ids(name: str) -> None:
     codes = [*range(0x3100), *range(0x9F00, 0xAC10), *range(0xF900, 0x10400), *range(0x1F600, 0x1F650)]
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     assert_same(*open_encoder(name), [f"x{c}y{c}{c} {c}1{c}.{c}\u0301s  {c}中{c}\n{c} " for c in characters])
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_hard_texts_give_the_same(name: str) -> None:
+def test_difficult_texts_give_the_same_ids(name: str) -> None:
     assert_same(*open_encoder(name), [*EDGE_CASES, *TEXTS, "", "word" * 100_000, "a b " * 70_000])
 
 
@@ -169,7 +132,7 @@ def test_chunks_of_more_letters_than_have_a_number_give_the_same() -> None:
     assert_same(tokenizer, encoder, ["".join(letters), "the truth \uac00 \uaeff\uac01"])
 
 
-def test_an_emptied_memory_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_the_cache_changes_no_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunk_encoding, "STRETCH", 50)
     for limit in ("MAX_CHUNKS", "MAX_CHARACTERS"):
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A fast encoder is used only where it gives the ids of tokenizers, and its absence or failure changes no id."""
+"""A fast encoder is used only if it gives the ids of `tokenizers`; without it the ids are the same."""
 
 import sys
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ def test_ids_of_fastokens_are_those_of_tokenizers(
 
 
 @pytest.mark.parametrize("spoiled", [TEXTS[0], EDGE_CASES[3], "<|endoftext|>", "late"])
-def test_one_wrong_id_gives_the_work_to_tokenizers(
+def test_one_wrong_id_means_tokenizers_encodes_all_texts(
     tokenizer: PreTrainedTokenizerBase,
     spoiled: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,8 +158,8 @@ def test_a_tokenizer_that_fastokens_refuses_stays_with_tokenizers(
 
     install(monkeypatch, SimpleNamespace(Tokenizer=SimpleNamespace(from_json_str=refuse)))
     assert same_ids(choose_encoder(tokenizer, []), tokenizer, TEXTS)
-    said = "tokenizing with tokenizers: the fast encoder does not support this tokenizer: unknown variant `Odd`\n"
-    assert capsys.readouterr().err == said
+    output = "tokenizing with tokenizers: the fast encoder does not support this tokenizer: unknown variant `Odd`\n"
+    assert capsys.readouterr().err == output
 
 
 def test_without_fastokens_one_line_says_how_to_get_it(
@@ -170,7 +170,7 @@ def test_without_fastokens_one_line_says_how_to_get_it(
     assert "pip install fastokens" in capsys.readouterr().err
 
 
-def test_a_check_of_another_fastokens_or_none_here_gives_the_work_to_tokenizers(
+def test_another_or_no_fastokens_than_in_the_check_means_tokenizers_encodes(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, "spoiled"))
@@ -196,7 +196,7 @@ def test_other_kinds_do_not_need_fastokens(
     assert capsys.readouterr().err == ""
 
 
-def test_characters_outside_the_sample_are_compared_and_a_special_token_in_every_surrounding(
+def test_characters_outside_the_sample_and_special_tokens_are_compared_in_every_context(
     tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, stand_in(tokenizer, _surround("龘")))

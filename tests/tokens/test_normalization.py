@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from llmkit.config.prepare import Clean, TokenizerSection
 from llmkit.core.errors import ModelError
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import (
     KEY,
     N_NORMALIZERS,
@@ -19,7 +20,7 @@ from llmkit.tokens.normalization import (
     remove_normalization,
     set_normalization,
 )
-from llmkit.tokens.tokenizer import encode_texts, fingerprint_tokenizer, load_tokenizer
+from llmkit.tokens.tokenizer import encode_texts, fingerprint_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXT = "the café is open, say the cooks of the island of σοφος.\n" * 3
@@ -138,7 +139,7 @@ def test_data_for_a_model_is_cleaned_as_the_model_reads_and_it_is_reported(capsy
 
 
 @pytest.mark.parametrize("count", [99, -1, "x", None, 10**30])
-def test_strangers_count_of_normalizers_takes_nothing_away(count: Any) -> None:
+def test_untrusted_number_of_normalizers_removes_none(count: Any) -> None:
     tokenizer = trained("word")
     before = tokenizer.backend_tokenizer.to_str()
     tokenizer.init_kwargs[KEY] = {N_NORMALIZERS: count}

@@ -27,7 +27,7 @@ def test_growth_is_reported_in_characters() -> None:
     assert fault == "its normalizer makes 120,000 characters of 600"
 
 
-def test_time_ends_the_process() -> None:
+def test_probe_that_takes_too_long_is_ended() -> None:
     split = {"type": "Split", "pattern": {"Regex": r"\p{L}"}, "behavior": "Isolated", "invert": False}
     assert probe({"pre_tokenizer": split}, ["a " * 50_000] * 300).returncode < 0
 

@@ -1,4 +1,4 @@
-"""Damaged and missing files of a prepared folder: found before anything is made of them, and repaired to the byte."""
+"""Damaged and missing files of a prepared folder are found before they are used, and repaired to the same bytes."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ from llmkit.core.errors import DataError, UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.preparing.prepare import prepare
 from llmkit.runs.train import pretrain
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.prepared import load_prepared
-from llmkit.tokens.tokenizer import load_tokenizer
 
 SETTINGS = ("prepare.tokenizer.vocab_size=300", "prepare.split.validation=0.2", "prepare.split.test=0.1")
 
@@ -144,7 +144,7 @@ def test_prepare_does_not_call_a_damaged_folder_done(data: Path, book: Path) -> 
 @pytest.mark.parametrize(
     ("names", "damage"), [([KINDS[0]], flip), (KINDS[3:6], truncate), (KINDS[:2], Path.unlink), (KINDS, flip)]
 )
-def test_repair_makes_anew_what_is_damaged_and_nothing_else(
+def test_repair_rebuilds_only_damaged_files(
     data: Path, clean: Path, book: Path, names: list[str], damage: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert callable(damage)
@@ -162,7 +162,7 @@ def test_repair_makes_anew_what_is_damaged_and_nothing_else(
     assert [path.name for path in data.parent.iterdir()] == ["data"]
 
 
-def test_repair_of_a_sound_folder_touches_nothing(data: Path, book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_of_an_intact_folder_changes_nothing(data: Path, book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
     prepare([str(book)], data, settings(), repair=True)
     assert "are intact: nothing to do" in capsys.readouterr().err

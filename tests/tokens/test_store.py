@@ -1,4 +1,4 @@
-"""The store: plain `datasets` folders, whole rows back, no copies into Python."""
+"""The store: plain `datasets` folders, unchanged rows, no copies into Python objects."""
 
 import hashlib
 from pathlib import Path

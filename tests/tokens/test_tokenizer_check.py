@@ -1,4 +1,4 @@
-"""Tokenizers of strangers end in an error of three lines within seconds, with bounded memory."""
+"""Untrusted tokenizers end in an error of three lines within seconds, with bounded memory."""
 
 import json
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 
 from llmkit.core.errors import ModelError
 from llmkit.tokens import tokenizer_check
-from llmkit.tokens.tokenizer import count_ids, encode_texts, load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
+from llmkit.tokens.tokenizer import count_ids, encode_texts
 from llmkit.tokens.tokenizer_check import KNOWN_PATTERNS, catch_panics, hide_panic_traces
 
 VOCAB = {"<unk>": 0, "<eos>": 1, "a": 2, "b": 3, "ab": 4}
@@ -158,7 +159,7 @@ def test_unknown_patterns_that_end_are_taken(tmp_path: Path, pattern: str) -> No
 
 def test_tokenizer_from_the_cache_of_the_hub_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tokenizer(tmp_path / "snapshot", model=words(c=-1))
-    monkeypatch.setattr("llmkit.tokens.tokenizer.fetch_from_hub", lambda *_, **__: folder.joinpath)
+    monkeypatch.setattr("llmkit.tokens.loading.fetch_from_hub", lambda *_, **__: folder.joinpath)
     with pytest.raises(ModelError, match="-1 is not the id of a token"):
         load_tokenizer("somebody/model")
 

@@ -1,4 +1,4 @@
-"""What each kind of tokenizer does to text, how large it gets, and that training is the same in every process."""
+"""What each kind of tokenizer does to text, its vocabulary size, and that training is reproducible."""
 
 import os
 import random
@@ -53,7 +53,7 @@ def test_char_makes_each_character_never_seen_one_unknown_token() -> None:
     assert ids.tolist().count(tokenizer.unk_token_id) == 2
 
 
-def test_char_gives_the_rarest_characters_up_when_the_vocabulary_is_full() -> None:
+def test_char_omits_the_rarest_characters_if_the_vocabulary_is_full() -> None:
     letters = "".join(chr(ord("a") + i) * (30 - i) for i in range(26))
     tokenizer = train("char", [letters], vocab_size=16)
     assert len(tokenizer) == 16

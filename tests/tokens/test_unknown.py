@@ -32,7 +32,7 @@ def test_unknown_texts_are_counted_by_characters(kind: str, text: str, n_unknown
     assert part.n_unknown == n_unknown
 
 
-def test_what_a_tokenizer_leaves_out_is_unknown_too() -> None:
+def test_characters_that_a_tokenizer_drops_count_as_unknown() -> None:
     letters = {letter: n for n, letter in enumerate("ab c")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab=letters, merges=[])))
     assert unknown_id(tokenizer) is None

@@ -57,7 +57,9 @@ def flip_a_bit(file: Path) -> None:
         (lambda path: (path / "MANIFEST.json").write_text("{"), "MANIFEST.json"),
     ],
 )
-def test_damaged_newest_is_passed_over_by_name(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
     write(tmp_path, 10, 20)
     damage(tmp_path / "step-20")
     path, manifest, passed_over = find_checkpoint(tmp_path)
@@ -139,7 +141,7 @@ for step in (30, 40):
 """
 
 
-def test_writer_killed_at_any_moment_leaves_sound_checkpoints_and_nothing_that_passes_for_one(tmp_path: Path) -> None:
+def test_writer_killed_at_any_moment_leaves_intact_checkpoints_and_no_incomplete_one(tmp_path: Path) -> None:
     moments = []
     for number in range(1, 100):
         folder = tmp_path / str(number)

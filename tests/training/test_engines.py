@@ -1,4 +1,4 @@
-"""Compiled steps compute the same, and `auto` takes the fastest mode of a trial.
+"""Compiled steps compute the same, and `auto` picks the fastest mode of a trial.
 
 Models on one rank; tests/runs/test_ranks.py has several.
 """
@@ -70,7 +70,7 @@ def test_error_of_the_uncompiled_step_is_raised() -> None:
         find(none=RuntimeError("out of memory"), layers=1.0, whole=1.0)
 
 
-def test_slowest_rank_decides_on_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_mode_is_the_fastest_on_the_slowest_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     others = iter([1.0, 2.0, math.inf])
     monkeypatch.setattr(distributed, "gather", lambda value: [value, next(others)])
     best, why = find(none=1.0, layers=0.5, whole=0.4)

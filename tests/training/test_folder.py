@@ -86,19 +86,19 @@ def test_folder_of_something_else_is_refused_and_left_alone(
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_what_a_killed_process_began_to_write_is_nothing(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_process_do_not_make_a_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.recipe.yaml.partial").touch()
     assert create_run(tmp_path / "run", overwrite=False).path.is_dir()
 
 
-def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_output_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(UsageError, match="is a file"):
         check_run(tmp_path / "run", resume=False, overwrite=False)
 
 
-def test_auto_resumes_where_there_is_a_checkpoint_and_else_starts_over_what_a_start_left(tmp_path: Path) -> None:
+def test_auto_resumes_from_a_checkpoint_and_else_restarts_a_run_without_one(tmp_path: Path) -> None:
     assert resolve_resume(tmp_path / "new", "auto", False) == (False, False)
     run = start(tmp_path / "run")
     assert resolve_resume(run.path, "auto", False) == (False, True)
@@ -120,7 +120,7 @@ def test_run_that_was_killed_between_its_first_two_files_or_while_it_was_deleted
 
 
 @pytest.mark.parametrize("name", ["model", "metrics.json", "thesis.tex", "seed-0"])
-def test_auto_deletes_nothing_that_more_than_a_start_has_written(tmp_path: Path, name: str) -> None:
+def test_auto_overwrites_no_run_that_has_results(tmp_path: Path, name: str) -> None:
     run = start(tmp_path / "run")
     (run.path / name).mkdir()
     assert resolve_resume(run.path, "auto", False) == (False, False)
@@ -185,7 +185,7 @@ def test_files_are_found_again_after_they_were_moved_with_their_run(tmp_path: Pa
     assert origin_files(tmp_path, {}) == {}
 
 
-def test_model_and_files_that_are_given_anew_beat_those_of_the_first_start(tmp_path: Path) -> None:
+def test_given_model_and_files_override_those_of_the_first_start(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     assert load_origin(run, "model", {"train": "a.csv"}) == ("model", {"train": "a.csv"})
     run.path.mkdir()

@@ -1,4 +1,4 @@
-"""The recipe of a run runs alone: the same weights, wherever it is started, and a moved file is named with its key."""
+"""The recipe of a run alone trains the same weights from any folder, and a moved file is named with its key."""
 
 import shutil
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_moved_file_is_named_with_its_key(
     assert words in str(caught.value) and len(str(caught.value).splitlines()) == 3
 
 
-def test_globs_and_names_of_the_hub_are_left_to_those_who_read_them(place: Path) -> None:
+def test_globs_and_hub_names_are_not_checked_here(place: Path) -> None:
     recipe, path = write({"data": "../ro*.csv", "model": "org/model", "test": "hf:sst2@test"})
     assert choose_inputs(recipe, path, None, {}) == ("org/model", {"train": "ro*.csv", "test": "hf:sst2@test"})
 
@@ -96,9 +96,7 @@ def test_only_a_resumed_run_without_a_recipe_goes_by_its_manifest(place: Path) -
     assert is_resumed_alone(group.path, "auto", None)
 
 
-def test_recipe_of_a_fold_or_of_a_series_says_what_it_does_not_repeat(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recipe_of_a_fold_or_series_names_the_options_it_lacks(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, path = write({"data": "../rows.csv"})
     write_json(Path("recipes/manifest.json"), {"origin": {"fold": [1, 5]}})
     choose_inputs(recipe, path, None, {})

@@ -1,4 +1,4 @@
-"""The command line decides on the processes, and the rank that fails decides on the exit code."""
+"""The command line determines the processes, and the rank that fails first determines the exit code."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The loop against plain torch: losses, gradients, resume, and the gate before the optimizer step."""
+"""The loop against plain torch: losses, gradients, resume, and the check before the optimizer step."""
 
 import os
 import signal
@@ -250,7 +250,7 @@ def test_evaluation_repeated_after_a_signal_anneals_once(tmp_path: Path, tiny_sp
 
 
 @pytest.mark.parametrize("signalled_at", [None, 3])
-def test_ranks_wait_for_rank_0_only_after_the_save_of_a_stop(
+def test_ranks_wait_for_rank_0_only_after_a_save_on_a_signal(
     tmp_path: Path, tiny_split: Split, signalled_at: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []

@@ -1,4 +1,4 @@
-"""Summed losses, the window of a log line, and what watches over a run.
+"""Summed losses, the window of a log line, spikes and trends.
 
 The window of a log line: means of sums over counts, to be copied, put back and restored.
 
@@ -151,10 +151,10 @@ def test_spike_is_reported_with_its_samples_and_stops_only_where_asked(
     trainer, log = make_trainer(tmp_path / "run", tiny_split, make_gpt2(), n_steps=10, objective=spiky)
     trainer.fit()
     assert log.of("train", "step")[-1] == 10
-    said = capsys.readouterr().err
-    assert "warning: the loss jumped to" in said
-    assert "at step 9" in said
-    assert "samples 64 to 71" in said
+    output = capsys.readouterr().err
+    assert "warning: the loss jumped to" in output
+    assert "at step 9" in output
+    assert "samples 64 to 71" in output
     strict, _ = make_trainer(
         tmp_path / "strict", tiny_split, make_gpt2(), n_steps=10, objective=Scaled(at=9, by=3.0), stop_on_spike=True
     )
@@ -195,7 +195,7 @@ def test_refused_step_is_written_down_with_its_rows(tmp_path: Path, tiny_split: 
         assert row[: len(inputs)] == inputs  # padding follows
 
 
-def test_step_that_is_left_out_changes_nothing_and_there_are_only_so_many(
+def test_skipped_step_changes_nothing_and_their_number_is_limited(
     tmp_path: Path, tiny_split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
     constant = Optim(learning_rate=1e-2, schedule="constant", warmup_steps=0)
@@ -225,7 +225,7 @@ class AlwaysNan(PoisonedAt):
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "warning"),
     [
         ([(10, 4.0), (20, 3.0), (30, 2.0)], "fell by 33% after step 20 of 30: raise x"),
         ([(10, 4.0), (80, 2.2), (90, 2.1), (100, 2.0)], "fell by 9% after step 80 of 100: raise x"),
@@ -241,9 +241,9 @@ class AlwaysNan(PoisonedAt):
         ([], None),
     ],
 )
-def test_loss_that_still_falls_at_the_end_is_reported(losses: list[tuple[int, float]], said: str | None) -> None:
+def test_loss_that_still_falls_at_the_end_is_reported(losses: list[tuple[int, float]], warning: str | None) -> None:
     trend = describe_trend(losses, "raise x")
-    assert trend is None if said is None else trend is not None and said in trend
+    assert trend is None if warning is None else trend is not None and warning in trend
 
 
 class SmallMemory:

@@ -49,7 +49,7 @@ def test_muon_updates_transposed_weights_of_gpt2_like_linear_ones() -> None:
         assert rates[id(module.weight)] * of_torch == pytest.approx(outputs_per_input**0.5)
 
 
-def test_pair_steps_schedules_and_restores_like_the_two_alone() -> None:
+def test_optimizer_pair_steps_schedules_and_restores_like_two_separate_optimizers() -> None:
     def take_steps(restore: bool) -> list[torch.Tensor]:
         model = make_gpt2()
         optimizer = build_optimizer(model, Optim(name="muon"), "fp32")

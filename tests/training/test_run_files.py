@@ -1,4 +1,4 @@
-"""--overwrite deletes what llmkit wrote to a run folder, and nothing else."""
+"""--overwrite deletes only files that llmkit wrote to a run folder."""
 
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def test_input_of_the_new_run_is_not_deleted_with_the_old_one(tmp_path: Path) ->
     check_run(run.path, resume=False, overwrite=True, inputs=[None, "hf:imdb", str(tmp_path / "other")])
 
 
-def test_files_of_the_user_are_in_the_model_folder_that_replaces_theirs(tmp_path: Path) -> None:
+def test_user_files_in_the_model_folder_are_kept_when_it_is_replaced(tmp_path: Path) -> None:
     model, new = tmp_path / "model", tmp_path / ".model.partial"
     for name in ("config.json", "notes.txt", "onnx/model.onnx", "own/config.json"):
         (model / name).parent.mkdir(parents=True, exist_ok=True)

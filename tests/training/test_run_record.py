@@ -1,4 +1,4 @@
-"""A run folder is read in any state, and what could not be read is reported."""
+"""A run folder can be read in any state, and unreadable files are reported."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_last_record_of_a_step_is_kept_and_steps_are_in_order(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (
             [train(1, 1.0), '{"kind": "tr'],
@@ -50,11 +50,11 @@ def test_last_record_of_a_step_is_kept_and_steps_are_in_order(tmp_path: Path) ->
         ([train(1, 1.0), *["[]", "7", "{}", '{"kind": "a", "step": null}', "[" * 99_999, "\x00"]], "2, 3, 4, 5, 6, …"),
     ],
 )
-def test_unreadable_lines_are_skipped_and_reported(tmp_path: Path, lines: list[object], said: str) -> None:
+def test_unreadable_lines_are_skipped_and_reported(tmp_path: Path, lines: list[object], expected: str) -> None:
     write_log(tmp_path, *lines)
     record = read_run(tmp_path)
     assert [each["loss"] for each in record.log["train"]] == [1.0]
-    assert any(said in line for line in record.missing), record.missing
+    assert any(expected in line for line in record.missing), record.missing
 
 
 def test_each_missing_or_damaged_file_is_reported_with_its_consequence(tmp_path: Path) -> None:

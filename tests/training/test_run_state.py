@@ -1,4 +1,4 @@
-"""State files of a run: what a command acts on is checked first, and damage is an error with a way out."""
+"""State files of a run are checked before they are used, and damage is an error with a hint."""
 
 import json
 import random

@@ -22,16 +22,16 @@ def test_flops_count_the_tied_output_layer_and_attention_but_no_look_ups() -> No
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("gain", "expected", "said"), [(0.5, "fp32", "50% of"), (2.5, "bf16", "2.5 times as fast")])
+@pytest.mark.parametrize(("gain", "expected", "reason"), [(0.5, "fp32", "50% of"), (2.5, "bf16", "2.5 times as fast")])
 def test_bf16_is_taken_on_a_cpu_that_has_it_only_where_it_gains(
-    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str, said: str
+    monkeypatch: pytest.MonkeyPatch, gain: float, expected: str, reason: str
 ) -> None:
     rates = {torch.bfloat16: gain, torch.float32: 1.0}
     monkeypatch.setattr(speed, "has_bf16_instructions", lambda: True)
     monkeypatch.setattr(speed, "measure_matmul", lambda dtype, device: rates[dtype])
     precision, why = choose_precision("auto", CPU)
     assert precision == expected
-    assert said in why
+    assert reason in why
 
 
 def test_a_cpu_without_bf16_instructions_is_not_timed_and_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_a_process_that_is_held_to_older_instructions_has_no_bf16(monkeypatch: p
 
 
 class SlowProducts:
-    """A clock that products move: so many FLOP a second."""
+    """A clock that matrix products advance, at a fixed number of FLOP per second."""
 
     def __init__(self, rate: float) -> None:
         self.rate, self.now = rate, 0.0
@@ -133,7 +133,7 @@ def test_fewer_threads_are_taken_only_where_they_are_faster_each_time(
     assert next(left, None) is None
 
 
-def test_a_number_of_threads_that_the_user_has_set_is_not_tried(
+def test_the_users_number_of_threads_is_kept_without_a_trial(
     monkeypatch: pytest.MonkeyPatch, two_threads: list[int]
 ) -> None:
     monkeypatch.setattr(speed, "thread_count", lambda: ThreadCount(2, "OMP_NUM_THREADS"))

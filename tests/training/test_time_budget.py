@@ -48,7 +48,7 @@ def test_a_run_fills_its_time_and_trains_for_most_of_it(
     assert training >= (1 - RESERVE) * 0.85 * (seconds - elapsed) - costs.finish - least
 
 
-def test_what_the_recipe_sets_is_kept() -> None:
+def test_values_that_the_recipe_sets_are_kept() -> None:
     request = replace(REQUEST, eval_steps=7, save_steps=3)
     length = fit_length(request, COSTS, 0.0)
     assert (length.eval_steps, length.save_steps) == (7, 3)
@@ -85,8 +85,10 @@ def test_run_that_takes_longer_than_its_limit_says_so_with_both_times() -> None:
     spent = PhaseSeconds(start=50.0, training=12.0)
     assert spent.describe_overrun(1.1) is None
     assert spent.describe_overrun(61.9 / 60) is None
-    said = spent.describe_overrun(1)
-    assert said is not None and said.startswith("the run took 62.0 s, longer than train.max_minutes=1 allows (60 s)")
+    output = spent.describe_overrun(1)
+    assert output is not None and output.startswith(
+        "the run took 62.0 s, longer than train.max_minutes=1 allows (60 s)"
+    )
 
 
 @pytest.mark.parametrize(

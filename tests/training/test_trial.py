@@ -1,4 +1,4 @@
-"""Trials before the first step end in time, however slow the machine is."""
+"""Trials before the first step end in time on machines of any speed."""
 
 import time
 from typing import Any

@@ -86,9 +86,9 @@ def _submit(folder: Path, name: str, attempt: int, n_jobs: int) -> None:
     arguments = ["sbatch", "--wait", "--parsable", *options, str(script)]
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     if not done.stdout.strip():  # otherwise it is the job id, and the jobs started
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        output = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         hint = "sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and the like from the environment"
-        raise WorkersLost(f"sbatch refused the jobs: {said[-1]}", where="sbatch", hint=hint)
+        raise WorkersLost(f"sbatch refused the jobs: {output[-1]}", where="sbatch", hint=hint)
 
 
 def _wait_for_jobs(folder: Path, name: str, n_tasks: int) -> None:

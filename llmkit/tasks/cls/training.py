@@ -44,7 +44,8 @@ from llmkit.tasks.cls.request import check_request
 from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
 from llmkit.tasks.cls.train_sample import sample_of
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
+from llmkit.tokens.loading import load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens, match_tokenizer
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin, load_origin
 

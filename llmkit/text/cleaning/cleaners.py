@@ -7,7 +7,7 @@ costs almost nothing on a text that does not need it.
 STEPS has one line per step, in the order in which they run. Mojibake is repaired before control characters are
 removed because mojibake contains some. Entities are decoded first, so that the later steps see their characters.
 
-A step that removes more than a third of a document's characters is counted in `notes`, with an example. Knows nothing
+A step that removes more than a third of a document's characters is counted in `notes`, with an example. Independent
 of files and formats.
 """
 

@@ -10,11 +10,8 @@ Independent of files, byte order marks or errors.
 import codecs
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
@@ -98,35 +95,22 @@ _MIN_RATE = -4.6
 _MIN_RATED_BYTES = 6
 _SYMBOL_IN_WORD = re.compile(r"[^\W\d_][¡-¬®-¶¸-¿×÷†‡‰ˆ˜™][^\W\d_]")
 _SAMPLE_BYTES = 6000
-_FIRST_BYTES = 1000
+FIRST_BYTES = 1000
 _FIRST_MARGIN = 100.0
-"""Readings that are worse than the best by more than this, in nats of the first part of the sample, are discarded."""
+"""Readings whose score of the first part of the sample is this many nats below the best are discarded."""
 _UTF8_CHAR = rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _UTF8_WORD = re.compile(rb"(?:[\x00-\x7f]|" + _UTF8_CHAR + rb")+")
 _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _MIN_ASCII_PER_HIGH = 8
-_MAX_TAKEN_GAIN = 15.0
-"""Maximum lead in nats with which an East Asian encoding is not trusted for ASCII text with single other bytes."""
+_MIN_EAST_ASIAN_LEAD = 15.0
+"""Minimum lead, in nats, of an East Asian encoding over single-byte ones, for ASCII text with isolated other bytes."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
-_TAKES_ASCII = re.compile(rb"(?<![\x80-\xff])(?:[\x80-\xff]{2})*[\x80-\xff][A-Za-z]")
-_ASCII = bytes(range(128))
+ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
 _MAX_STRAY_COST = 12.0
 """Maximum loss in nats of a line that is decoded with a byte in another encoding, compared with the line without it."""
-_CHANGE_MARGIN = 15.0
-_CHANGE_MARGIN_PER_BYTE = 0.3
-"""Minimum lead of another encoding, summed over lines: in nats, and in nats per non-ASCII byte."""
-_LINE_MARGIN = 10.0
-"""Minimum gain in nats for a line to count. Rare Chinese words gain up to 9.5 nats in another encoding by chance."""
-_MAX_SUSPECTS = 3
-_MAX_SCORED_BYTES = 1 << 16
-_MAX_SURPRISING = 20
-_MIN_SURPRISING_PAIRS = 8
-_MAX_LINE_BYTES = 900
-_LINE = re.compile(rb"[^\n\r]{0,900}(?:[\n\r ]+|\Z)|[^\n\r]+[\n\r]*")
-"""A line, or a piece of a long line up to a space."""
 _SAME_FAMILY = {"cp950", "big5hkscs"}
 """Encodings that differ in a few punctuation marks only; the more likely one is chosen, however small its lead."""
 
@@ -163,7 +147,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     """
     if is_valid(data, "utf-8", complete=complete):
         return Guess(("utf-8",))
-    n_high = len(data.translate(None, _ASCII))
+    n_high = len(data.translate(None, ASCII))
     n_valid = sum(map(len, _FIND_UTF8.findall(data)))
     if n_valid >= _MIN_UTF8_SHARE * n_high:
         return Guess(("utf-8",))
@@ -171,7 +155,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     if not _HIGH_PAIR.search(data) and len(data) > _MIN_ASCII_PER_HIGH * n_high:
         # cp949 decodes the bytes of `°C` in `20 °C` as one Korean character.
         singles = [each for each in readings if SINGLE_BYTE.keys() & {*each.encodings}]
-        if singles and readings[0].score - singles[0].score < _MAX_TAKEN_GAIN:
+        if singles and readings[0].score - singles[0].score < _MIN_EAST_ASIAN_LEAD:
             readings = singles
     best = readings[0]
     if n_valid and (word := find_utf8_word(data, best.encodings[0])):
@@ -201,7 +185,7 @@ def is_text(reading: Reading) -> bool:
     n_symbols = sum(_SYMBOL_IN_WORD.search(word) is not None for word in words)
     if n_bytes < _MIN_RATED_BYTES:
         return True
-    (found,) = score_texts([_compose(joined)], [CANDIDATES[reading.encodings[0]].languages])
+    (found,) = score_texts([compose(joined)], [CANDIDATES[reading.encodings[0]].languages])
     return found.score >= _MIN_RATE * n_bytes and (n_symbols < 2 or 5 * n_symbols < len(words))
 
 
@@ -250,8 +234,8 @@ def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
 
 def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES)) -> list[Reading]:
     """Return the readings of a sample, most probable first."""
-    readings = _rank(lambda name: sample[:_FIRST_BYTES].decode(name, "replace"), candidates)
-    if len(sample) <= _FIRST_BYTES:
+    readings = _rank(lambda name: sample[:FIRST_BYTES].decode(name, "replace"), candidates)
+    if len(sample) <= FIRST_BYTES:
         return readings
     likely = {name for each in readings if each.score > readings[0].score - _FIRST_MARGIN for name in each.encodings}
     likely.update(*(each.encodings for each in readings[:2]))
@@ -261,91 +245,8 @@ def rank_encodings(sample: bytes, candidates: Iterable[str] = tuple(CANDIDATES))
 def score_as(sample: bytes, encoding: str) -> float:
     """Return the score of the sample in an encoding, in nats, for the best language; UTF-8 ignores invalid bytes."""
     text = sample.decode(encoding, "ignore" if encoding == "utf-8" else "replace")
-    (found,) = score_texts([_compose(text)], [_ALL_LANGUAGES])
+    (found,) = score_texts([compose(text)], [_ALL_LANGUAGES])
     return found.score
-
-
-def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
-    """Return the offset of the first line that is much more likely in another encoding, and that encoding.
-
-    Candidates are the best encodings of the three lines with the lowest scores in total and per byte. A candidate is
-    accepted if the total gain of the lines that it improves is large enough. In data above 64 KB only a sample of the
-    lines, and the lines with the rarest pairs of bytes, are scored.
-    """
-    lines = _sample_lines(data, encoding) if encoding in CANDIDATES else []
-    if len(lines) < 2:
-        return None
-    samples = [sample for _, sample in lines]
-    texts, own = _score_lines(samples, encoding)
-    lengths = np.array([len(sample) for sample in samples])
-    losses = np.quantile(own / lengths, 0.9) * lengths - own
-    worst = dict.fromkeys(n for by in (losses, losses / lengths) for n in np.argsort(-by)[:_MAX_SUSPECTS])
-    suspects = [samples[number] for number in worst if losses[number] > MARGIN]
-    rivals = dict.fromkeys(rank_encodings(sample)[0].encodings[0] for sample in suspects)
-    for rival in rivals:
-        rival_texts, scores = _score_lines(samples, rival)
-        gains = np.where([a != b for a, b in zip(texts, rival_texts, strict=True)], scores - own, 0.0)
-        if rival in _MULTI_BYTE and encoding in SINGLE_BYTE:  # it decodes `°C` in `20°C` as one character
-            gains = np.where([_TAKES_ASCII.search(sample) is None for sample in samples], gains, 0.0)
-        better = np.flatnonzero(gains > _LINE_MARGIN)
-        n_high = sum(len(samples[number].translate(None, _ASCII)) for number in better)
-        if gains[better].sum() - CANDIDATES[rival].rarity > max(_CHANGE_MARGIN, _CHANGE_MARGIN_PER_BYTE * n_high):
-            return lines[int(better[0])][0], rival
-    return None
-
-
-def _sample_lines(data: bytes, encoding: str) -> list[tuple[int, bytes]]:
-    """Return (offset, sample of the words) of each line with non-ASCII bytes; in large data of every n-th such line,
-    and of the most surprising ones.
-    """
-    found = [(start, line) for start, line in _split_lines(data, encoding) if not line.isascii()]
-    step = max(1, len(data) // _MAX_SCORED_BYTES) | 1  # odd, so that if two kinds of lines alternate, both are seen
-    numbers = {*range(0, len(found), step), *(_find_surprising(data, found) if step > 1 else ())}
-    lines = [found[number] for number in sorted(numbers)]
-    return [(start, sample_words(line, n_bytes=_MAX_LINE_BYTES)[:_FIRST_BYTES]) for start, line in lines]
-
-
-def _find_surprising(data: bytes, lines: Sequence[tuple[int, bytes]]) -> set[int]:
-    """Return the numbers of the lines whose pairs of bytes are the rarest in the data, in total or on average."""
-    codes = np.frombuffer(data, np.uint8).astype(np.int32)
-    pairs = codes[:-1] * 256 + codes[1:]
-    is_high = (codes[:-1] > 127) | (codes[1:] > 127)
-    counts = np.bincount(pairs[is_high], minlength=1 << 16)
-    surprise = np.where(is_high, np.log(max(1, counts.sum()) / np.maximum(1, counts[pairs])), 0.0)
-    sums, n_high = (np.concatenate([[0.0], np.cumsum(each)]) for each in (surprise, is_high))
-    starts = np.array([start for start, _ in lines])
-    ends = np.minimum(starts + [len(line) for _, line in lines], len(pairs))
-    totals, numbers = sums[ends] - sums[starts], np.maximum(1, n_high[ends] - n_high[starts])
-    excess = totals - numbers * surprise.sum() / max(1, is_high.sum())
-    means = np.where(numbers >= _MIN_SURPRISING_PAIRS, totals / numbers, 0.0)
-    return {int(n) for by in (excess, means) for n in np.argsort(-by)[:_MAX_SURPRISING]}
-
-
-def _split_lines(data: bytes, encoding: str) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, line); a long line is cut at spaces, or else between characters of the encoding."""
-    for match in _LINE.finditer(data):
-        start, end = match.span()
-        while end - start > 2 * _MAX_LINE_BYTES:
-            ends = range(start + _MAX_LINE_BYTES, start + _MAX_LINE_BYTES - 4, -1)
-            cut = next((each for each in ends if _is_whole(data[start:each], encoding)), ends[0])
-            yield start, data[start:cut]
-            start = cut
-        yield start, data[start:end]
-
-
-def _is_whole(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _score_lines(samples: Sequence[bytes], encoding: str) -> tuple[list[str], Any]:
-    """Return the decoded samples, and an array of their scores."""
-    texts = [_compose(sample.decode(encoding, "replace")) for sample in samples]
-    found = score_texts(texts, [CANDIDATES[encoding].languages] * len(texts))
-    return texts, np.array([each.score for each in found])
 
 
 def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
@@ -387,7 +288,7 @@ def _rank(decode: Callable[[str], str], candidates: Iterable[str]) -> list[Readi
     for name in candidates:
         names.setdefault(decode(name), []).append(name)
     languages = [frozenset().union(*(CANDIDATES[name].languages for name in same)) for same in names.values()]
-    scores = score_texts([_compose(text) for text in names], languages)
+    scores = score_texts([compose(text) for text in names], languages)
     readings = []
     for (text, same), found in zip(names.items(), scores, strict=True):
         language = found.language
@@ -397,6 +298,6 @@ def _rank(decode: Callable[[str], str], candidates: Iterable[str]) -> list[Readi
     return sorted(readings, key=lambda reading: -reading.score)
 
 
-def _compose(text: str) -> str:
+def compose(text: str) -> str:
     """Compose letters with their marks: cp1258 stores Vietnamese tones as separate characters."""
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

@@ -19,10 +19,10 @@ from typing import BinaryIO, Protocol
 
 from llmkit.core.errors import DataError, UsageError
 from llmkit.text.decoding.declared_encodings import HAS_C1, UNICODE, compare_encoding, decode_declared, find_mark
+from llmkit.text.decoding.encoding_changes import find_change
 from llmkit.text.decoding.encoding_detection import (
     MARGIN,
     detect_legacy,
-    find_change,
     find_utf8_word,
     is_valid,
     rank_encodings,

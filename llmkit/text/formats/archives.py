@@ -3,7 +3,7 @@
 Nothing is unpacked to a path that an archive chooses. A truncated archive is an error, never a shorter text. A .tar
 without its closing blocks counts as truncated.
 
-Raises the errors of zipfile and tarfile, and Bomb; sources.py turns them into errors that name the file.
+Raises the errors of zipfile and tarfile, and Bomb; entries.py turns them into errors that name the file.
 """
 
 import struct

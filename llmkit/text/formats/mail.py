@@ -17,8 +17,9 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import decode_all
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.html_text import html_to_text
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 MAX_MESSAGE_BYTES = 64_000_000
 MAX_HEADER_BYTES = 256_000

@@ -22,9 +22,10 @@ from llmkit.text.decoding.declared_encodings import UNICODE, decode_declared, de
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.decoding.excerpts import find_example
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.archives import open_archive, open_member
 from llmkit.text.formats.html_text import html_to_text
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _DECLARED = re.compile(
     rb"""<meta[^>]{1,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{1,80}encoding=["']([\w.:-]+)""", re.I
@@ -85,7 +86,7 @@ def _read_chapters(file: BinaryIO, path: str, source: Source) -> Iterator[str]:
         if not spine:
             raise _bad_epub("its spine, the order of the chapters, is empty", path)
         if unknown := [str(name) for name in spine if name not in items]:
-            what = "chapters in the spine that the EPUB does not have are left out"
+            what = "chapters that the spine lists but the EPUB does not contain are left out"
             source.notes[what] = f"number: {len(unknown):,}, first {unknown[0][:60]!r}"
         for reference in spine:
             item = items.get(reference)

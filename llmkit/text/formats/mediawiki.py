@@ -16,8 +16,9 @@ from typing import Any
 from llmkit.config.prepare import Read
 from llmkit.core.errors import EnvironmentFault
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.xml_parsing import parse_xml
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 MAX_PAGE_CHARS = 4_000_000
 """Wikipedia refuses pages of over 2 MB."""

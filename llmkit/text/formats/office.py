@@ -15,10 +15,11 @@ from typing import BinaryIO, NamedTuple
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.archives import check_zip_sizes, open_archive, open_member
 from llmkit.text.formats.html_text import LOWERED, RAISED, bracket, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder, parse_xml
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _OFF = ("0", "false", "off", "none")
 
@@ -129,16 +130,15 @@ class _Word(_Target):
             self._text.add(text)
 
 
-class _Look(NamedTuple):
-    """Characters of superscript or subscript numbers, empty on the line, None as in the enclosing text; and whether the
-    text is hidden.
-    """
+class _TextStyle(NamedTuple):
+    """The properties of a text style that change the text."""
 
     script: Mapping[str, str] | None
+    """Characters of superscript or subscript numbers; empty: neither; None: as in the enclosing text."""
     is_hidden: bool
 
 
-_PLAIN = _Look(None, False)
+_PLAIN = _TextStyle(None, False)
 
 
 class _OpenDocument(_Target):
@@ -147,7 +147,7 @@ class _OpenDocument(_Target):
     SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
     PARAGRAPHS, CELL, GAPS = ("p", "h"), "table-cell", {"table-row": "\n", "table": "\n\n"}
 
-    def __init__(self, text: TextBuilder, styles: dict[str, _Look] | None = None) -> None:
+    def __init__(self, text: TextBuilder, styles: dict[str, _TextStyle] | None = None) -> None:
         super().__init__(text)
         self._main = text
         self._notes = TextBuilder()
@@ -155,10 +155,10 @@ class _OpenDocument(_Target):
         """Number of open paragraphs."""
         self._space = True
         self._styles = {} if styles is None else styles
-        """Appearance by name of style; styles precede the text."""
+        """Text styles by name; styles precede the text."""
         self._style = ""
-        self._spans: list[_Look] = []
-        self._outer: tuple[int, list[_Look]] = (0, [])
+        self._spans: list[_TextStyle] = []
+        self._outer: tuple[int, list[_TextStyle]] = (0, [])
         """Paragraphs and spans where the note began."""
 
     def open(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -166,10 +166,10 @@ class _OpenDocument(_Target):
             self._n_paragraphs += 1
             self._space = True
         elif name == "span":
-            look = self._styles.get(attributes.get("style-name", ""), _PLAIN)
+            style = self._styles.get(attributes.get("style-name", ""), _PLAIN)
             outer = self._spans[-1] if self._spans else _PLAIN
-            script = outer.script if look.script is None else look.script
-            self._spans.append(_Look(script, look.is_hidden or outer.is_hidden))
+            script = outer.script if style.script is None else style.script
+            self._spans.append(_TextStyle(script, style.is_hidden or outer.is_hidden))
         elif name == "s":
             self._add(" " * min(1000, int(count) if (count := attributes.get("c", "1")).isdigit() else 1))
         elif name == "tab":
@@ -183,7 +183,7 @@ class _OpenDocument(_Target):
             self._style = attributes.get("name", "") if attributes.get("family") == "text" else ""
             self._styles[self._style] = self._styles.get(attributes.get("parent-style-name", ""), _PLAIN)
         elif name == "text-properties" and self._style:
-            self._styles[self._style] = _read_look(attributes, self._styles[self._style])
+            self._styles[self._style] = _read_style(attributes, self._styles[self._style])
 
     def close(self, name: str) -> None:
         if name in self.PARAGRAPHS:
@@ -200,25 +200,25 @@ class _OpenDocument(_Target):
             self._main.add(self._notes.take())
 
     def data(self, text: str) -> None:
-        look = self._spans[-1] if self._spans else _PLAIN
-        if self._n_paragraphs and not self._n_skipped and not look.is_hidden:
+        style = self._spans[-1] if self._spans else _PLAIN
+        if self._n_paragraphs and not self._n_skipped and not style.is_hidden:
             text = re.sub(r"[ \t\r\n]+", " ", text)  # OpenDocument collapses spaces; text:s keeps them
-            self._add(translate_all(text.removeprefix(" ") if self._space else text, look.script or {}))
+            self._add(translate_all(text.removeprefix(" ") if self._space else text, style.script or {}))
 
     def _add(self, text: str) -> None:
         self._text.add(text)
         self._space = text.endswith(" ") if text else self._space
 
 
-def _read_look(attributes: Mapping[str, str], inherited: _Look) -> _Look:
-    """Return the appearance that the properties of a style give; positions are `super 58%` or `-33% 58%`."""
+def _read_style(attributes: Mapping[str, str], inherited: _TextStyle) -> _TextStyle:
+    """Return the text style that these properties define; a position is `super 58%` or `-33% 58%`."""
     position = attributes.get("text-position", "")
     script = inherited.script
     if position:
         is_raised = position.startswith(("super", *"123456789"))
         script = RAISED if is_raised else LOWERED if position.startswith(("sub", "-")) else {}
     display = attributes.get("display", "")
-    return _Look(script, display == "none" if display else inherited.is_hidden)
+    return _TextStyle(script, display == "none" if display else inherited.is_hidden)
 
 
 def read_docx(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
@@ -259,7 +259,7 @@ def _open_document_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
             if b"encryption-data" in part.read(1 << 20):
                 what = "this is an OpenDocument text with a password"
                 raise DataError(what, where=path, hint="save it without the password, or skip it with --skip-bad")
-    styles: dict[str, _Look] = {}
+    styles: dict[str, _TextStyle] = {}
     if "styles.xml" in archive.namelist():
         page = TextBuilder()  # headers and footers of pages
         with _open_part(archive, "styles.xml", path) as part:

@@ -15,7 +15,8 @@ from typing import Any
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError, EnvironmentFault
 from llmkit.text.documents import Document, make_documents
-from llmkit.text.sources import Entry, Source
+from llmkit.text.entries import Entry
+from llmkit.text.sources import Source
 
 MAX_PAGES = 100_000
 

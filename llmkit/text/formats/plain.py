@@ -9,8 +9,9 @@ from llmkit.config.prepare import Read
 from llmkit.text.boundaries import split_documents
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.shapes import watch_shape
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 
 def read_plain(entry: Entry, source: Source, read: Read) -> Iterator[Document]:

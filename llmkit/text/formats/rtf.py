@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.html_text import LOWERED, RAISED, translate_all
 from llmkit.text.formats.xml_parsing import TextBuilder
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _NON_ASCII = re.compile(rb"[\x80-\xff]+")
 _EAST_ASIAN = re.compile(rb"\\ansicpg(?:932|936|949|950|1361)\b")

@@ -2,7 +2,7 @@
 
 A signature overrides the name: a .docx named .txt is read as .docx, and an image is refused under any name.
 The signature of a binary format counts only if the bytes hold a NUL, so that a text that begins with `BM` stays a text.
-Formats without a signature (plain text, HTML, JSON, tables) are recognized by name; see sources.py.
+Formats without a signature (plain text, HTML, JSON, tables) are recognized by name; see entries.py.
 """
 
 import re

@@ -3,7 +3,7 @@
 A truncated stream is an error, never a shorter text. A file that unpacks to more than MIN_BOUNDED_BYTES and to more
 than MAX_RATIO times its size is refused as a decompression bomb.
 
-Raises the errors of gzip, bz2, lzma and pyarrow; sources.py turns them into errors that name the file.
+Raises the errors of gzip, bz2, lzma and pyarrow; entries.py turns them into errors that name the file.
 """
 
 import bz2

@@ -13,8 +13,9 @@ from itertools import chain, groupby
 from llmkit.config.prepare import Read
 from llmkit.text.decoding.encodings import TextStream
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.lines import split_lines, unify_line_ends
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d+:\d+[.,]\d+\s*-->\s*(?:\d+:)?\d+:\d+[.,]\d+")
 _TAG = re.compile(r"</?(?:[bius]|font|c|v|lang|ruby)(?:[ .\t][^<>]{0,200})?>|<[\d:.]{4,20}>|\{\\an?\d+\}", re.I)

@@ -17,10 +17,11 @@ from llmkit.core.errors import DataError
 from llmkit.text.decoding.declared_encodings import decode_declared
 from llmkit.text.decoding.encodings import decode_all
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.formats.html_text import html_to_text
 from llmkit.text.formats.markup import decode_page
 from llmkit.text.formats.streams import skip_bytes
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 MAX_RECORD_BYTES = 64_000_000
 _MAX_LINE_BYTES = 1 << 16

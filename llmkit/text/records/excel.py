@@ -13,10 +13,10 @@ from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from llmkit.core.errors import DataError, EnvironmentFault, did_you_mean
+from llmkit.text.entries import Entry
 from llmkit.text.records.delimited import Dialect, Record
 from llmkit.text.records.plain_values import is_inexact, to_cell
 from llmkit.text.records.rows import SAMPLE_ROWS, Rows, RowStream, read_records
-from llmkit.text.sources import Entry
 
 _MAX_BLANK_ROWS = 10_000
 _ERRORS = frozenset(["#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text.documents import Document, make_documents
+from llmkit.text.entries import Entry
 from llmkit.text.records.column_names import CHAT_NAMES, PARAGRAPH_NAMES, TEXT_NAMES
 from llmkit.text.records.fields import (
     MISSING,
@@ -27,7 +28,7 @@ from llmkit.text.records.fields import (
 )
 from llmkit.text.records.rows import SAMPLE_ROWS, Row, RowStream, require_unique
 from llmkit.text.records.table_files import read_entry
-from llmkit.text.sources import Entry, Source, report_notes
+from llmkit.text.sources import Source, report_notes
 
 _KNOWN = frozenset((*TEXT_NAMES, *CHAT_NAMES, *PARAGRAPH_NAMES))
 

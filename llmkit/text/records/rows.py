@@ -19,6 +19,7 @@ from llmkit.config.prepare import Read
 from llmkit.core.console import count
 from llmkit.core.errors import DataError
 from llmkit.text.decoding.encodings import TextStream
+from llmkit.text.entries import Entry
 from llmkit.text.lines import replace_lone_returns, split_lines, unify_line_ends, unify_returns
 from llmkit.text.records.column_names import KNOWN_NAMES
 from llmkit.text.records.delimited import (
@@ -32,7 +33,7 @@ from llmkit.text.records.fields import MISSING, BadCell, describe_type, get_valu
 from llmkit.text.records.json_rows import UNDECODED, BadValue, parse_lines, parse_stream
 from llmkit.text.records.json_shapes import FindRows, find_pandas_rows, find_rows
 from llmkit.text.records.table_header import count_title_rows, is_header
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 SAMPLE_ROWS = 1000
 _SAMPLE_CHARS = 4_000_000

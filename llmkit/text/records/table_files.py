@@ -6,10 +6,11 @@ from itertools import islice
 from typing import Any
 
 from llmkit.core.errors import DataError
+from llmkit.text.entries import Entry
 from llmkit.text.records.excel import read_excel
 from llmkit.text.records.plain_values import to_plain
 from llmkit.text.records.rows import Row, Rows, RowStream, open_text, read_text
-from llmkit.text.sources import Entry, Source
+from llmkit.text.sources import Source
 
 _BATCH_ROWS = 256
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")

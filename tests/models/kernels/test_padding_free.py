@@ -276,7 +276,7 @@ def test_kernel_is_tested_before_it_is_used(
     with torch.no_grad():
         assert padding_free.varlen_attention_works(CPU, 16) == (fault == "none")
         assert padding_free.varlen_attention_works(CPU, 16, 64) == (fault == "none")
-    assert torch.equal(torch.random.get_rng_state(), before), "what is drawn in training stays what it is"
+    assert torch.equal(torch.random.get_rng_state(), before), "the random state of training does not change"
     padding_free.varlen_attention_works.cache_clear()
-    said = capsys.readouterr().err
-    assert ("stay padded" in said) == (fault != "none")
+    output = capsys.readouterr().err
+    assert ("stay padded" in output) == (fault != "none")

@@ -27,7 +27,7 @@ def test_fast_dropout_drops_the_given_share_and_rescales_the_rest(rate: float, d
     assert torch.equal(values.grad, result.detach())  # what is dropped learns nothing
 
 
-def test_neighbours_are_dropped_independently() -> None:
+def test_dropout_of_neighbouring_units_is_independent() -> None:
     torch.manual_seed(0)
     dropped = (FastDropout(0.1)(torch.ones(4_000_000)) == 0).double()
     for distance in (1, 2, 3, 4, 1000):

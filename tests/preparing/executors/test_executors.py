@@ -1,4 +1,4 @@
-"""What all executors have in common: what they require, how a worker calls a function, and this process as one."""
+"""All executors: their requirements, how a worker calls a function, and the executor of one process."""
 
 import subprocess
 from pathlib import Path

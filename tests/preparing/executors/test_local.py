@@ -1,4 +1,4 @@
-"""`prepare` on several cores: the bytes of one process, whatever becomes of the workers, and none is left behind."""
+"""`prepare` on several cores gives the bytes of one process, even if workers die, and leaves no process behind."""
 
 import os
 import shutil
@@ -106,7 +106,7 @@ def test_workers_are_started_only_where_there_is_enough_for_them(
     assert count(files) == 1
 
 
-def test_repair_with_workers_makes_anew_what_is_damaged(
+def test_repair_with_workers_rebuilds_damaged_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None
 ) -> None:
     before = digests(in_one)
@@ -276,7 +276,7 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
+def test_stopped_command_leaves_no_worker_and_the_next_one_resumes(
     tmp_path: Path, books: Path, in_one: Path, number: int
 ) -> None:
     words = [sys.executable, "-c", COMMAND, "prepare", str(books), "--out", str(tmp_path / "many")]
@@ -292,10 +292,10 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
     workers = workers_of(command.pid)
     os.killpg(command.pid, number)  # as a terminal does
     (tmp_path / "hold").unlink()
-    said = command.communicate(timeout=300)[0]
-    assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), said
-    assert "Traceback" not in said
-    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in said
+    output = command.communicate(timeout=300)[0]
+    assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), output
+    assert "Traceback" not in output
+    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in output
     assert workers and not psutil.wait_procs(workers, timeout=120)[1]
     again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -304,7 +304,7 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_goes_on(
 
 
 @pytest.mark.parametrize(("stopped", "then"), [(2, 1), (1, 2)])
-def test_any_number_of_workers_goes_on_from_the_shards_of_another(
+def test_any_number_of_workers_resumes_from_the_shards_of_another_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, books: Path, in_one: Path, two_workers: None,
     capsys: pytest.CaptureFixture[str], stopped: int, then: int,
 ) -> None:  # fmt: skip
@@ -347,19 +347,19 @@ def refuse_processes(*_: Any, **__: Any) -> Any:
     raise BlockingIOError(11, "Resource temporarily unavailable")
 
 
-def test_nobody_waits_for_a_worker_when_all_were_ended() -> None:
+def test_no_thread_waits_for_a_worker_after_all_were_ended() -> None:
     pool = local._Pool(1)
     pool.kill()
-    said: list[str] = []
+    output: list[str] = []
 
     def ask_twice() -> None:
         for number in (1, 2):
             with suppress(WorkersLost):
                 pool.run(time.sleep, 0, f"{number} of 2")
-            said.append("no worker is left")
+            output.append("no worker is left")
 
     asking = threading.Thread(target=ask_twice, daemon=True)
     asking.start()
     asking.join(10)
     pool.end()
-    assert len(said) == 2
+    assert len(output) == 2

@@ -1,4 +1,4 @@
-"""Ray: a module that has as much of it as the executor uses, and the real one where it is installed."""
+"""The Ray executor with a fake `ray` module, and with the real one if it is installed."""
 
 import os
 import signal
@@ -127,9 +127,7 @@ def test_running_cluster_is_used_and_one_that_is_not_there_is_reported(
         prepare([str(books)], tmp_path / "other", settings(*NEAR), engine="ray")
 
 
-def test_ray_workers_that_die_again_and_again_leave_what_is_finished(
-    tmp_path: Path, books: Path, fake_ray: FakeRay
-) -> None:
+def test_ray_workers_that_die_repeatedly_keep_finished_stages(tmp_path: Path, books: Path, fake_ray: FakeRay) -> None:
     fake_ray.dies_at = 4
     with pytest.raises(WorkersLost, match="workers died 4 times at task 4 of"):
         prepare([str(books)], tmp_path / "data", settings(*NEAR), engine="ray")
@@ -175,7 +173,7 @@ assert killed
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path, books: Path, number: int) -> None:
+def test_real_ray_ends_with_the_command_and_the_next_one_resumes(tmp_path: Path, books: Path, number: int) -> None:
     pytest.importorskip("ray")
     overrides = [*SMALL, *NEAR]
     arguments = [
@@ -200,9 +198,9 @@ def test_real_ray_ends_with_the_command_and_the_next_one_goes_on(tmp_path: Path,
         if not child.name().endswith("Agent")  # two of Ray's own, which take a minute to see that they are alone
     ]
     command.send_signal(number)
-    said = command.communicate()[0]
-    assert command.returncode == (128 + number if number == signal.SIGTERM else -number), said
-    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in said
+    output = command.communicate()[0]
+    assert command.returncode == (128 + number if number == signal.SIGTERM else -number), output
+    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in output
     assert not psutil.wait_procs(children, timeout=30)[1], "what was started has ended"
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert "resuming from the finished stages of an earlier run: cleaned-main" in done.stderr

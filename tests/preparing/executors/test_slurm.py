@@ -1,4 +1,4 @@
-"""Slurm, by an sbatch that does on this machine what it does on a cluster."""
+"""The Slurm executor with a fake sbatch that runs jobs on this machine."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ def test_slurm_jobs_give_the_bytes_of_one_process_though_one_dies(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jobs", "one"]
 
 
-def test_slurm_jobs_that_never_live_are_reported_and_what_is_finished_is_kept(
+def test_slurm_jobs_that_always_die_are_reported_and_finished_stages_are_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sbatch: Path
 ) -> None:
     monkeypatch.setenv("DIES", "always")
@@ -112,7 +112,7 @@ def test_slurm_that_does_not_answer_is_not_asked_without_end(
     assert len((tmp_path / "asked").read_text().split()) == 12
 
 
-def test_refused_slurm_jobs_are_reported_in_its_words(tmp_path: Path, sbatch: Path) -> None:
+def test_refused_slurm_jobs_are_reported_with_its_message(tmp_path: Path, sbatch: Path) -> None:
     sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
     with slurm.open_slurm(tmp_path) as run, pytest.raises(WorkersLost, match="invalid partition"):
         list(run(str, [1, 2, 3]))

@@ -103,7 +103,7 @@ def test_logits_of_each_step_are_those_of_reading_all_again(
 
 
 def test_samples_have_the_distribution_that_generate_draws_from() -> None:
-    """Of the second token, given the first: 40,000 rows of one prompt against the limits written out anew."""
+    """The distribution of the second token given the first, from 40,000 rows of one prompt, against plain code."""
     model, (ids, mask) = make("gpt2"), left_padded([4])
     with torch.no_grad():
         model.lm_head.weight.mul_(0.3)
@@ -128,7 +128,7 @@ def test_samples_have_the_distribution_that_generate_draws_from() -> None:
     assert ((counts / len(seconds) - expected).abs() <= tolerance).all()
 
 
-def test_id_without_a_share_is_never_drawn_and_every_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_of_probability_0_is_never_sampled_and_all_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
     assert sample_token(shares.expand(2000, -1)).unique().tolist() == [1, 3, 4]
     for number, expected in ((0.0, 1), (0.25, 3), (0.75, 4), (1 - 2**-53, 4)):
@@ -136,7 +136,7 @@ def test_id_without_a_share_is_never_drawn_and_every_other_is(monkeypatch: pytes
         assert sample_token(shares[None]).tolist() == [expected]
 
 
-def test_shares_that_are_not_finite_are_an_error_and_no_token() -> None:
+def test_probabilities_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(ModelError, match="not finite"):
         sample_token(torch.full((1, 4), torch.nan))
 

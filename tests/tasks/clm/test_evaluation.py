@@ -23,8 +23,8 @@ from llmkit.tasks.clm.evaluation import (
     to_metrics,
 )
 from llmkit.tasks.evaluation import encode_files, open_split
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split, TokenStream
-from llmkit.tokens.tokenizer import load_tokenizer
 
 
 def score_one_by_one(split: Split, block_size: int, stride: int) -> tuple[float, int]:

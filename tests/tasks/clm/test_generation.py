@@ -22,14 +22,14 @@ PROMPTS = ["to be", "", "a", "or not to be, that is"]
 @pytest.fixture(autouse=True)
 def transformers_says_nothing() -> Iterator[None]:
     """What transformers logs here, a user would see."""
-    said: list[str] = []
+    printed: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: printed.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("transformers")
     logger.addHandler(handler)
     yield
     logger.removeHandler(handler)
-    assert said == []
+    assert printed == []
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def smallest(vocab_size: int, **changes: Any) -> GPT2Config:
 
 
 class Parrot(GPT2LMHeadModel):
-    """Says what it is told, from the first token after the prompt on, then ends its text."""
+    """Generates given tokens, starting with the first token after the prompt, then ends its text."""
 
     script: list[int]
     n_prompt: int
@@ -223,7 +223,7 @@ def test_text_ends_before_a_stop_string(letters: PreTrainedTokenizerFast, num_be
     assert (sample.text, sample.finish_reason, sample.n_tokens) == ("bc", "stop", 6)
 
 
-def test_rows_that_have_ended_say_nothing_more_while_others_go_on(letters: PreTrainedTokenizerFast) -> None:
+def test_rows_that_have_ended_emit_no_text_while_others_continue(letters: PreTrainedTokenizerFast) -> None:
     model = parrot(letters, "aa", "bcdefghij")
     short, long = write(model, letters, "aaaaaa", "aa", temperature=0)
     assert (short.text, short.finish_reason) == ("fghij", "eos")
@@ -343,7 +343,7 @@ def test_beam_search_gives_its_best_texts_as_samples(
 
 
 @pytest.mark.parametrize("prompt", ["", "a"])
-def test_model_that_pads_with_its_end_of_text_starts_and_ends_in_silence(
+def test_texts_can_end_if_the_end_of_text_token_is_also_the_pad_token(
     letters: PreTrainedTokenizerFast, prompt: str
 ) -> None:
     model = GPT2LMHeadModel(smallest(len(letters), pad_token_id=0))

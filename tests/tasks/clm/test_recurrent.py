@@ -114,7 +114,7 @@ def test_interrupted_run_with_carried_state_resumes_to_the_same_weights_and_log(
     assert len(set(rates)) > 1  # the rate was annealed
     command = ["pretrain-clm", "--data", str(data), "--out", str(out)]
     command += [part for override in (*TINY, "model.family=gru", *CARRIED) for part in ("-s", override)]
-    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    code, _, err = run_command(command, tmp_path / "output", INTERRUPT)
     assert code == 130, err
     assert (out / "checkpoints/step-3/objective.safetensors").is_file()
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)

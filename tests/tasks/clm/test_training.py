@@ -52,7 +52,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_training_learns(run: Path) -> None:
+def test_training_reduces_the_loss(run: Path) -> None:
     losses = [record["loss"] for record in read_log(run) if record["kind"] == "eval"]
     assert losses[-1] < losses[0] - 0.05
 
@@ -90,7 +90,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     out = tmp_path / "run"
     command = ["pretrain-clm", "--data", str(data), "--out", str(out)]
     command += [part for override in TINY for part in ("-s", override)]
-    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    code, _, err = run_command(command, tmp_path / "output", INTERRUPT)
     assert code == 130, err
     assert "saved at step 3 of 6; continue with: llmkit pretrain-clm --data " in err
     assert not (out / "model").exists()

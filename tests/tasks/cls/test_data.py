@@ -12,7 +12,7 @@ from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.tasks.cls.data import LabelledData, load_labelled
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_every_row_is_in_one_split_and_copies_of_a_text_are_in_the_same(
     assert other.fingerprint() != data.fingerprint()
 
 
-def test_labels_stand_beside_the_rows_that_have_them(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_labels_are_aligned_with_their_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     messages = make_messages(40)
     data = load(tokenizer, {"train": write_table(tmp_path / "a.csv", messages)}, validation=0.25)
     assert data.label2id == {"ham": 0, "spam": 1}
@@ -61,7 +61,7 @@ def test_labels_stand_beside_the_rows_that_have_them(tmp_path: Path, tokenizer: 
     assert described["columns"] == {"text": "text", "pair": None, "label": "label"}
 
 
-def test_file_of_its_own_takes_the_place_of_what_is_held_out_and_shared_texts_are_reported(
+def test_validation_file_replaces_the_held_out_rows_and_shared_texts_are_reported(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     train = write_table(tmp_path / "a.csv", make_messages(40))
@@ -87,7 +87,7 @@ def test_folds_hold_out_each_row_once(tmp_path: Path, tokenizer: PreTrainedToken
     assert sorted(line for lines in held_out for line in lines) == list(range(2, 32))
 
 
-def test_label_map_of_a_model_goes_on_where_it_is_of_the_same_labels(
+def test_label_map_of_a_model_is_kept_if_the_labels_are_the_same(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     path = write_table(tmp_path / "a.csv", make_messages(20))
@@ -156,7 +156,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize(
-    ("name", "section", "labels", "said"),
+    ("name", "section", "labels", "expected"),
     [
         ("sep.csv", {}, ["neg", "pos"], "text 'text', label 'label', one label per row"),
         ("semi.csv", {}, ["neg", "pos"], "text 'Text, frei', label 'Label', one label per row"),
@@ -164,7 +164,7 @@ SPOILED = {
             "num.jsonl",
             {},
             ["0", "0.0", "1"],
-            "'0' (1) and '0.0' (1); --label-map '0.0=0' joins them",
+            "'0' (1) and '0.0' (1); --label-map '0.0=0' merges them",
         ),
         ("multi.csv", {"separator": ","}, ["joy", "love", "sad"], "several labels per row"),
         ("onehot.csv", {"label": "toxic,insult,threat"}, ["insult", "threat", "toxic"], "several labels per row"),
@@ -177,12 +177,17 @@ SPOILED = {
     ],
 )
 def test_small_tables_are_read_as_they_were_meant_or_reported(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, name: str, section: dict[str, Any], labels: list[str], said: str
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    section: dict[str, Any],
+    labels: list[str],
+    expected: str,
 ) -> None:
     (tmp_path / name).write_bytes(SPOILED[name].encode())
     data = load(tokenizer, {"train": str(tmp_path / name)}, **section)
     assert list(data.label2id) == labels
-    assert any(said in note for note in data.notes)
+    assert any(expected in note for note in data.notes)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_models_without_a_pooler_start_as_they_are(setting: str, tmp_path: Path)
     assert start_pooler(model, load(f"cls.pooler={setting}"), is_new=True) == []
 
 
-def test_identity_that_cannot_be_set_is_refused(tmp_path: Path) -> None:
+def test_pooler_identity_is_refused_if_there_is_no_pooler(tmp_path: Path) -> None:
     make_gpt2().save_pretrained(tmp_path)
     model, _ = load_classifier_for_training(str(tmp_path), HEAD, 0)
     with pytest.raises(UsageError, match="no pooler"):

@@ -19,7 +19,7 @@ from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.data import load_labelled
 from llmkit.tasks.cls.evaluation import MAX_ERRORS, ErrorExamples, evaluate_classifier
 from llmkit.tasks.cls.label_types import get_label_type
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Plan
 from llmkit.training.folder import RunFolder, describe_origin

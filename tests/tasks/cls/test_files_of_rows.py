@@ -68,16 +68,14 @@ def test_first_of_a_list_of_texts_is_no_header(run: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("lora", [0, 2])
-def test_run_that_was_stopped_where_it_should_be_scored_goes_on_as_if_it_was_not(
-    tmp_path: Path, bert: Path, lora: int
-) -> None:
+def test_interrupted_fine_tuning_resumes_to_the_same_weights_and_log(tmp_path: Path, bert: Path, lora: int) -> None:
     table = write_table(tmp_path / "t.csv", make_messages(60))
     options = [each for pair in (*QUICK, f"cls.lora_rank={lora}") for each in ("-s", pair)]
     start = ["finetune-cls", "--model", str(bert), "--data", str(table), *options, "--out"]
     for name, fault, wanted in (("whole", None, 0), ("cut", INTERRUPT, 130)):
-        code, _, err = run_command([*start, str(tmp_path / name)], tmp_path / "said", fault)
+        code, _, err = run_command([*start, str(tmp_path / name)], tmp_path / "output", fault)
         assert code == wanted, err
-    code, _, err = run_command(["finetune-cls", "--out", str(tmp_path / "cut"), "--resume"], tmp_path / "said")
+    code, _, err = run_command(["finetune-cls", "--out", str(tmp_path / "cut"), "--resume"], tmp_path / "output")
     assert code == 0, err
     assert read_log(tmp_path / "whole") == read_log(tmp_path / "cut")
     weights = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("whole", "cut")]
@@ -144,9 +142,9 @@ def test_columns_of_the_train_file_need_not_be_in_others(tmp_path: Path, bert: P
     recipe = load_recipe(None, [*QUICK, "cls.text=text", "cls.label=label"], task="cls")
     finetune(recipe, files={"train": str(table)}, out=out, model=str(bert))
     (tmp_path / "new.csv").write_text("message\ncall now\n")
-    code, said, err = run_command(["predict", str(out), "--data", str(tmp_path / "new.csv")], tmp_path / "said")
+    code, output, err = run_command(["predict", str(out), "--data", str(tmp_path / "new.csv")], tmp_path / "output")
     assert code == 0, err
-    assert said.startswith("message,prediction,probability\ncall now,")
+    assert output.startswith("message,prediction,probability\ncall now,")
 
 
 def test_classifier_without_a_pad_token_in_its_tokenizer_is_read(tmp_path: Path) -> None:
@@ -175,7 +173,7 @@ def test_classifier_with_a_larger_tokenizer_is_refused_before_training(tmp_path:
     finetune(grown, files={"train": table}, out=tmp_path / "run", model=str(folder))
 
 
-def test_of_equal_figures_the_lower_loss_decides(
+def test_loss_breaks_ties_of_the_selection_metric(
     tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = str(write_table(tmp_path / "t.csv", make_messages(60)))
@@ -191,9 +189,7 @@ def test_of_equal_figures_the_lower_loss_decides(
     assert (f"keeping the weights of step {kept}" in capsys.readouterr().err) == (kept != 30)
 
 
-def test_numbers_with_decimals_as_labels_are_pointed_out(
-    tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_decimal_numbers_as_labels_are_noted(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(text, "1.5" if name == "spam" else "2") for text, name in make_messages(40)]
     files = {"train": str(write_table(tmp_path / "t.csv", rows))}
     finetune(load_recipe(None, QUICK, task="cls"), files=files, out=tmp_path / "run", model=str(bert))

@@ -25,7 +25,7 @@ from llmkit.tables.labelled import LabelledRow
 from llmkit.tasks.cls import row_format
 from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer, score_rows
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 
 def make_classifier(family: str) -> PreTrainedModel:
@@ -171,7 +171,7 @@ def test_context_is_bounded_by_the_model_the_settings_and_the_tokenizer(bert: st
     assert scorer.label_type.predict(np.array([[0.1, 0.7, 0.2]]), scorer.thresholds).tolist() == [1]
 
 
-def test_figures_on_rows_that_the_weights_were_chosen_by_say_so() -> None:
+def test_metrics_on_rows_that_selected_the_weights_say_so() -> None:
     single, multiple = get_label_type("single_label"), get_label_type("multi_label")
     assert describe_method("a.csv", Evaluate(), single, False, {}) == {"data": "a.csv", "precision": "fp32"}
     assert "weights" in describe_method("a.csv", Evaluate(), single, True, {})
@@ -269,7 +269,7 @@ def test_bad_rows_are_an_error_with_their_line_or_left_out_and_counted(run: str,
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 6
 
 
-def test_model_that_labels_nothing_is_refused_and_a_classifier_elsewhere(folder: Path, run: str) -> None:
+def test_predict_refuses_language_models_and_generate_refuses_classifiers(folder: Path, run: str) -> None:
     data = str(folder / "messages.csv")
     with pytest.raises(UsageError, match="masked language model") as caught:
         predict(recipe(), model=str(folder / "bert"), data=data, out=None, write=print)
@@ -289,9 +289,9 @@ def test_classifier_is_no_start_for_a_causal_model_and_an_encoder_without_its_he
     with pytest.raises(UsageError, match="is a classifier"):
         pretrain(load_recipe(None, ["train.block_size=32"], "clm"), **options)
     pretrain(load_recipe(None, asked, "mlm"), **options)
-    said = capsys.readouterr().err
-    assert "not used from the model: classifier" in said
-    assert "new, not in the model" in said
+    output = capsys.readouterr().err
+    assert "not used from the model: classifier" in output
+    assert "new, not in the model" in output
 
 
 def test_unseen_labels_are_refused_with_their_lines_or_left_out(

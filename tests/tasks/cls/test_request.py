@@ -1,4 +1,4 @@
-"""A request for fine-tuning is checked by the first rows of its files, without torch."""
+"""A fine-tuning request is checked on the first rows of its files, without torch."""
 
 from pathlib import Path
 from typing import Any

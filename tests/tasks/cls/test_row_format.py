@@ -1,4 +1,4 @@
-"""How rows become inputs: decided once, saved with the model, used for every other file."""
+"""The encoding of rows is chosen once, saved with the model, and used for all other files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_columns_of_another_file_are_the_given_ones_else_those_of_training_else_
     assert find(foreign, PLAIN) == ("sentence", None, "class")
 
 
-def test_model_of_pairs_wants_pairs_and_model_of_texts_wants_none(tmp_path: Path) -> None:
+def test_model_of_pairs_requires_pairs_and_model_of_single_texts_refuses_them(tmp_path: Path) -> None:
     names = ("premise", "hypothesis", "label")
     path = write_table(tmp_path / "a.csv", [["some words", "other words", "yes"]] * 3, names)
     pairs = RowFormat("premise", "hypothesis", "label", get_label_type("single_label"), None, 64, "truncate", 8, 4)
@@ -64,7 +64,7 @@ def test_format_survives_the_configuration_of_a_model_with_what_goes_with_it(tmp
     assert read_format(PreTrainedConfig.from_pretrained(tmp_path), 7) == (kept, {"thresholds": [0.5, 0.25]})
 
 
-def test_model_of_somebody_else_reads_one_text_and_an_earlier_version_is_understood() -> None:
+def test_model_of_other_tools_reads_single_texts_and_earlier_formats_are_read() -> None:
     found, more = read_format(BertConfig(num_labels=3), 32)
     assert (found.text, found.pair, found.block_size, found.windows, more) == ("", None, 32, None, {})
     config = BertConfig(num_labels=3)
@@ -84,7 +84,7 @@ def test_chunks_hold_bounded_rows_and_characters_and_lose_no_row(monkeypatch: py
     assert list(read_chunks(iter([]))) == []
 
 
-def test_what_was_cut_or_left_out_is_reported_only_where_something_was() -> None:
+def test_truncated_and_dropped_rows_are_reported_only_if_there_are_any() -> None:
     assert PLAIN.describe_cut(0, 5, "a.csv") == []
     assert PLAIN.describe_cut(2, 1000, "a.csv") == [
         "2 of 1,000 rows of a.csv are too long for 64 tokens and are truncated"

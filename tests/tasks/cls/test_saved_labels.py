@@ -1,4 +1,4 @@
-"""A classifier that goes on with other rows starts with the answers it gave, for labels it knows, of every type."""
+"""A classifier that is trained on new rows starts with its old predictions for known labels, for every label type."""
 
 import json
 from pathlib import Path
@@ -72,8 +72,8 @@ def test_more_labels_keep_the_probabilities_among_the_old_ones(
     data = write_table(tmp_path / "new.csv", [(text, new[n % 5]) for n, text in enumerate(TEXTS)])
     capsys.readouterr()
     task, found = start(run, data)
-    said = capsys.readouterr().err
-    assert "3 kept (" in said and "2 new (a, 股票)" in said
+    output = capsys.readouterr().err
+    assert "3 kept (" in output and "2 new (a, 股票)" in output
     names, expected = outputs_of(run, task)
     assert sorted(names) == sorted(old)
     columns = [task.labelled.label2id[name] for name in names]
@@ -118,9 +118,9 @@ def test_numbers_start_with_the_predictions_of_the_model(
     np.testing.assert_allclose(found, outputs_of(run, task)[1], rtol=1e-3, atol=1e-3)
     other = write_table(tmp_path / "other.csv", [(text, "stars", number) for text, number in rows], ("text", "x", "y"))
     start(run, other, "cls.labels=regression", "cls.label=y")
-    said = capsys.readouterr().err
-    assert "the model's head (label) has no value of the data: using a new head; if it is the same value" in said
-    assert "set --label-map 'label=y'" in said
+    output = capsys.readouterr().err
+    assert "the model's head (label) has no value of the data: using a new head; if it is the same value" in output
+    assert "set --label-map 'label=y'" in output
     task, found = start(run, other, "cls.labels=regression", "cls.label=y", "cls.label_map={label: y}")
     assert "head is kept" in capsys.readouterr().err
 

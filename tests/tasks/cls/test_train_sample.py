@@ -17,7 +17,7 @@ from llmkit.evaluating.evaluate import evaluate
 from llmkit.runs.train import finetune
 from llmkit.tasks.cls.data import LabelledData, load_labelled
 from llmkit.tasks.cls.train_sample import TrainSample, sample_of
-from llmkit.tokens.tokenizer import load_tokenizer
+from llmkit.tokens.loading import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -348,9 +348,9 @@ def test_bad_rows_are_skipped_and_counted_if_the_recipe_says_so(
     data = write_table(tmp_path / "t.csv", rows)
     asked = recipe(*SHORT, "prepare.read.skip_bad=true")
     finetune(asked, files={"train": data}, out=tmp_path / "run", model=bert)
-    said = capsys.readouterr().err
-    assert "2 rows that cannot be read" in said
-    assert "1 row without a text" in said
+    output = capsys.readouterr().err
+    assert "2 rows that cannot be read" in output
+    assert "1 row without a text" in output
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert manifest["data"]["splits"]["train"]["rows"] == 40
     assert len(manifest["data"]["notes"]) == 4
@@ -400,7 +400,7 @@ def test_interrupted_run_resumes_by_itself_to_the_same_weights(
     finetune(recipe(*asked), files={"train": messages}, out=tmp_path / "whole", model=model)
     command = ["finetune-cls", "--data", messages, "--model", model]
     command += ["--out", str(out), *(part for override in (*TINY, *asked) for part in ("-s", override))]
-    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    code, _, err = run_command(command, tmp_path / "output", INTERRUPT)
     assert code == 130, err
     assert "--resume" in err
     assert not (out / "model").exists()
@@ -478,14 +478,14 @@ def test_frozen_weights_stay_as_they_were(bert: str, messages: str, tmp_path: Pa
 def test_long_texts_are_truncated_with_a_note_or_read_in_windows(
     bert: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What tells stands at the end of the text, behind what one block can hold."""
+    """The decisive words are at the end of the text, after the tokens that fit one block."""
     rows = [("the day is good time " * 6 + text, label) for text, label in make_messages(80)]
     data = write_table(tmp_path / "long.csv", rows)
     asked = ("train.block_size=24", "train.max_steps=40", "cls.stride=8")
     cut = finetune(recipe(*asked), files={"train": data}, out=tmp_path / "cut", model=bert)
-    said = capsys.readouterr().err
-    assert "80 of 80 rows" in said
-    assert "too long for 24 tokens" in said
+    output = capsys.readouterr().err
+    assert "80 of 80 rows" in output
+    assert "too long for 24 tokens" in output
     whole = finetune(recipe(*asked, "cls.long_texts=windows"), files={"train": data}, out=tmp_path / "w", model=bert)
     assert "too long" not in capsys.readouterr().err
     assert cut["validation"]["accuracy"] < 0.8 < whole["validation"]["accuracy"]
@@ -523,8 +523,8 @@ def test_hostile_labels_and_texts_do_not_reach_the_terminal(
     with pytest.raises(UsageError) as unknown:
         weights = recipe("cls.class_weights={eggs: 2}")
         finetune(weights, files={"train": data}, out=tmp_path / "other", model=bert)
-    said = capsys.readouterr()
-    assert "\x1b" not in said.out + said.err + str(caught.value) + str(unknown.value)
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err + str(caught.value) + str(unknown.value)
 
 
 # ---- minutes ----

@@ -26,8 +26,9 @@ from llmkit.tasks.mlm.evaluation import (
     to_metrics,
 )
 from llmkit.tasks.mlm.objective import MaskedLM
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.store import Split
-from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer
+from llmkit.tokens.tokenizer import ensure_special_tokens
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_model_without_a_pair_head_has_no_pair_metrics(split: Split) -> None:
 
 
 @pytest.mark.parametrize(
-    ("confusion", "said"),
+    ("confusion", "expected"),
     [
         ([[30, 0], [20, 0]], "nsp: all 50 pairs are predicted as next, 60.0% of them correctly"),
         ([[0, 20], [0, 30]], "nsp: all 50 pairs are predicted as not_next, 60.0% of them correctly"),
@@ -103,10 +104,10 @@ def test_model_without_a_pair_head_has_no_pair_metrics(split: Split) -> None:
         ([[0, 0], [0, 0]], None),
     ],
 )
-def test_pair_head_that_learned_nothing_is_reported(confusion: list[list[int]], said: str | None) -> None:
+def test_pair_head_that_learned_nothing_is_reported(confusion: list[list[int]], expected: str | None) -> None:
     sums = {"mlm_nats": 1.0, "pair_nats": 1.0, "n_masked": 1, "n_correct": 1, "n_top5": 1, "n_tokens": 9}
     metrics = to_metrics(sums | {"n_examples": 1, "n_most_frequent": 1, "confusion": confusion}, "nsp")
-    assert describe_pair_failure(metrics, "nsp") == said
+    assert describe_pair_failure(metrics, "nsp") == expected
     assert describe_pair_failure(metrics, None) is None
 
 

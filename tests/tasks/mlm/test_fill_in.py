@@ -1,3 +1,5 @@
+"""Masked tokens are filled in as by the pipeline of transformers, for each prompt of a batch."""
+
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,8 @@ from llmkit.config.prepare import TokenizerSection
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.tasks.mlm import fill_in
 from llmkit.tasks.mlm.fill_in import FilledPrompt, MaskPrediction, fill_masks
+from llmkit.tokens.loading import load_tokenizer
 from llmkit.tokens.normalization import set_normalization
-from llmkit.tokens.tokenizer import load_tokenizer
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 ENGLISH = "The king walks, the queen walked; walking is what kings do. To be, or not to be: that is the question.\n"

@@ -135,7 +135,7 @@ def test_stopped_run_resumes_to_the_same_weights(run: Path, data: Path, tmp_path
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
 
 
-def test_training_goes_on_from_it_whatever_family_the_recipe_has(run: Path, data: Path, tmp_path: Path) -> None:
+def test_saved_model_can_be_trained_whatever_family_the_recipe_has(run: Path, data: Path, tmp_path: Path) -> None:
     plain = [setting for setting in TINY if not setting.startswith("model.")]
     pretrain(load_recipe(None, plain, "mlm"), data=data, out=tmp_path / "on", model=str(run))
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "on/model")

@@ -122,7 +122,7 @@ def test_log_and_metrics_have_both_losses_and_their_baselines(run: Path) -> None
     assert "not next" in page
 
 
-def test_training_learns(run: Path) -> None:
+def test_training_reduces_the_loss(run: Path) -> None:
     losses = [record["mlm_loss"] for record in read_log(run, "eval")]
     assert losses[-1] < losses[0] - 0.05
 
@@ -140,7 +140,7 @@ def test_interrupted_run_resumes_to_the_same_weights(data: Path, run: Path, tmp_
     out = tmp_path / "run"
     command = ["pretrain-mlm", "--data", str(data), "--out", str(out)]
     command += [part for override in (*TINY, f"train.num_workers={workers}") for part in ("-s", override)]
-    code, _, err = run_command(command, tmp_path / "said", INTERRUPT)
+    code, _, err = run_command(command, tmp_path / "output", INTERRUPT)
     assert code == 130, err
     pretrain(load_recipe(out / "recipe.yaml"), data=data, out=out, resume=True)
     assert (out / "model/model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
@@ -260,12 +260,12 @@ def test_existing_bert_trains_on_with_its_own_vocabulary(
     own = recipe(f"prepare.tokenizer.path={tmp_path / 'bert'}", "train.max_steps=1", "train.block_size=48")
     prepare([str(tmp_path / "books")], tmp_path / "data", own.prepare)
     pretrain(own, data=tmp_path / "data", out=tmp_path / "run", model=str(tmp_path / "bert"))
-    said = capsys.readouterr().err
-    assert ("new, not in the model: the head for pairs" in said) == (kind is BertForMaskedLM)
+    output = capsys.readouterr().err
+    assert ("new, not in the model: the head for pairs" in output) == (kind is BertForMaskedLM)
     trained = BertForPreTraining.from_pretrained(tmp_path / "run/model")
     assert trained.config.vocab_size == len(tokenizer)
     assert trained.config.hidden_dropout_prob == 0.1
-    assert "model.dropout 0 replaces the model's 0.1" in said
+    assert "model.dropout 0 replaces the model's 0.1" in output
     assert AutoTokenizer.from_pretrained(tmp_path / "run/model").get_vocab() == tokenizer.get_vocab()
 
 
@@ -296,7 +296,7 @@ def test_a_lone_vocabulary_file_prepares_data_as_its_folder_does(tmp_path: Path)
 
 
 def test_vocabulary_with_capitals_keeps_case(tmp_path: Path) -> None:
-    from llmkit.tokens.tokenizer import load_tokenizer
+    from llmkit.tokens.loading import load_tokenizer
 
     vocabulary = make_vocabulary(tmp_path / "vocab")
     assert load_tokenizer(str(vocabulary)).tokenize("ABC") == ["a", "##b", "##c"]

@@ -1,4 +1,4 @@
-"""Characters: what is broken is repaired, what is sound is not touched."""
+"""Broken characters are repaired, and correct ones are not changed."""
 
 import sys
 import unicodedata

@@ -1,4 +1,4 @@
-"""Cleaning: each step does what it says, counts it, and does not depend on where parts are cut."""
+"""Each cleaning step does what it documents, counts it, and does not depend on where parts are cut."""
 
 import random
 
@@ -42,7 +42,7 @@ def test_control_characters_are_removed_and_counted_by_kind() -> None:
     assert counts["controls"].changed == 1
 
 
-def test_what_is_no_control_character_stays() -> None:
+def test_other_characters_than_controls_stay() -> None:
     text = "tab\tsoft\xadhyphen zero\u200bwidth 👩\u200d💻 full－width　space，。\ufffd"
     assert clean(text)[0] == text
 
@@ -77,7 +77,7 @@ def test_broken_lines_are_repaired_where_that_is_asked_for_and_counted() -> None
     assert clean("clichÃ©s")[0] == "clichÃ©s"
 
 
-def test_white_space_is_tidied() -> None:
+def test_white_space_is_normalized() -> None:
     text = "\n\n  \n　　话说天下大势，\u3000分久必合。 \n\n\n\n\n\tcode\n    verse   \n   \nend\n\n"
     tidy = "话说天下大势，\u3000分久必合。\n\n\n\tcode\n    verse\n\nend\n"
     assert clean(text, with_step(whitespace=True))[0] == tidy
@@ -91,7 +91,7 @@ def test_an_indent_goes_before_chinese_and_stays_before_other_text() -> None:
 @pytest.mark.parametrize(
     "text", ["And  \nTwice being  \nwas\n\n\nSAMPSON:\n", "no final line feed", "  indented start\n"]
 )
-def test_a_tidy_text_is_left_as_it_is_and_not_counted_as_changed(text: str) -> None:
+def test_a_text_that_needs_no_change_is_not_counted_as_changed(text: str) -> None:
     tidied, counts = clean(text, with_step(whitespace=True))
     assert (tidied, counts["whitespace"].changed) == (text, 0)
 
@@ -173,7 +173,7 @@ def describe(counts: dict[str, StepCounts]) -> list[str]:
         ),
     ],
 )
-def test_a_step_that_takes_over_a_third_of_a_document_says_so_once_with_an_example(
+def test_a_step_that_removes_over_a_third_of_a_document_is_noted_once_with_an_example(
     text: str, settings: Clean, step: str
 ) -> None:
     counts: dict[str, StepCounts] = {}

@@ -1,4 +1,4 @@
-"""Project Gutenberg's frame goes, and nothing of the book goes with it."""
+"""Project Gutenberg's header and footer are removed, and no text of the book."""
 
 import time
 

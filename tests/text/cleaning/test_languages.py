@@ -9,7 +9,7 @@ from llmkit.text.cleaning import languages
 from llmkit.text.cleaning.languages import TOO_SHORT, check_languages, find_language, read_sample
 
 
-def test_languages_are_told_apart() -> None:
+def test_languages_are_distinguished() -> None:
     pytest.importorskip("py3langid")
     texts = {
         "en": "The ferry left at dawn, and nobody on the bank knew where it went.",

@@ -1,4 +1,4 @@
-"""Marks of typesetting and of other formats: removed where that is asked for, counted where they stay."""
+"""Marks of typesetting and of other formats are removed on request, else counted."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What of cleaning travels with a model, and that it is cleaning's own text."""
+"""The cleaning settings that are saved with a model give the same text as cleaning."""
 
 import importlib.util
 from typing import Any
@@ -61,7 +61,7 @@ def test_documents_in_parts_are_normalized_as_one_text() -> None:
     assert counts["lowercase"].changed == 1
 
 
-def test_record_names_only_what_travels() -> None:
+def test_record_names_only_settings_that_are_saved_with_the_model() -> None:
     record = record_normalization(Clean(lowercase=True, mojibake=False))
     assert record == {"unicode": "NFC", "lowercase": True, "strip_punctuation": False, "simplify_chinese": False}
     assert name_normalization(read(Clean(lowercase=True))) == ["NFC", "lower case"]

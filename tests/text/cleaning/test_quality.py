@@ -1,4 +1,4 @@
-"""Rules that drop a document: shares are exact, held against counts made the slow way."""
+"""Quality rules: fractions equal those of plain counting."""
 
 import random
 import unicodedata
@@ -38,7 +38,7 @@ def count_in_repeated_grams(text: str) -> tuple[int, int]:
         ("max_repeated_ngram_share", count_in_repeated_grams, "repeated 5-grams"),
     ],
 )
-def test_share_of_a_text_is_the_largest_that_its_rule_refuses(
+def test_fraction_equal_to_the_limit_passes_and_a_larger_one_breaks_the_rule(
     rule: str, count: Callable[[str], tuple[int, int]], reason: str, seed: int
 ) -> None:
     draw = random.Random(seed)

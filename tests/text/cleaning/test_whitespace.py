@@ -1,4 +1,4 @@
-"""White space is tidied alike whether few lines or all of them are looked at, and as a pattern over lines would."""
+"""White space is normalized alike by both implementations, and as by a regular expression per line."""
 
 import random
 import re
@@ -46,7 +46,7 @@ def tidy_by_pattern(text: str) -> str:
 
 @pytest.mark.parametrize("few_bytes", [0, 10**9])
 @pytest.mark.parametrize("few_ends", [1, 20, 10**9])
-def test_tidying_is_the_same_line_by_line_and_where_lines_end_in_blanks(
+def test_both_ways_to_trim_lines_give_the_same_text(
     few_ends: int, few_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whitespace, "_FEW_ENDS", few_ends)
@@ -64,6 +64,6 @@ def test_tidying_is_the_same_line_by_line_and_where_lines_end_in_blanks(
             assert "".join(normalize_whitespace([text[:cut], text[cut:]], StepCounts())) == tidied
 
 
-def test_a_tidy_text_comes_through_as_the_very_object() -> None:
+def test_a_text_that_needs_no_change_is_returned_as_the_same_object() -> None:
     text = "tidy  \nthrough and through\n"
     assert next(normalize_whitespace([text], StepCounts())) is text

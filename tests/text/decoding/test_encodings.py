@@ -1,4 +1,4 @@
-"""Encodings: the same text in each gives the same text, and nothing is dropped in silence."""
+"""The same text in any encoding is read as the same text, and nothing is dropped silently."""
 
 import io
 import random
@@ -37,7 +37,7 @@ def test_traditional_text_is_the_same_from_every_encoding(codec: str) -> None:
 
 
 @pytest.mark.parametrize(("codec", "text"), [("gb18030", CHINESE), ("big5", TRADITIONAL)])
-def test_forty_characters_are_enough_to_tell_gb18030_from_big5(codec: str, text: str) -> None:
+def test_forty_characters_suffice_to_distinguish_gb18030_from_big5(codec: str, text: str) -> None:
     draw = random.Random(0)
     for _ in range(50):
         start = draw.randrange(len(text) - 40)
@@ -96,7 +96,7 @@ def test_gb18030_read_as_utf8_names_the_byte_and_guesses_gb18030() -> None:
     assert "prepare.read.encoding=gb18030" in caught.value.problems[0].hint
 
 
-def test_the_users_word_beats_the_detection() -> None:
+def test_the_users_setting_overrides_the_detection() -> None:
     assert read("é".encode(), "latin-1") == ("Ã©", "latin-1")
 
 

@@ -1,4 +1,4 @@
-"""The table of letter pairs: what it holds, and that it fits the languages it names."""
+"""The table of letter pairs and its languages."""
 
 import numpy as np
 import pytest

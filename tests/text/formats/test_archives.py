@@ -46,7 +46,7 @@ def test_members_come_in_their_order_with_long_and_foreign_names(format: int) ->
     assert skipped == NAMES, "members that nobody read are passed over"
 
 
-def test_links_devices_and_folders_are_told_from_files() -> None:
+def test_links_devices_and_folders_are_distinguished_from_files() -> None:
     data = make_tar(tarfile.PAX_FORMAT, l=tarfile.SYMTYPE, h=tarfile.LNKTYPE, d=tarfile.DIRTYPE, c=tarfile.CHRTYPE)
     assert [member.member_type for member in read_tar(io.BytesIO(data))][4:] == ["link", "link", "folder", "device"]
 

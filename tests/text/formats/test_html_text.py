@@ -1,4 +1,4 @@
-"""HTML: the text is what a reader of the page sees."""
+"""The text of a page is the text that its reader sees."""
 
 import time
 
@@ -43,11 +43,11 @@ def test_soft_hyphens_are_left_out_in_every_spelling() -> None:
         "<!-- SECRET --><![CDATA[ SECRET ]]>",
     ],
 )
-def test_what_is_not_shown_is_left_out(element: str) -> None:
+def test_hidden_elements_are_left_out(element: str) -> None:
     assert html_to_text(f"<p>before {element}after</p>").split() == ["before", "after"]
 
 
-def test_what_is_shown_stays_whatever_its_attributes_say() -> None:
+def test_visible_elements_stay_whatever_their_attributes_are() -> None:
     styled = '<p style="background:url(x;display:none)">three</p>'
     page = f'<p aria-hidden="true">one</p><dialog open>two</dialog>{styled}<del>four</del>'
     assert html_to_text(page).split() == ["one", "two", "three", "four"]

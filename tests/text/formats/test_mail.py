@@ -80,7 +80,7 @@ def test_a_single_message_is_a_document(tmp_path: Path) -> None:
     assert read(tmp_path / "m.eml", PLAIN.partition("\n")[2].encode())[0] == ["Hällo\n>From here\nFrom there\n\n"]
 
 
-def test_what_does_not_begin_with_a_message_is_no_mailbox(tmp_path: Path) -> None:
+def test_file_that_does_not_begin_with_a_message_is_refused_as_a_mailbox(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a mailbox"):
         read(tmp_path / "m.mbox", b"text\n")
 

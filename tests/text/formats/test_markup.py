@@ -1,4 +1,4 @@
-"""Markup: what is seen is read, what is not seen is not, and an archive can do no harm."""
+"""HTML and EPUB: visible text is read, hidden text is not, and hostile archives are refused."""
 
 import re
 import zipfile
@@ -86,7 +86,7 @@ def test_chapters_that_a_book_lacks_are_reported_and_a_book_without_any_is_refus
     )
     text, source = read_one(tmp_path / "a.epub")
     assert text and source.notes == {
-        "chapters in the spine that the EPUB does not have are left out": "number: 1, first 'gone'"
+        "chapters that the spine lists but the EPUB does not contain are left out": "number: 1, first 'gone'"
     }
     write_epub(tmp_path / "b.epub", **{"OPS/book.opf": re.sub("<itemref[^>]*>", "", PACKAGE)})
     with pytest.raises(DataError, match="its spine, the order of the chapters, is empty"):
@@ -120,7 +120,7 @@ def test_a_book_that_is_broken_or_hostile_is_an_error(tmp_path: Path, changed: d
         read_one(tmp_path / "a.epub")
 
 
-def test_what_is_no_zip_archive_is_no_book(tmp_path: Path) -> None:
+def test_file_that_is_not_a_zip_archive_is_refused_as_an_epub(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not a zip file"):
         read_one(tmp_path / "a.epub")

@@ -1,4 +1,4 @@
-"""An article is a document without markup, and what is no article is counted."""
+"""An article is a document without markup; other pages are counted."""
 
 import bz2
 import random
@@ -118,7 +118,7 @@ PIECES = [
 ]
 
 
-def test_what_is_resolved_before_parsing_gives_the_text_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markup_resolved_before_parsing_gives_the_same_text_as_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     chooser = random.Random(0)
     markups = ["".join(chooser.choices(PIECES, k=chooser.randint(2, 7))) for _ in range(1000)]
     texts = [mediawiki.to_text(markup, {"datei", "kategorie"}, mwparserfromhell) for markup in markups]

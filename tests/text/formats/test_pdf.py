@@ -1,4 +1,4 @@
-"""A PDF gives its text layer, or says what it is."""
+"""A PDF gives its text layer, or an error that names the reason."""
 
 import io
 import sys
@@ -56,7 +56,7 @@ def test_pages_are_one_document_whatever_the_name(tmp_path: Path, name: str) -> 
     assert source.skipped == {"page without text": 1}
 
 
-def test_what_cannot_be_read_says_what_it_is(tmp_path: Path) -> None:
+def test_unreadable_files_are_errors_that_name_their_format(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a scanned PDF without text"):
         read(tmp_path / "a.pdf", make_pdf(b"", b""))
     with pytest.raises(DataError, match="an encrypted PDF"):

@@ -1,4 +1,4 @@
-"""Plain text: the file, its lines or its paragraphs, however its bytes come in."""
+"""Plain text: a file, its lines or its paragraphs, for any chunks of bytes."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
 from llmkit.text import boundaries, lines
 from llmkit.text.documents import Document
+from llmkit.text.entries import find_entries
 from llmkit.text.formats.plain import read_plain
-from llmkit.text.sources import Source, find_entries
+from llmkit.text.sources import Source
 
 
 def read(path: Path, text: str, **options: object) -> list[Document]:

@@ -1,4 +1,4 @@
-"""Rich text gives its characters whatever code page they are in, and not what is hidden."""
+"""Rich text gives its visible characters in any code page, without hidden text."""
 
 import time
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_plain_paragraphs_are_read_whatever_the_name(tmp_path: Path) -> None:
         (rb"x{\pict 0102}{\*\shppict{\pict 03}}{\bin3 {}{y}z", "xyz"),
     ],
 )
-def test_characters_and_what_is_not_seen(tmp_path: Path, body: bytes, text: str | None) -> None:
+def test_visible_text_is_read_and_hidden_parts_are_not(tmp_path: Path, body: bytes, text: str | None) -> None:
     data = rb"{\rtf1\ansi\ansicpg936" + FONTS + body + b"}"
     if text is None:
         with pytest.raises(DataError, match="cut off"):

@@ -1,4 +1,4 @@
-"""The first bytes tell what a file is, and text that begins like something else stays text."""
+"""The first bytes determine the format of a file; text that begins like another format stays text."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def test_text_that_begins_as_another_format_does_stays_text(text: bytes) -> None
         (b"7z\xbc\xaf\x27\x1c\0", "a .7z archive"),
     ],
 )
-def test_what_cannot_be_read_has_a_name_and_a_way_out(head: bytes, name: str) -> None:
+def test_unreadable_formats_are_named_with_a_hint(head: bytes, name: str) -> None:
     found = detect_format(head)
     assert found is not None
     assert found.name.startswith(name)

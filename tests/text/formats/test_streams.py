@@ -1,4 +1,4 @@
-"""Compressed streams give all their bytes, or an error: never fewer, and never far more."""
+"""Compressed streams give all their bytes or an error, and never unpack without limit."""
 
 import bz2
 import gzip
@@ -53,7 +53,9 @@ def test_padding_behind_a_stream_is_passed_and_anything_else_an_error(packing: s
 
 
 @pytest.mark.parametrize("packing", PACK)
-def test_what_unpacks_to_far_more_than_text_does_is_refused(monkeypatch: pytest.MonkeyPatch, packing: str) -> None:
+def test_file_that_unpacks_to_far_more_bytes_than_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
     monkeypatch.setattr(streams, "MIN_BOUNDED_BYTES", 1 << 20)
     monkeypatch.setattr(streams, "MAX_RATIO", 500)
     with pytest.raises(Bomb, match="500 times its size"):

@@ -1,4 +1,4 @@
-"""Subtitles are the lines that are seen."""
+"""Subtitles become their visible lines."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A record of a crawl is a document, and what is none is counted."""
+"""A record of a crawl is a document; other records are counted."""
 
 import gzip
 import json
@@ -50,7 +50,7 @@ def test_pages_are_read_whatever_their_transfer_and_encoding(tmp_path: Path) -> 
     assert read(tmp_path / "a.warc", data)[0] == ["One\n", "Two\n", "Three\n", "你好\n", "as it was\n"]
 
 
-def test_what_is_no_page_is_counted(tmp_path: Path) -> None:
+def test_records_that_are_not_pages_are_counted(tmp_path: Path) -> None:
     data = page(b"x", HTML, status="404 Not Found") + page(b"x", "Content-Type: image/png")
     data += page(b"x", HTML, "Content-Encoding: br") + page(b"<p></p>", HTML)
     data += page(b"<div>" * 30_000, HTML) + record("request", b"x") + page(b"<p>one</p>", HTML)

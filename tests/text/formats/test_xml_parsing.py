@@ -1,4 +1,4 @@
-"""XML comes as events, without declarations, and cut off it is an error."""
+"""XML is parsed as events; declarations and truncated files are errors."""
 
 import io
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def test_xml_that_is_hostile_or_damaged_is_an_error(data: bytes, problem: str) -
         parse(data)
 
 
-def test_gaps_stand_between_texts_only_and_the_largest_counts() -> None:
+def test_gaps_occur_only_between_texts_and_the_largest_wins() -> None:
     text = TextBuilder()
     text.gap("\n\n")
     text.add("a")

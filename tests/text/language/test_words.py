@@ -1,4 +1,4 @@
-"""Words are what the word tokenizer makes of a text, and are not counted where a script has none."""
+"""The word count equals the tokens of the word tokenizer; scripts without spaces have no count."""
 
 import random
 import sys

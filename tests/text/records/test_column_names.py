@@ -1,4 +1,4 @@
-"""Well-known names of columns are written as they are compared."""
+"""Well-known names of columns are stored in the folded form in which they are compared."""
 
 from llmkit.text.records import column_names
 

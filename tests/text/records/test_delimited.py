@@ -78,9 +78,7 @@ def test_a_ragged_table_keeps_its_delimiter() -> None:
         ('"a"\tpos\n"b"\tneg\n', True, ["a", "pos"]),
     ],
 )
-def test_quotes_in_a_tsv_are_a_writers_only_where_the_rows_show_it(
-    text: str, is_quoted: bool, first: list[str]
-) -> None:
+def test_quotes_in_a_tsv_are_quoting_only_if_the_rows_show_it(text: str, is_quoted: bool, first: list[str]) -> None:
     dialect, records = read(text, ".tsv")
     assert (dialect.is_quoted, records[0]) == (is_quoted, first)
 

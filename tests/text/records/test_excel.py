@@ -1,4 +1,4 @@
-"""One sheet of an .xlsx gives the same rows as any other table; what is guessed or left out is said."""
+"""A sheet of an .xlsx gives the same rows as any other table; guesses and omissions are noted."""
 
 import sys
 import zipfile
@@ -68,7 +68,7 @@ def test_formulas_without_a_saved_value_are_counted_and_reported(tmp_path: Path)
     assert example == "2 in sheet 'Sheet', first A2"
 
 
-def test_formulas_with_a_saved_value_are_read_and_not_spoken_of(tmp_path: Path) -> None:
+def test_formulas_with_a_saved_value_are_read_without_a_note(tmp_path: Path) -> None:
     path = write_book(tmp_path / "a.xlsx", [["text", "n"], ["a b", "=1+1"]])
     with zipfile.ZipFile(path) as book:
         members = {name: book.read(name) for name in book.namelist()}

@@ -42,7 +42,7 @@ def test_column_of_numbers_blanks_or_other_values_is_no_text() -> None:
 
 
 @pytest.mark.parametrize("rows", [[{"a": "x", "b": "y"}], [{"a": "1", "b": "2"}], []])
-def test_where_several_columns_or_none_could_be_it_all_are_listed(rows: list[dict[str, object]]) -> None:
+def test_ambiguous_columns_are_an_error_that_lists_all(rows: list[dict[str, object]]) -> None:
     with pytest.raises(DataError, match="found: 'a', 'b'") as caught:
         choose_field(["a", "b"], None, rows, "a.csv")
     assert "-s prepare.read.field=" in caught.value.problems[0].hint
@@ -85,7 +85,7 @@ def test_a_name_with_dots_or_commas_is_a_column_first() -> None:
         choose_field(list(rows[0]), "Text,freu", rows, "a.csv")
 
 
-def test_values_become_texts_and_others_are_named() -> None:
+def test_values_become_texts_and_other_types_are_named_in_the_error() -> None:
     assert to_texts(["a", None, "", MISSING, ["b", ["c"]]]) == ["a", "b", "c"]
     for value, what in ((7, "a number"), ({"a": 1}, "an object"), ([True], "true or false")):
         with pytest.raises(BadCell, match=what):

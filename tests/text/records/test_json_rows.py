@@ -71,7 +71,7 @@ def test_a_json_file_may_hold_rows_one_after_another(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.json", '{"text": "a"}\n{"text": "b"}\n')[0] == ["a", "b"]
 
 
-def test_what_stands_behind_a_list_is_not_dropped(tmp_path: Path) -> None:
+def test_values_after_a_json_list_are_read(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "a.json", '["a"]\n["b", "c"] "d"')[0] == ["a", "b", "c", "d"]
     with pytest.raises(DataError, match="invalid JSON"):
         read_rows(tmp_path / "b.json", '["a"] and more')
@@ -93,7 +93,7 @@ def test_the_key_can_be_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 @pytest.mark.parametrize("value", ["[" * 900 + "]" * 900, '{"a":' * 100 + "1" + "}" * 100, "[" * 100_000])
-def test_a_value_that_is_nested_beyond_all_use_is_an_error_and_no_traceback(
+def test_a_value_that_is_nested_too_deeply_is_an_error_without_a_traceback(
     tmp_path: Path, name: str, value: str
 ) -> None:
     for row in (value, f'{{"text": "a", "b": {value}}}', f'{{"text": {value}}}'):

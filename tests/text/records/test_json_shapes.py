@@ -1,4 +1,4 @@
-"""The rows in an object that is a whole file: shapes of pandas, lists in keys, and objects that are rows."""
+"""The rows in a file that is one object: shapes of pandas, lists in keys, and objects that are rows."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Values of typed tables become values of JSON, without digits or letters that they do not have."""
+"""Values of typed tables become JSON values without additional digits or letters."""
 
 import math
 from datetime import datetime

@@ -188,7 +188,7 @@ def test_chat_messages_are_lines_with_their_roles(tmp_path: Path, name: str, mes
     assert "chat messages" in read_notes(source)
 
 
-def test_what_is_in_other_columns_is_named_and_counted(tmp_path: Path) -> None:
+def test_texts_in_other_columns_are_named_and_counted(tmp_path: Path) -> None:
     row = {"instruction": "Tell me of the boat", "input": "", "output": "It is old and brown."}
     data = json.dumps(row) + "\n" + json.dumps(row) + "\n"
     with pytest.raises(DataError, match="instruction records") as caught:

@@ -1,4 +1,4 @@
-"""What all tables have in common: notes on guesses, late columns, nested columns, memory."""
+"""All tables: notes on guesses, late columns, nested columns, memory."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def notes(stream: RowStream) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('"Tale 1, a ferry."\n"Tale 2, a ferry."\n', ["one column", "no header", "prepare.read.header", "'Tale 1, a"]),
         (
@@ -38,10 +38,10 @@ def notes(stream: RowStream) -> str:
         ("sep=,\ntext,label\na,b\n", []),
     ],
 )
-def test_a_guess_about_a_table_is_noted_with_its_first_row(text: str, said: list[str]) -> None:
+def test_a_guess_about_a_table_is_noted_with_its_first_row(text: str, expected: list[str]) -> None:
     found = notes(read(text, ".csv")[1])
-    assert all(each in found for each in said)
-    assert bool(found) == bool(said)
+    assert all(each in found for each in expected)
+    assert bool(found) == bool(expected)
 
 
 def test_a_full_width_comma_is_not_suggested_for_verses() -> None:
@@ -69,7 +69,7 @@ def test_blank_rows_before_the_first_one_are_no_header() -> None:
     assert [row.cells for row in read(",,\n\n ,\ntext,label\na,b\n", ".csv")[0]] == [{"text": "a", "label": "b"}]
 
 
-def test_what_the_user_set_is_not_noted() -> None:
+def test_settings_of_the_user_get_no_note() -> None:
     rows, stream = read("Tale 1;a\nTale 2;b\n", ".csv", header=True, delimiter=";")
     assert ([row.cells for row in rows], notes(stream)) == ([{"Tale 1": "Tale 2", "a": "b"}], "")
     assert len(read("text,label\na,b\n", ".csv", header=False)[0]) == 2
@@ -92,7 +92,7 @@ def test_a_wanted_path_of_keys_is_a_column() -> None:
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".tsv", ".txt"])
-def test_u2028_and_its_like_end_no_row(ending: str) -> None:
+def test_u2028_and_similar_separators_end_no_row(ending: str) -> None:
     text = "a\u2028b\u2029c\x85d"
     line = f'"{text}"' if ending == ".jsonl" else text
     rows, _ = read(f"{line}\n{line}\n", ending)

@@ -8,10 +8,11 @@ import pyarrow
 import pyarrow.parquet
 
 from llmkit.config.prepare import Read
+from llmkit.text.entries import find_entries
 from llmkit.text.records.fields import get_value
 from llmkit.text.records.rows import RowStream
 from llmkit.text.records.table_files import read_entry
-from llmkit.text.sources import Source, find_entries
+from llmkit.text.sources import Source
 
 
 def read(path: Path, **options: object) -> tuple[list[dict[str, object]], RowStream]:

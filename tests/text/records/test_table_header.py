@@ -1,4 +1,4 @@
-"""A header is told from a first row by the cells below it."""
+"""A header is distinguished from a first row by the cells below it."""
 
 import pytest
 

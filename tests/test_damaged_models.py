@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassi
 
 import llmkit
 from llmkit.config.prepare import TokenizerSection
-from llmkit.core.errors import LlmkitError, ModelError
+from llmkit.core.errors import ModelError, UsageError
 from llmkit.tokens.training_tokenizers import train_tokenizer
 
 TEXT = "the cash prize is here, call home later. " * 200
@@ -256,15 +257,18 @@ def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Change or remove a random JSON value, or change random bytes."""
+    """Change or remove a random JSON value, put its neighbour's in its place, or change random bytes."""
     if rng.random() < 0.8:
         tree = json.loads(data)
         *path, key = rng.choice([each for each in paths_of(tree) if len(each) < 3 or rng.random() < 0.1])
         part = tree
         for step in path:
             part = part[step]
-        if rng.random() < 0.2:
+        how = rng.random()
+        if how < 0.2:
             del part[key]
+        elif how < 0.4:
+            part[key] = rng.choice([*part.values()] if isinstance(part, dict) else part)
         else:
             part[key] = rng.choice(VALUES)
         return json.dumps(tree).encode()
@@ -296,18 +300,22 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-FILES = (INDEX, "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "model.safetensors")
 N_MUTATIONS = 500
+MUTATED = [("gpt2", generate, name) for name in FILES] + [("bert", predict, name) for name in FILES]
+MUTATED += [(*road, INDEX) for road in COMMANDS]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize(("kind", "command"), [("gpt2", generate), ("bert", predict)])
+@pytest.mark.parametrize(
+    ("kind", "command", "name"), MUTATED, ids=[f"{kind}-{each.__name__}-{name}" for kind, each, name in MUTATED]
+)
 def test_mutated_model_files_give_a_result_or_an_llmkit_error(
     kind: str,
     command: Callable[[Path, Path, Path], None],
     name: str,
+    prepared: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
@@ -318,17 +326,20 @@ def test_mutated_model_files_give_a_result_or_an_llmkit_error(
         (model / name).write_text('{"eos_token_id": 0, "pad_token_id": 0, "max_length": 20}')
     whole = (model / name).read_bytes()
     failed: dict[str, int] = {}
+    n_refused = 0
     for seed in range(N_MUTATIONS):
         rng = random.Random(seed)
         changed = mutate_weights(whole, rng) if name == "model.safetensors" else mutate(whole, rng)
         (model / name).write_bytes(changed)
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
         try:
             with time_limit(MAX_SECONDS):
-                command(model, tmp_path, tmp_path)
-        except LlmkitError:
-            pass
+                command(model, tmp_path, prepared)
+        except (ModelError, UsageError):
+            n_refused += 1
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             failed.setdefault(f"{type(error).__name__}: {str(error)[:100]}", seed)
     assert not failed
+    assert n_refused > N_MUTATIONS / 4 or name == "generation_config.json"

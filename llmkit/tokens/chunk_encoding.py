@@ -9,6 +9,7 @@ fast_encoding.py checks the ids.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tokenizers import Encoding
 
 from llmkit.core.batching import batch_by_size
 from llmkit.tokens.key_table import KeyTable
+from llmkit.tokens.time_limit import run_limited
 from llmkit.tokens.tokenizer import AlignedIds, AnyTokenizer, EncodedTexts, id_dtype, plain_encoding
 from llmkit.tokens.tokenizer_check import LATIN_ACCENTS, UNSPACED_RUN
 
@@ -96,7 +98,7 @@ class ChunkEncoder:
     """
 
     def __init__(self, tokenizer: AnyTokenizer, state: Mapping[str, Any]) -> None:
-        self._backend = tokenizer.backend_tokenizer
+        self._backend, self._name = tokenizer.backend_tokenizer, tokenizer.name_or_path
         self._dtype = id_dtype(tokenizer)
         self._kinds = np.full(N_CODE_POINTS, UNSEEN, np.uint8)
         self._n_letters = 0
@@ -264,7 +266,9 @@ class ChunkEncoder:
         """Encode the chunks with `tokenizers` and cache the result; returns their numbers."""
         groups = [chunks[first : first + CHUNKS_PER_CALL] for first in range(0, len(chunks), CHUNKS_PER_CALL)]
         with plain_encoding(self._backend) as backend:
-            encodings = backend.encode_batch([self._joiner.join(group) for group in groups], add_special_tokens=False)
+            joined = [self._joiner.join(group) for group in groups]
+            encode = partial(backend.encode_batch, joined, add_special_tokens=False)
+            encodings = run_limited(encode, joined, self._name)
         parts = [self._split_encoding(group, encoding) for group, encoding in zip(groups, encodings, strict=True)]
         ids, starts, words, counts, n_words = (np.concatenate(part) for part in zip(*parts, strict=True))
         self._ids = np.concatenate([self._ids, ids])

@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 from llmkit.core.console import first_line
 from llmkit.core.files import write_json
 from llmkit.tokens.chunk_encoding import ChunkEncoder, can_encode_chunks
+from llmkit.tokens.time_limit import EncodingTooSlow, run_limited
 from llmkit.tokens.tokenizer import (
     AlignedIds,
     AnyTokenizer,
@@ -174,6 +175,8 @@ def check_encoder(
         wrong = differ([text for text in texts if not any(char in text for char in mismatched)])
     except ImportError:
         return EncoderCheck(reason="fastokens, which is faster, is not installed (pip install fastokens)")
+    except EncodingTooSlow:
+        raise
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
@@ -260,6 +263,7 @@ def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
 
 def _encode_fastokens(backend: Any, tokenizer: EncodingTokenizer, texts: Sequence[str]) -> EncodedTexts:
     """Return the same result as `encode_texts`, computed by fastokens."""
-    ids, offsets = backend.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+    encode = partial(backend.encode_batch_flat, list(texts), add_special_tokens=False, split_special_tokens=True)
+    ids, offsets = run_limited(encode, texts, tokenizer.name_or_path)
     lengths = np.diff(np.frombuffer(offsets, "<u8")).astype(np.int64)
     return np.frombuffer(ids, "<u4").astype(id_dtype(tokenizer)), lengths

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from llmkit.core.batching import batch_by_size
 from llmkit.core.errors import ModelError
 from llmkit.tokens.normalization import own_normalizer
+from llmkit.tokens.time_limit import EncodingTooSlow, run_limited
 from llmkit.tokens.tokenizer_check import catch_panics
 
 if TYPE_CHECKING:  # transformers takes a second to load, and its AutoTokenizer loads torch, which takes three more
@@ -155,7 +157,8 @@ def encode_texts(tokenizer: AnyTokenizer, texts: Sequence[str]) -> EncodedTexts:
     pieces = [np.zeros(0, dtype)]
     with plain_encoding(backend_of(tokenizer)) as backend:
         for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
-            encodings = backend.encode_batch_fast(batch, add_special_tokens=False)
+            encode = partial(backend.encode_batch_fast, batch, add_special_tokens=False)
+            encodings = run_limited(encode, batch, tokenizer.name_or_path)
             pieces += [np.array(encoding.ids, dtype) for encoding in encodings]
     lengths = np.array([len(piece) for piece in pieces[1:]], np.int64)
     return np.concatenate(pieces), lengths
@@ -169,7 +172,8 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
     dtype = id_dtype(tokenizer)
     with plain_encoding(backend_of(tokenizer)) as backend:
         for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
-            for encoding in backend.encode_batch(batch, add_special_tokens=False):
+            encode = partial(backend.encode_batch, batch, add_special_tokens=False)
+            for encoding in run_limited(encode, batch, tokenizer.name_or_path):
                 n_tokens = len(encoding.ids)
                 starts = np.fromiter((start for start, _ in encoding.offsets), np.int64, n_tokens)
                 yield np.array(encoding.ids, dtype), starts, np.array(encoding.word_ids, np.int64)
@@ -177,7 +181,10 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
 
 @contextmanager
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
-    """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end."""
+    """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end.
+
+    Does not restore them after an interruption: a call in another thread may go on, and a change would wait for it.
+    """
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()
     backend.no_padding()
@@ -185,13 +192,23 @@ def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     try:
         with catch_panics("the tokenizer cannot encode a text", "tokenizer.json"):
             yield backend
-    finally:
-        backend.encode_special_tokens = as_text
-        backend.no_truncation()
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
+    except BaseException as error:
+        is_running = isinstance(error, EncodingTooSlow) or not isinstance(error, Exception)
+        if not is_running:
+            _restore(backend, truncation, padding, as_text)
+        raise
+    _restore(backend, truncation, padding, as_text)
+
+
+def _restore(
+    backend: Tokenizer, truncation: dict[str, Any] | None, padding: dict[str, Any] | None, as_text: bool
+) -> None:
+    backend.encode_special_tokens = as_text
+    backend.no_truncation()
+    if truncation is not None:
+        backend.enable_truncation(**truncation)
+    if padding is not None:
+        backend.enable_padding(**padding)
 
 
 def backend_of(tokenizer: AnyTokenizer) -> Tokenizer:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -29,6 +30,7 @@ from llmkit.models.padding import PADDING_INVARIANT
 from llmkit.tasks.base import GenerationRequest
 from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.prompts import check_ids, describe_prompts, name_prompts, read_prompts
+from llmkit.tokens.time_limit import run_limited
 
 # The model computes logits of all positions, not only of masks: 2048 positions with BERT's 30,000 tokens are 250 MB.
 TOKENS_AT_ONCE = 2048
@@ -196,7 +198,7 @@ class _Reader:
 
     def read(self, prompt: str, read: str, where: str) -> _Window:
         """Return the window of a prompt; `read` is the normalized prompt, `where` is used in errors."""
-        encoding = self._backend.encode(read)
+        encoding = run_limited(partial(self._backend.encode, read), [read], self._tokenizer.name_or_path)
         ids = encoding.ids
         masks = [i for i, token_id in enumerate(ids) if token_id == self._tokenizer.mask_token_id]
         if not masks:

@@ -1,0 +1,68 @@
+"""A limit in time for calls of the tokenizers library, which cannot be interrupted.
+
+The time that a tokenizer needs may grow with the square of a text's length: for regular expressions that search for an
+end that is not there, or for words of any length in WordPiece. Where such a text may be cut is known to the tokenizer
+alone, so the text is refused.
+
+The call runs in a thread. After the limit the caller gets an error, and the thread ends with the process.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from llmkit.core.errors import ModelError
+
+T = TypeVar("T")
+
+MIN_CHARACTERS = 1_000
+"""Texts that are shorter in total need no limit; pipeline_probe.py tries longer ones."""
+CPU_SECONDS = 20.0
+CPU_SECONDS_PER_CHARACTER = 30e-6
+"""`tokenizers` needs less than a microsecond, or three with the slowest normalizers."""
+_CHECK_SECONDS = 0.2
+
+
+class EncodingTooSlow(ModelError):  # noqa: N818 - as the other errors
+    """A tokenizer exceeds the limit."""
+
+
+def run_limited(encode: Callable[[], T], texts: Sequence[str], tokenizer: str) -> T:
+    """Return the result of `encode`, which encodes the texts with the named tokenizer.
+
+    Raises:
+        EncodingTooSlow: the call used too much time, both by the clock, which other threads do not affect, and of the
+            process, which a stopped process does not use.
+    """
+    n_characters = sum(map(len, texts))
+    if n_characters < MIN_CHARACTERS:
+        return encode()
+    results: list[T] = []
+    errors: list[BaseException] = []
+    is_done = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(encode())
+        except BaseException as error:  # a panic of the library is not an Exception
+            errors.append(error)
+        is_done.set()
+
+    limit = CPU_SECONDS + CPU_SECONDS_PER_CHARACTER * n_characters
+    cpu_start, start = time.process_time(), time.monotonic()
+    threading.Thread(target=work, daemon=True).start()
+    while not is_done.wait(_CHECK_SECONDS):
+        if min(time.process_time() - cpu_start, time.monotonic() - start) > limit:
+            raise _refuse(texts, n_characters, limit, tokenizer)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _refuse(texts: Sequence[str], n_characters: int, limit: float, tokenizer: str) -> EncodingTooSlow:
+    longest = max(texts, key=len)
+    start = longest[:40].partition("\n")[0]
+    what = f"the tokenizer needs more than {limit:.0f} CPU seconds for {n_characters:,} characters"
+    hint = f"cut the longest text, of {len(longest):,} characters ({start!r}...), or use another tokenizer"
+    return EncodingTooSlow(what, where=tokenizer or "tokenizer.json", hint=hint)

@@ -186,17 +186,17 @@ def test_error_in_the_block_is_raised_and_the_thread_ends() -> None:
 
 
 WORKER = """
-import multiprocessing, time
+import multiprocessing, os, time
 from llmkit.core.process import init_worker
 
 def work():
     init_worker(0)
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # in one piece, because both processes write to the pipe
     time.sleep(600)
 
 worker = multiprocessing.get_context("fork").Process(target=work, daemon=True)
 worker.start()
-print(worker.pid, flush=True)
+os.write(1, b"started\\n")
 time.sleep(600)
 """
 

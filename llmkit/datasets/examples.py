@@ -7,7 +7,7 @@ least one word.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ class Example:
 
     inputs: list[Input]
     label: Any
-    """An id; for multi-label a row of zeros and ones; for regression a number."""
+    """An id; for multi-label a row of zeros and ones; for regression a number; for tags the ids of the tokens."""
 
 
 class Examples:
@@ -44,7 +44,7 @@ class Examples:
     def __init__(
         self,
         inputs: Inputs,
-        labels: NDArray[Any],
+        labels: Sequence[Any] | NDArray[Any],
         *,
         seed: int,
         global_batch_size: int,

@@ -15,6 +15,7 @@ from llmkit.config.generate import Generate
 from llmkit.config.inputs import Inputs
 from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
+from llmkit.config.ner import Ner
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
@@ -211,7 +212,18 @@ class ClsRecipe(Recipe):
         )
 
 
-RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
+class NerRecipe(Recipe):
+    """Tagging of words with entities."""
+
+    COMMANDS, BLOCK_SIZE = ("finetune",), 512
+    COLUMNS_SECTION = "ner"
+    DEFAULTS = FINE_TUNING
+
+    task: Literal["ner"] = "ner"
+    ner: Ner = Field(default=Ner(), description="Words, tags, loss, and which weights are trained.")
+
+
+RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe, "ner": NerRecipe}
 """Recipe classes by task."""
 ROW_TASK = "cls"
 """Task if the command line names columns, and no recipe names a task."""

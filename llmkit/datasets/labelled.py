@@ -89,12 +89,14 @@ class Inputs:
 
     def read(self, row: int) -> list[Input]:
         """Return the inputs of one row."""
-        inputs = []
-        for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
-            begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
-            words = None if self.words is None else self.words[begin:end]
-            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types))
-        return inputs
+        begin = int(self.row_ends[row - 1]) if row else 0
+        return [self.read_input(number) for number in range(begin, int(self.row_ends[row]))]
+
+    def read_input(self, number: int) -> Input:
+        """Return one input, by its number over all rows."""
+        begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
+        words = None if self.words is None else self.words[begin:end]
+        return Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types)
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -55,12 +55,12 @@ class Ner(Section):
         default=0.0, ge=0, lt=1, description="Fraction of the rows held out for the test after training."
     )
     split_seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the held-out rows.")
-    stride: int = Field(
-        default=64,
+    stride: int | None = Field(
+        default=None,
         ge=0,
         le=10**6,
         description="Number of tokens that adjacent windows of a long text share; a word is tagged in the window in "
-        "which it has the most context.",
+        "which it has the most context. Default: a quarter of the block_size, up to 64.",
     )
     decoding: Literal["greedy", "constrained"] = Field(
         default="greedy",

@@ -291,7 +291,7 @@ def _parse_span(value: object, text: str) -> Span:
     given = value.get("text") if isinstance(value, Mapping) else None
     if isinstance(given, str) and given.strip() and given.split() != text[start:end].split():
         raise BadCell(
-            f"the entity {start} to {end} is {text[start:end][:40]!r} in the text, but {given[:40]!r} by name"
+            f"the entity {start} to {end} is {text[start:end][:40]!r} in the text, but its own text is {given[:40]!r}"
         )
     return Span(start, end, label.strip())
 

@@ -36,7 +36,7 @@ from llmkit.tables.train_sample import TrainSample
 from llmkit.tables.words import recognize_split
 from llmkit.tasks.ner.baseline import WordBaseline
 from llmkit.tasks.ner.decoding import tag_names
-from llmkit.tasks.ner.row_format import TagFormat, WordCounts, encode_chunk, read_chunks
+from llmkit.tasks.ner.row_format import TagFormat, WordCounts, choose_stride, encode_chunk, read_chunks
 from llmkit.tasks.ner.tagged_split import TaggedSplit
 
 SPLITS = ("train", "validation", "test")
@@ -122,7 +122,9 @@ def load_tagged(
         raise DataError("there is no entity to learn", where=files["train"], hint=hint)
     words = section.words if section.words != "auto" else _recognize_words(file)
     tags, notes = tag_names(types), list(file.notes)
-    row_format = TagFormat(file.columns, file.scheme, words, block_size, section.stride, section.decoding)
+    row_format = TagFormat(
+        file.columns, file.scheme, words, block_size, choose_stride(section.stride, block_size), section.decoding
+    )
     keys = np.array([hash_row(row.text) for row in file.rows], np.uint64)
     sides = _choose_sides(file, keys, section, files, fold)
     if not (sides == TRAIN).any():

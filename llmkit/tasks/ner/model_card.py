@@ -26,6 +26,6 @@ def describe_use(row_format: TagFormat) -> str:
         )
     notes.append(
         f"`llmkit predict` reads texts longer than {row_format.block_size} tokens in overlapping windows; the pipeline "
-        "needs `stride=64` for that."
+        f"needs `stride={row_format.stride}` for that."
     )
     return "\n\n".join([SNIPPET, *notes])

@@ -39,12 +39,19 @@ class TagFormat:
 
     def with_settings(self, section: Ner, block_size: int | None) -> "TagFormat":
         """Return a copy with the settings that `eval` and `predict` read, if they are set explicitly."""
-        given = section.model_fields_set
         changes: dict[str, Any] = {} if block_size is None else {"block_size": block_size}
-        changes |= {name: getattr(section, name) for name in ("stride", "decoding") if name in given}
+        if section.stride is not None:
+            changes["stride"] = section.stride
+        if "decoding" in section.model_fields_set:
+            changes["decoding"] = section.decoding
         if section.words != "auto":
             changes["words"] = section.words
         return replace(self, **changes)
+
+
+def choose_stride(stride: int | None, block_size: int) -> int:
+    """Return `ner.stride`, or its default for this block size."""
+    return min(64, block_size // 4) if stride is None else stride
 
 
 def save_format(config: PreTrainedConfig, row_format: TagFormat) -> None:
@@ -54,7 +61,7 @@ def save_format(config: PreTrainedConfig, row_format: TagFormat) -> None:
 
 def read_format(config: PreTrainedConfig, block_size: int) -> TagFormat:
     """Return the format of a model; a default for models of other tools."""
-    default = TagFormat(TagColumns(), "BIO", "punctuation", block_size, min(64, block_size // 4), "greedy")
+    default = TagFormat(TagColumns(), "BIO", "punctuation", block_size, choose_stride(None, block_size), "greedy")
     saved: Any = getattr(config, CONFIG_KEY, None)
     if not isinstance(saved, dict):
         return default

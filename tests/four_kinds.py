@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tiny import FILLER, HAM, SPAM, make_messages, save_bert, write_table
+from tiny import FILLER, HAM, SPAM, make_messages, make_tagged, save_bert, write_conll, write_table
 
 from llmkit.config.loading import load_recipe
 from llmkit.preparing.prepare import prepare
 
-KINDS = ("clm", "mlm", "gru", "cls")
+KINDS = ("clm", "mlm", "gru", "cls", "ner")
 N_STEPS, SAVE_STEPS = 12, 3
 TRAINING = {
     "train.max_steps": N_STEPS, "train.save_steps": SAVE_STEPS, "train.eval_steps": 4, "train.log_steps": 1,
@@ -46,6 +46,10 @@ def make_commands(folder: Path) -> dict[str, list[str]]:
         "cls": [
             "finetune-cls", "--data", table, "--model", model,
             *as_options(TRAINING | {"cls.validation": 0.25, "optim.learning_rate": 1e-2}),
+        ],
+        "ner": [
+            "finetune-ner", "--data", write_conll(folder / "words.conll", make_tagged(96)), "--model", model,
+            *as_options(TRAINING | {"ner.validation": 0.25, "optim.learning_rate": 1e-2}),
         ],
     }  # fmt: skip
 

@@ -279,6 +279,27 @@ def save_gpt2(folder: Path, seed: int = 0) -> str:
     return str(folder)
 
 
+def make_tagged(n_rows: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """(words, BIO tags): one or two words of SPAM are a PRIZE, one word of HAM is a PLAN, FILLER is outside."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n_rows):
+        words, tags = [], []
+        for kind, names in (("PRIZE", SPAM), ("PLAN", HAM)):
+            n_outside, n_inside = rng.integers(1, 4), rng.integers(1, 3) if kind == "PRIZE" else 1
+            words += [*rng.choice(FILLER, n_outside), *rng.choice(names, n_inside)]
+            tags += ["O"] * n_outside + [f"B-{kind}", *[f"I-{kind}"] * (n_inside - 1)]
+        rows.append(([str(word) for word in words], tags))
+    return rows
+
+
+def write_conll(path: Path, rows: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:
+    """A file of words and tags; gives its path as commands take it."""
+    lines = ["".join(f"{word}\t{tag}\n" for word, tag in zip(*row, strict=True)) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return str(path)
+
+
 class TokenIds(SimpleNamespace):
     """What a model's configuration takes from a tokenizer."""
 

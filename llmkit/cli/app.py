@@ -22,6 +22,7 @@ from llmkit.cli.demo import demo_command
 from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
+from llmkit.cli.finetune_ner import finetune_ner_command
 from llmkit.cli.generate import generate_command
 from llmkit.cli.mistakes import TyperError, explain_typer_error, unknown_command
 from llmkit.cli.plan import plan_command
@@ -54,7 +55,6 @@ from llmkit.core.process import handled_signals
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
 """Seconds that other ranks wait for rank 0 to report an error that occurred on all ranks."""
-ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -63,6 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain-mlm": pretrain_command,
     "finetune": finetune_command,
     "finetune-cls": finetune_command,
+    "finetune-ner": finetune_ner_command,
     "eval": eval_command,
     "generate": generate_command,
     "predict": predict_command,
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema_command,
     "demo": demo_command,
 }
+ON_RANKS = tuple(name for name in COMMANDS if name.startswith(("pretrain", "finetune")))
 HELP = {
     "pretrain": "Pretrain a model for the task of the recipe.",
     "pretrain-clm": "Pretrain a causal language model.",

@@ -104,6 +104,12 @@ RdzvEndpoint = Annotated[
 # ---- labelled rows ----
 
 Rows = Annotated[str | None, typer.Option("--data", help="Texts and labels: .csv .tsv .xlsx .jsonl .parquet, hf:NAME.")]
+TaggedRows = Annotated[
+    str | None, typer.Option("--data", help="Tagged words: CoNLL columns, .jsonl .csv .parquet, hf:NAME.")
+]
+TagColumn = Annotated[
+    int | None, typer.Option("--tag-column", help="CoNLL column with the tags, from 1, negative from the last.")
+]
 ValidationRows = Annotated[
     str | None, typer.Option("--validation", help="Validation rows; without it, a tenth of --data is held out.")
 ]

@@ -11,14 +11,19 @@ from llmkit.core.errors import Problem, UsageError
 
 _COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator", "cls.label_map")
 _LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
+_TAGGED = (
+    *("ner.format", "ner.tokens", "ner.text", "ner.header", "ner.sentence", "ner.token_column", "ner.words"),
+    *("ner.stride", "ner.decoding"),
+)
 READ_BY: dict[str, tuple[str, ...]] = {
     "eval": (
         *("task", "prepare.read.", "prepare.chinese_words", "evaluate.", "mlm.", "cls.labels", "cls.unseen_labels"),
         *("cls.metrics", *_COLUMNS, *_LONG_TEXTS),
+        *("ner.tags", "ner.spans", "ner.tag_column", "ner.scheme", "ner.unseen_labels", *_TAGGED),
     ),
     "predict": (
         *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),
-        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS),
+        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS, *_TAGGED),
     ),
     "generate": ("task", "generate."),
 }

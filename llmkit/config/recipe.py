@@ -15,6 +15,7 @@ from llmkit.config.generate import Generate
 from llmkit.config.inputs import Inputs
 from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
+from llmkit.config.ner import Ner
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
 from llmkit.config.section import Section
@@ -178,23 +179,27 @@ class MlmRecipe(Recipe):
         return self
 
 
+# Devlin et al. 2019, appendix A.3.
+FINE_TUNING: Values = {
+    "model": {"dropout": 0.1},
+    "optim": {
+        "learning_rate": None,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.999,
+        "schedule": "linear",
+        "warmup_steps": 0.1,
+    },
+    "train": {"max_eval_samples": 20_000, "sample_prompt": None},
+}
+"""Defaults of the tasks that train on labelled rows."""
+
+
 class ClsRecipe(Recipe):
     """Classification and regression of texts."""
 
     COMMANDS, BLOCK_SIZE = ("finetune",), 512
     COLUMNS_SECTION = "cls"
-    # Devlin et al. 2019, appendix A.3.
-    DEFAULTS: ClassVar[Values] = {
-        "model": {"dropout": 0.1},
-        "optim": {
-            "learning_rate": None,
-            "weight_decay": 0.01,
-            "adam_beta2": 0.999,
-            "schedule": "linear",
-            "warmup_steps": 0.1,
-        },
-        "train": {"max_eval_samples": 20_000, "sample_prompt": None},
-    }
+    DEFAULTS = FINE_TUNING
 
     task: Literal["cls"] = "cls"
     cls: Cls = Field(default=Cls(), description="Columns, labels, loss, and which weights are trained.")
@@ -207,7 +212,18 @@ class ClsRecipe(Recipe):
         )
 
 
-RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
+class NerRecipe(Recipe):
+    """Tagging of words with entities."""
+
+    COMMANDS, BLOCK_SIZE = ("finetune",), 512
+    COLUMNS_SECTION = "ner"
+    DEFAULTS = FINE_TUNING
+
+    task: Literal["ner"] = "ner"
+    ner: Ner = Field(default=Ner(), description="Words, tags, loss, and which weights are trained.")
+
+
+RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe, "ner": NerRecipe}
 """Recipe classes by task."""
 ROW_TASK = "cls"
 """Task if the command line names columns, and no recipe names a task."""

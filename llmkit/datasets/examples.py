@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,13 @@ MIN_CHUNKS_PER_EPOCH = 4
 """A minimum above 1 keeps small data sets shuffled."""
 _ORDER, _CHUNK = 1, 2
 
+
+class Indexed(Protocol):
+    """Labels by row: an array, or an object that makes them."""
+
+    def __getitem__(self, row: int, /) -> Any: ...
+
+
 Augmenter = Callable[[Input, int], Input]
 """Changes some words of an input; the second argument is the random key."""
 
@@ -35,7 +42,7 @@ class Example:
 
     inputs: list[Input]
     label: Any
-    """An id; for multi-label a row of zeros and ones; for regression a number."""
+    """An id; for multi-label a row of zeros and ones; for regression a number; for tags the ids of the tokens."""
 
 
 class Examples:
@@ -44,7 +51,7 @@ class Examples:
     def __init__(
         self,
         inputs: Inputs,
-        labels: NDArray[Any],
+        labels: Indexed,
         *,
         seed: int,
         global_batch_size: int,

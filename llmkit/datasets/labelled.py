@@ -89,12 +89,14 @@ class Inputs:
 
     def read(self, row: int) -> list[Input]:
         """Return the inputs of one row."""
-        inputs = []
-        for number in range(int(self.row_ends[row - 1]) if row else 0, int(self.row_ends[row])):
-            begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
-            words = None if self.words is None else self.words[begin:end]
-            inputs.append(Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types))
-        return inputs
+        begin = int(self.row_ends[row - 1]) if row else 0
+        return [self.read_input(number) for number in range(begin, int(self.row_ends[row]))]
+
+    def read_input(self, number: int) -> Input:
+        """Return one input, by its number over all rows."""
+        begin, end = int(self.ends[number - 1]) if number else 0, int(self.ends[number])
+        words = None if self.words is None else self.words[begin:end]
+        return Input(self.ids[begin:end], int(self.n_first[number]), words, self.outer_types)
 
 
 def set_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -138,7 +140,7 @@ def encode_inputs(
     if windows is not None and windows.stride >= min_width:
         what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
         raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
-    template = _find_template(tokenizer, pairs is not None)
+    template = find_template(tokenizer, pairs is not None)
     n_used = room * (windows.max_windows if windows else 1)
     firsts = _encode_starts(tokenizer, texts, n_used, segmenter)
     seconds = repeat(_NOTHING) if pairs is None else _encode_starts(tokenizer, pairs, n_used, segmenter)
@@ -150,14 +152,14 @@ def encode_inputs(
         rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
         if not len(rows[-1][0].ids):
-            _fill_empty(rows[-1], tokenizer)
+            fill_empty(rows[-1], tokenizer)
             n_without_tokens += 1
-    packed = _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+    packed = pack_inputs(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
     packed.n_without_tokens = n_without_tokens
     return packed
 
 
-def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
+def fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill a row without tokens with the token that starts a text, or else with the token that ends it.
 
     Raises:
@@ -171,7 +173,7 @@ def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 
 
-def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
+def pack_inputs(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
     """Store the inputs of rows in flat arrays; `no_ids` is an empty array that sets the dtype of the ids."""
     flat = [each for row in rows for each in row]
     words = [each.words for each in flat if each.words is not None]
@@ -204,7 +206,7 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
     """Return the rows at these indices, in this order."""
     taken = [inputs.read(int(row)) for row in rows]
-    return _pack(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
+    return pack_inputs(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
 
 
 Text = tuple[Ids, NDArray[np.bool_] | None]
@@ -265,7 +267,7 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
 
 
 @dataclass(frozen=True)
-class _Template:
+class Template:
     """The special tokens that a tokenizer adds before, between and after one or two texts, and the token types."""
 
     parts: tuple[Ids, Ids, Ids]
@@ -289,7 +291,7 @@ class _Template:
         return Input(ids, n_first, words, self.outer_types)
 
 
-def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
+def find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> Template:
     """Find the template by encoding one or two texts of one letter."""
     with plain_encoding(backend_of(tokenizer)) as backend:
         encoding = backend.encode("a", "a") if pair else backend.encode("a")
@@ -301,7 +303,7 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
     kinds[0] = 0  # the first text follows
     outer_types = tuple(kind if kind > 1 else None for kind in (types[0], types[-1]))
     parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
-    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
+    return Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
 
 
 def _number_words(continues: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:

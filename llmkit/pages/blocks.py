@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-_COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
-CURVE_STYLES = (*_COLOURS, *(f"{colour} dashed" for colour in _COLOURS))
+COLOURS = ("blue", "orange", "green", "violet", "red", "teal", "brown", "pink")
+CURVE_STYLES = (*COLOURS, *(f"{colour} dashed" for colour in COLOURS))
 """Styles of the style sheet that distinguish the curves of a chart."""
 
 
@@ -110,6 +110,26 @@ class Preformatted:
     is_code: bool = False
 
 
+Segment: TypeAlias = tuple[str, str, str]
+"""A part of a text: the text, its label (empty: none), and a colour of the style sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """Readings of one text, such as true and predicted entities, each with coloured parts, under a note."""
+
+    note: str
+    readings: Sequence[tuple[str, Sequence[Segment]]]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedTexts:
+    """Texts with coloured parts."""
+
+    kind: ClassVar[str] = "marked"
+    texts: Sequence[MarkedText]
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     """One or more finite values over ascending steps. `style` is one or two classes of the style sheet."""
@@ -177,7 +197,9 @@ class Fold:
     is_open: bool = False
 
 
-Block: TypeAlias = Paragraph | Notice | Headlines | Facts | Table | Confusion | Preformatted | Charts | Fold
+Block: TypeAlias = (
+    Paragraph | Notice | Headlines | Facts | Table | Confusion | Preformatted | MarkedTexts | Charts | Fold
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,11 @@ def _works_on_bytes(tokenizer: AnyTokenizer) -> bool:
     return [piece for piece, _ in pieces] == ["Ã©"] or normalized == "Ã©"
 
 
+def has_exact_offsets(tokenizer: AnyTokenizer) -> bool:
+    """Whether the offsets of tokens are right for every text: `tokenizers` shifts them after a dropped character."""
+    return unknown_id(tokenizer) is not None or _works_on_bytes(tokenizer)
+
+
 def describe_unknown(n_unknown: int, n_characters: int, examples: Sequence[str]) -> str:
     """Format a note, such as `2 of 13 characters (15%) are unknown to the tokenizer, such as é, 火`."""
     shown = ", such as " + ", ".join(map(clean_line, examples)) if examples else ""

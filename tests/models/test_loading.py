@@ -75,7 +75,7 @@ def test_kind_of_a_model_follows_from_its_configuration(tmp_path: Path, values: 
 
 
 def test_model_without_a_known_head_is_refused_by_its_architecture(tmp_path: Path) -> None:
-    for architecture in ("BertForQuestionAnswering", "BertLMHeadModel"):
+    for architecture in ("BertForMultipleChoice", "BertLMHeadModel"):
         path = write_config(tmp_path / architecture, model_type="bert", architectures=[architecture])
         with pytest.raises(UsageError, match=f"is a {architecture}"):
             read_kind(path)

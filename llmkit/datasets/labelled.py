@@ -138,7 +138,7 @@ def encode_inputs(
     if windows is not None and windows.stride >= min_width:
         what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
         raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
-    template = _find_template(tokenizer, pairs is not None)
+    template = find_template(tokenizer, pairs is not None)
     n_used = room * (windows.max_windows if windows else 1)
     firsts = _encode_starts(tokenizer, texts, n_used, segmenter)
     seconds = repeat(_NOTHING) if pairs is None else _encode_starts(tokenizer, pairs, n_used, segmenter)
@@ -265,7 +265,7 @@ def _choose_spans(lengths: tuple[int, int], room: int, windows: Windows | None) 
 
 
 @dataclass(frozen=True)
-class _Template:
+class Template:
     """The special tokens that a tokenizer adds before, between and after one or two texts, and the token types."""
 
     parts: tuple[Ids, Ids, Ids]
@@ -289,7 +289,7 @@ class _Template:
         return Input(ids, n_first, words, self.outer_types)
 
 
-def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
+def find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> Template:
     """Find the template by encoding one or two texts of one letter."""
     with plain_encoding(backend_of(tokenizer)) as backend:
         encoding = backend.encode("a", "a") if pair else backend.encode("a")
@@ -301,7 +301,7 @@ def _find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> _Template:
     kinds[0] = 0  # the first text follows
     outer_types = tuple(kind if kind > 1 else None for kind in (types[0], types[-1]))
     parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
-    return _Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
+    return Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))
 
 
 def _number_words(continues: NDArray[np.bool_] | None, span: slice, first: int) -> NDArray[np.int32]:

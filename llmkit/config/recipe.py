@@ -17,6 +17,7 @@ from llmkit.config.mlm import Mlm
 from llmkit.config.model import Model
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
+from llmkit.config.qa import Qa
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
@@ -207,7 +208,21 @@ class ClsRecipe(Recipe):
         )
 
 
-RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe}
+class QaRecipe(Recipe):
+    """Extractive question answering: the answer is a part of a context."""
+
+    COMMANDS, BLOCK_SIZE = ("finetune",), 384
+    COLUMNS_SECTION = "qa"
+    DEFAULTS: ClassVar[Values] = {
+        **ClsRecipe.DEFAULTS,
+        "train": {"max_eval_samples": 2_000, "sample_prompt": None},
+    }
+
+    task: Literal["qa"] = "qa"
+    qa: Qa = Field(default=Qa(), description="Columns, windows, answers, and which weights are trained.")
+
+
+RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe, "qa": QaRecipe}
 """Recipe classes by task."""
 ROW_TASK = "cls"
 """Task if the command line names columns, and no recipe names a task."""

@@ -24,6 +24,9 @@ from llmkit.models.reader import load_reader
 from llmkit.tables.questions import Question, QuestionFile, open_questions
 from llmkit.tables.rows import open_rows
 from llmkit.tasks.base import PredictionRequest
+from llmkit.tasks.cls.objective import collate_inputs
+from llmkit.tasks.cls.prediction import _group as group_by_length, _translate_failure as translate_failure
+from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.qa.answer_format import AnswerFormat, read_format
 from llmkit.tasks.qa.data import describe_unknown

@@ -23,6 +23,7 @@ from llmkit.models.padding import describe_padding
 from llmkit.models.reader import build_reader, check_can_answer, count_positions, load_reader_for_training
 from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
+from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.fine_tuning import describe_defaults, resolve_defaults
 from llmkit.tasks.qa.answer_format import AnswerFormat, save_format
 from llmkit.tasks.qa.data import QuestionData, QuestionSplit, load_questions

@@ -35,11 +35,13 @@ def eval_command(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad),
         delimiter=("prepare.read.delimiter", delimiter), sheet=("prepare.read.sheet", sheet),
         header=("prepare.read.header", options.word_of(header)),
-        label_map=("cls.label_map", label_map), split=("evaluate.split", split),
+        split=("evaluate.split", split),
         stride=("evaluate.stride", stride), text=("prepare.read.field", text),
     )  # fmt: skip
     check_overrides("eval", set_ or ())
-    columns = {"text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels}
+    columns = {
+        "text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels, "label_map": label_map,
+    }  # fmt: skip
     recipe_file = options.own_recipe(model, recipe)
     task = None
     if recipe_file is None:

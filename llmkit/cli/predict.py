@@ -37,10 +37,10 @@ def predict_command(
     overrides = options.overrides_of(
         set_, skip_bad=("prepare.read.skip_bad", skip_bad), delimiter=("prepare.read.delimiter", delimiter),
         sheet=("prepare.read.sheet", sheet),
-        header=("prepare.read.header", options.word_of(header)), label_map=("cls.label_map", label_map),
+        header=("prepare.read.header", options.word_of(header)),
     )  # fmt: skip
     check_overrides("predict", set_ or ())
-    columns = {"text": text, "pair": pair}
+    columns = {"text": text, "pair": pair, "label_map": label_map}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import check_out, predict
 

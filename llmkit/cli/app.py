@@ -22,6 +22,7 @@ from llmkit.cli.demo import demo_command
 from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
+from llmkit.cli.finetune_qa import finetune_qa_command
 from llmkit.cli.generate import generate_command
 from llmkit.cli.mistakes import TyperError, explain_typer_error, unknown_command
 from llmkit.cli.plan import plan_command
@@ -54,7 +55,7 @@ from llmkit.core.process import handled_signals
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
 """Seconds that other ranks wait for rank 0 to report an error that occurred on all ranks."""
-ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls")
+ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls", "finetune-qa")
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pretrain-mlm": pretrain_command,
     "finetune": finetune_command,
     "finetune-cls": finetune_command,
+    "finetune-qa": finetune_qa_command,
     "eval": eval_command,
     "generate": generate_command,
     "predict": predict_command,

@@ -10,15 +10,20 @@ from llmkit.config.renamed import RENAMED_KEYS
 from llmkit.core.errors import Problem, UsageError
 
 _COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator", "cls.label_map")
+_QA_COLUMNS = ("qa.question", "qa.context")
+_QA_ANSWERS = (
+    *("qa.stride", "qa.max_question_length", "qa.max_answer_length", "qa.unanswerable", "qa.no_answer_threshold"),
+)
 _LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
 READ_BY: dict[str, tuple[str, ...]] = {
     "eval": (
         *("task", "prepare.read.", "prepare.chinese_words", "evaluate.", "mlm.", "cls.labels", "cls.unseen_labels"),
-        *("cls.metrics", *_COLUMNS, *_LONG_TEXTS),
+        *("cls.metrics", *_COLUMNS, *_LONG_TEXTS, *_QA_COLUMNS, "qa.answer", "qa.answer_start", "qa.separator"),
+        *("qa.language", *_QA_ANSWERS),
     ),
     "predict": (
         *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),
-        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS),
+        *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS, *_QA_COLUMNS, *_QA_ANSWERS, "qa.n_best"),
     ),
     "generate": ("task", "generate."),
 }

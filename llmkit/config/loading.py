@@ -25,7 +25,7 @@ MAX_NODES = 10_000
 
 FILE_FIELDS = ("encoding", "delimiter", "header", "sheet")
 """Fields of `prepare.read` that describe one file."""
-COLUMN_FIELDS = ("text", "pair", "label", "header", "separator")
+COLUMN_FIELDS = ("text", "pair", "label", "header", "separator", "question", "context", "answer", "answer_start")
 """Fields of a section with columns that describe how its train file is read."""
 CODE_FIELDS = (("cls", "metrics"),)
 """Keys that name functions of Python files; see `Recipe.code`."""

@@ -4,7 +4,7 @@ Training, `eval` and `predict` use the same format. A model of another tool gets
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -30,6 +30,8 @@ class AnswerFormat:
     no_answer_threshold: float = 0.0
     null_index: int = 0
     """Position of the token that stands for no answer; negative: from the end."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Columns of the train file by role, such as `question`."""
 
     @property
     def windows(self) -> WindowSettings:
@@ -65,10 +67,12 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[AnswerFormat
         return AnswerFormat(block_size), False
     default = AnswerFormat(block_size)
     values = {name: saved[name] for name in AnswerFormat.__dataclass_fields__ if name in saved}
+    columns = values.pop("columns", {})
+    columns = {role: name for role, name in columns.items() if isinstance(name, str)} if isinstance(columns, dict) else {}
     for name, value in values.items():
         kind = bool if name == "may_decline" else (int, float) if name == "no_answer_threshold" else int
         is_negative = name not in ("no_answer_threshold", "null_index") and value < 0 if isinstance(value, int) else False
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or is_negative:
             where, hint = f"config.json, {CONFIG_KEY}.{name}", "restore config.json from the original model"
             raise ModelError(f"{name} is {value!r}", where=where, hint=hint)
-    return replace(default, **values), True
+    return replace(default, columns=columns, **values), True

@@ -8,6 +8,7 @@ questions are all scored.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from llmkit.tables.questions import Question, open_questions
 from llmkit.tables.rows import open_rows
 from llmkit.tables.train_sample import TrainSample
 from llmkit.tasks.qa.answer_format import DEFAULT_MAX_ANSWER_LENGTH, AnswerFormat
-from llmkit.tasks.qa.request import named_columns
+from llmkit.tasks.qa.request import known_columns, named_columns
 from llmkit.tasks.qa.windows import Windows, align_labels, encode_windows
 from llmkit.tokens.normalization import describe_normalization
 from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id
@@ -87,7 +88,7 @@ class QuestionData:
     format: AnswerFormat
     language: Language
     files: dict[str, str]
-    columns: dict[str, str | None]
+    columns: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
     def fingerprint(self) -> str:
@@ -123,20 +124,25 @@ class _Read:
     """The questions of a file."""
 
     questions: list[Question]
-    columns: dict[str, str | None]
+    columns: dict[str, str]
+    """By role; empty for a file of SQuAD's form."""
     notes: list[str]
     unit: str
 
 
-def read_questions(path: str, section: Qa, read: Read, *, keep_all: bool) -> _Read:
+def read_questions(
+    path: str, section: Qa, read: Read, *, keep_all: bool, trained: Mapping[str, str] = MappingProxyType({})
+) -> _Read:
     """Read the questions of a file; without `keep_all`, those without a question or a context are left out.
+
+    `trained` are the columns of the train file; the same names are used here if the file has them.
 
     Raises:
         DataError: the file cannot be read, or has no questions.
     """
     given = named_columns(section)
-    with open_rows(path, read, wanted=[name for name in given.values() if name]) as rows:
-        file = open_questions(rows, given, need_answers=True, separator=section.separator)
+    with open_rows(path, read, wanted=[name for name in (*given.values(), *trained.values()) if name]) as rows:
+        file = open_questions(rows, known_columns(rows, given, trained), need_answers=True, separator=section.separator)
         questions = [replace(each, cells={}) for each in file]
         notes = [f"{rows.path}: {file.columns.describe()}"] if not file.is_nested else []
         notes += file.counts.describe(rows.path, rows.unit)
@@ -148,8 +154,8 @@ def read_questions(path: str, section: Qa, read: Read, *, keep_all: bool) -> _Re
         notes.append(f"left out of {path}: {count(n_left_out, 'question')} without a text or without a context")
     if not kept:
         raise DataError("there is no question to use", where=path, hint="give questions with contexts and answers")
-    columns = {role: getattr(file.columns, role) for role in ("question", "context", "answers", "answer_start")}
-    return _Read(kept, columns if not file.is_nested else {}, notes, unit)
+    roles = () if file.is_nested else ("question", "context", "answers", "answer_start")
+    return _Read(kept, {role: name for role in roles if (name := getattr(file.columns, role))}, notes, unit)
 
 
 def load_questions(
@@ -189,7 +195,7 @@ def load_questions(
     splits = {}
     for number, name in enumerate(SPLITS):
         if name in files and name != "train":
-            splits[name], more = _read_other(name, files[name], section, read, tokenizer, block_size, usable)
+            splits[name], more = _read_other(name, files[name], section, read, tokenizer, block_size, usable, train.columns)
             notes += more
         elif (indices := np.flatnonzero(sides == number)).size:
             splits[name] = usable.take(indices)
@@ -199,7 +205,7 @@ def load_questions(
     if "validation" not in splits and section.validation:
         notes.append(f"too few {by}s to hold any out, so there are no metrics on held-out questions")
     longest, more = _choose_max_answer_length(section, lengths)
-    answer_format = AnswerFormat(block_size, max_answer_length=longest, null_index=whole.windows.null_index)
+    answer_format = AnswerFormat(block_size, max_answer_length=longest, null_index=whole.windows.null_index, columns=train.columns)
     answer_format = replace(answer_format.with_settings(section, None), may_decline=bool(may_decline))
     notes += [*_describe_windows(whole, files["train"], section, tokenizer, train.unit), *more]
     notes += _describe_splits(splits, by if len(splits) > len(set(files) & set(SPLITS)) else "")
@@ -259,10 +265,10 @@ def _choose_sides(
 
 def _read_other(
     name: str, path: str, section: Qa, read: Read, tokenizer: PreTrainedTokenizerBase, block_size: int,
-    train: QuestionSplit,
+    train: QuestionSplit, trained: Mapping[str, str],
 ) -> tuple[QuestionSplit, list[str]]:  # fmt: skip
     """Read a validation or test file."""
-    found = read_questions(path, section, read, keep_all=True)
+    found = read_questions(path, section, read, keep_all=True, trained=trained)
     split, _, _ = _encode(found.questions, path, tokenizer, AnswerFormat(block_size), section)
     notes = [*found.notes, *_describe_windows(split, path, section, tokenizer, found.unit)]
     known = {each.context for each in train.questions}

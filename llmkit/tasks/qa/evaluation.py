@@ -63,7 +63,8 @@ def evaluate_reader(recipe: QaRecipe, request: EvaluationRequest) -> dict[str, A
         scored.save_scores(run.path, recipe.evaluate.split)
         return metrics
     note_unused_split(recipe.evaluate)
-    found = read_questions(data[0], section, recipe.prepare.read, keep_all=True)
+    trained = reader.format.columns
+    found = read_questions(data[0], section, recipe.prepare.read, keep_all=True, trained=trained)
     for note in found.notes:
         console.info(note)
     scored.add_questions(found.questions, data[0], found.unit)

@@ -31,7 +31,7 @@ from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.qa.answer_format import AnswerFormat, read_format
 from llmkit.tasks.qa.data import describe_unknown
 from llmkit.tasks.qa.objective import score_positions
-from llmkit.tasks.qa.request import named_columns
+from llmkit.tasks.qa.request import known_columns, named_columns
 from llmkit.tasks.qa.spans import Spans, WindowScores, find_spans
 from llmkit.tasks.qa.windows import Windows, encode_windows
 
@@ -211,11 +211,12 @@ def predict_answers(recipe: QaRecipe, request: PredictionRequest) -> dict[str, A
     section = recipe.qa
     reader = open_reader(request.path, recipe.evaluate, section)
     given = named_columns(section) | {"answers": None, "answer_start": None}
-    wanted = [name for name in given.values() if name]
+    trained = {role: reader.format.columns.get(role, "") for role in ("question", "context")}
+    wanted = [name for name in (*given.values(), *trained.values()) if name]
     counts = _Counts()
     opened = open_rows(request.data, recipe.prepare.read, wanted=wanted)
     with opened as rows, ProgressBar("predicting", "rows", log=True) as line:
-        file = open_questions(rows, given, need_answers=False)
+        file = open_questions(rows, known_columns(rows, given, trained), need_answers=False)
         console.info(f"{rows.path}: {file.columns.describe()}")
         names = _name_columns(file, with_n_best=request.all_probabilities)
         emit = request.open_writer([*file.kept, *names])

@@ -8,6 +8,7 @@ from llmkit.tables.questions import open_questions
 from llmkit.tables.rows import open_rows
 from llmkit.tasks import row_request
 from llmkit.text.inputs import is_stream
+from llmkit.text.records.rows import RowStream
 
 CONTENT = "questions, contexts and answers"
 
@@ -39,3 +40,8 @@ def named_columns(section: Qa) -> dict[str, str | None]:
         "question": section.question, "context": section.context, "answers": section.answer,
         "answer_start": section.answer_start,
     }  # fmt: skip
+
+
+def known_columns(rows: RowStream, given: Mapping[str, str | None], trained: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the columns that the user named, else those of the train file that this file has too."""
+    return {role: name or (trained.get(role) if trained.get(role) in rows.columns else None) for role, name in given.items()}

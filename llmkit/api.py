@@ -9,8 +9,9 @@ working directory. SIGINT and SIGTERM during training save a checkpoint; the pre
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -125,6 +126,7 @@ def finetune(
     model: StrPath | None = None,
     validation: StrPath | None = None,
     test: StrPath | None = None,
+    task: Literal["cls", "ner", "qa"] | None = None,
     text: str | None = None,
     pair: str | None = None,
     label: str | None = None,
@@ -137,13 +139,14 @@ def finetune(
     dry_run: bool = False,
     **keys: Any,
 ) -> Metrics:
-    """Fine-tune a classifier or a regressor on texts with labels.
+    """Fine-tune a model on labelled rows: a classifier or a regressor, unless `task` or the recipe names another task.
 
     Args:
         data: Table (.csv, .tsv, .jsonl, .json, .parquet) or `hf:NAME`; default: `inputs.data` of the recipe, or with
             `resume` the data of the run.
         model: Pretrained model: a run, a model folder or a hub name; default: `inputs.model`, as for `data`.
         validation, test: Files of held-out rows; without `validation`, a tenth of the rows is held out.
+        task: Task of a recipe that names none.
         text, pair, label: Names of columns; inferred unless given.
         folds: Cross-validate with this number of folds.
         seeds: Number of seeds; with more than one, or with folds, the result has mean and standard deviation.
@@ -160,12 +163,14 @@ def finetune(
         KeyboardInterrupt: after the checkpoint was saved; `resume=True` continues.
     """
     columns = {"text": text, "pair": pair, "label": label}
+    from llmkit.config.recipe import ROW_TASK, find_task
     from llmkit.training.folder import Series, read_series, read_sizes
     from llmkit.training.inputs import choose_inputs, is_resumed_alone
 
     is_alone = is_resumed_alone(Path(out), resume, recipe)
     given, recipe = recipe, _own_recipe(out, resume, recipe)
-    config = _load_recipe(recipe, keys, "cls", columns=columns, command="finetune")
+    chosen = task or find_task({name.partition("__")[0]: {} for name in keys}) or ROW_TASK
+    config = _load_recipe(recipe, keys, chosen, columns=columns, command="finetune")
     if given is None and isinstance(recipe, Path):
         from llmkit.config.loading import require_named_code
 
@@ -334,9 +339,16 @@ def load(model: StrPath) -> Loaded:
     """
     from llmkit.models.classifier import load_classifier
     from llmkit.models.loading import load_causal_lm, load_masked_lm, read_kind, resolve_model
+    from llmkit.models.saved_head import ANSWER_SPANS, TOKEN_LABELS
     from llmkit.tokens.tokenizer import load_tokenizer
 
-    openers = {"causal": load_causal_lm, "masked": load_masked_lm, "classifier": load_classifier}
+    openers: dict[str, Callable[[str], Any]] = {
+        "causal": load_causal_lm,
+        "masked": load_masked_lm,
+        "classifier": load_classifier,
+        "token classifier": partial(load_classifier, kind=TOKEN_LABELS),
+        "reader": partial(load_classifier, kind=ANSWER_SPANS),
+    }
     with _running():
         path = resolve_model(str(model))
         return Loaded(openers[read_kind(path)](path), load_tokenizer(path))

@@ -8,7 +8,9 @@ import numpy as np
 from tiny import FILLER, HAM, SPAM
 
 
-def make_articles(n_articles: int, seed: int = 0, *, unanswerable: float = 0.0, n_words: int = 12) -> list[dict[str, Any]]:
+def make_articles(
+    n_articles: int, seed: int = 0, *, unanswerable: float = 0.0, n_words: int = 12
+) -> list[dict[str, Any]]:
     """Articles in the form of SQuAD, with two paragraphs of two questions each."""
     rng = np.random.default_rng(seed)
     articles = []

@@ -55,7 +55,6 @@ from llmkit.core.process import handled_signals
 
 SECONDS_FOR_MAIN_PROCESS = 3.0
 """Seconds that other ranks wait for rank 0 to report an error that occurred on all ranks."""
-ON_RANKS = ("pretrain", "pretrain-clm", "pretrain-mlm", "finetune", "finetune-cls", "finetune-qa")
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare_command,
@@ -75,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": schema_command,
     "demo": demo_command,
 }
+ON_RANKS = tuple(name for name in COMMANDS if name.startswith(("pretrain", "finetune")))
 HELP = {
     "pretrain": "Pretrain a model for the task of the recipe.",
     "pretrain-clm": "Pretrain a causal language model.",

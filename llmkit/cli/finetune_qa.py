@@ -37,8 +37,8 @@ def finetune_qa_command(
 ) -> None:
     """Fine-tune a model that answers questions with a part of a text.
 
-    Reads files in the form of SQuAD 1.1 and 2.0 and of CMRC 2018, and tables with a question, a context and an answer per
-    row, whose columns are detected and printed.
+    Reads files in the form of SQuAD 1.1 and 2.0 and of CMRC 2018, and tables with one question per row, whose columns
+    are detected and printed.
     """
     from llmkit.cli.row_training import RowTraining
 

@@ -30,7 +30,8 @@ class Qa(Section):
     )
     language: Literal["auto", "en", "zh"] = Field(
         default="auto",
-        description="Rules of exact match and F1; en: words, as SQuAD; zh: characters, as CMRC 2018; auto: by the text.",
+        description="Rules of exact match and F1; en: words, as SQuAD; zh: characters, as CMRC 2018; auto: by the "
+        "questions.",
     )
     validation: float = Field(
         default=0.1,
@@ -53,7 +54,8 @@ class Qa(Section):
         default=None,
         ge=1,
         le=10**6,
-        description="Maximum number of tokens of an answer; default: 30, or more if 1% of the train answers are longer.",
+        description="Maximum number of tokens of an answer; default: 30, or more if 1% of the train answers are "
+        "longer.",
     )
     no_answer_threshold: float | None = Field(
         default=None,

@@ -179,23 +179,27 @@ class MlmRecipe(Recipe):
         return self
 
 
+# Devlin et al. 2019, appendix A.3.
+FINE_TUNING: Values = {
+    "model": {"dropout": 0.1},
+    "optim": {
+        "learning_rate": None,
+        "weight_decay": 0.01,
+        "adam_beta2": 0.999,
+        "schedule": "linear",
+        "warmup_steps": 0.1,
+    },
+    "train": {"max_eval_samples": 20_000, "sample_prompt": None},
+}
+"""Defaults of the tasks that train on labelled rows."""
+
+
 class ClsRecipe(Recipe):
     """Classification and regression of texts."""
 
     COMMANDS, BLOCK_SIZE = ("finetune",), 512
     COLUMNS_SECTION = "cls"
-    # Devlin et al. 2019, appendix A.3.
-    DEFAULTS: ClassVar[Values] = {
-        "model": {"dropout": 0.1},
-        "optim": {
-            "learning_rate": None,
-            "weight_decay": 0.01,
-            "adam_beta2": 0.999,
-            "schedule": "linear",
-            "warmup_steps": 0.1,
-        },
-        "train": {"max_eval_samples": 20_000, "sample_prompt": None},
-    }
+    DEFAULTS = FINE_TUNING
 
     task: Literal["cls"] = "cls"
     cls: Cls = Field(default=Cls(), description="Columns, labels, loss, and which weights are trained.")
@@ -214,7 +218,7 @@ class QaRecipe(Recipe):
     COMMANDS, BLOCK_SIZE = ("finetune",), 384
     COLUMNS_SECTION = "qa"
     DEFAULTS: ClassVar[Values] = {
-        **ClsRecipe.DEFAULTS,
+        **FINE_TUNING,
         "train": {"max_eval_samples": 2_000, "sample_prompt": None},
     }
 

@@ -7,16 +7,16 @@ least one word.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.config.cls import Augment
-from llmkit.datasets.labelled import NO_WORD, Input, Inputs
+from llmkit.datasets.labelled import NO_WORD, Input
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
@@ -35,7 +35,19 @@ class Example:
 
     inputs: list[Input]
     label: Any
-    """An id; for multi-label a row of zeros and ones; for regression a number."""
+    """An id; for multi-label a row of zeros and ones; for regression a number; for tags the ids of the tokens."""
+
+
+class TrainingInputs(Protocol):
+    """Encoded inputs by row."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of tokens of each row."""
+
+    def __len__(self) -> int: ...
+    def read(self, row: int, /) -> list[Input]:
+        """Return the inputs of a row."""
 
 
 class Examples:
@@ -43,8 +55,8 @@ class Examples:
 
     def __init__(
         self,
-        inputs: Inputs,
-        labels: NDArray[Any],
+        inputs: TrainingInputs,
+        labels: Sequence[Any] | NDArray[Any],
         *,
         seed: int,
         global_batch_size: int,

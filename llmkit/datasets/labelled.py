@@ -150,14 +150,14 @@ def encode_inputs(
         rows.append([template.build_input(row, span, segmenter is not None) for span in spans])
         is_cut.append(cut)
         if not len(rows[-1][0].ids):
-            _fill_empty(rows[-1], tokenizer)
+            fill_empty(rows[-1], tokenizer)
             n_without_tokens += 1
-    packed = _pack(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
+    packed = pack_inputs(rows, np.array(is_cut, bool), np.zeros(0, id_dtype(tokenizer)), segmenter is not None)
     packed.n_without_tokens = n_without_tokens
     return packed
 
 
-def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
+def fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill a row without tokens with the token that starts a text, or else with the token that ends it.
 
     Raises:
@@ -171,7 +171,7 @@ def _fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
     row[0] = Input(np.array([token], row[0].ids.dtype), 1, words, row[0].outer_types)
 
 
-def _pack(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
+def pack_inputs(rows: Sequence[Sequence[Input]], is_cut: NDArray[np.bool_], no_ids: Ids, has_words: bool) -> Inputs:
     """Store the inputs of rows in flat arrays; `no_ids` is an empty array that sets the dtype of the ids."""
     flat = [each for row in rows for each in row]
     words = [each.words for each in flat if each.words is not None]
@@ -204,7 +204,7 @@ def join_inputs(parts: Sequence[Inputs]) -> Inputs:
 def take_rows(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
     """Return the rows at these indices, in this order."""
     taken = [inputs.read(int(row)) for row in rows]
-    return _pack(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
+    return pack_inputs(taken, inputs.is_cut[rows], inputs.ids[:0], inputs.words is not None)
 
 
 Text = tuple[Ids, NDArray[np.bool_] | None]

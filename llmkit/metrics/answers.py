@@ -161,7 +161,7 @@ def measure_answers(scores: AnswerScores, bootstrap: Bootstrap = DEFAULT_BOOTSTR
             yield dict(zip(columns, means.T, strict=True))
 
     intervals = bootstrap.intervals(resample())
-    for name, (value, weight) in columns.items():
+    for name, (_, weight) in columns.items():
         if metrics[name] in (0.0, 1.0):  # no resample differs
             is_all = metrics[name] == 1.0
             intervals[name] = bootstrap.interval_of_all(int(weight.sum()), right=is_all)

@@ -1,8 +1,8 @@
 r"""Split English text into words and punctuation like the Penn Treebank.
 
 The official script of CMRC 2018 counts the Latin words of an answer as NLTK's `word_tokenize` splits them. This module
-follows the same rules for the text of one sentence: brackets, quotes and other marks are tokens of their own, a comma or
-colon stays inside a number, only the last period is split off, and clitics ("don't", "cook's") and a few contractions
+follows the same rules for the text of one sentence. Brackets, quotes and other marks are tokens of their own. A comma
+or colon stays inside a number. Only the last period is split off. Clitics ("don't", "cook's") and a few contractions
 ("cannot") are two tokens. A double quote becomes `` or '' for opening and closing.
 """
 

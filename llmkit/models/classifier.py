@@ -1,4 +1,5 @@
-"""Sequence classifiers on any encoder or decoder of transformers: load a saved one, or start from a language model.
+"""Models with a head for labels or answers on any encoder or decoder of transformers: load a saved one, or start from a
+language model.
 
 Rows of a saved head are kept by the names of their labels (saved_head.py).
 """
@@ -8,8 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.core.errors import ModelError, UsageError
 from llmkit.models.layers import is_head
@@ -20,31 +20,37 @@ from llmkit.models.loading import (
     read_config,
     translate_loading_errors,
 )
-from llmkit.models.saved_head import REGRESSION, HeadSpec, has_head, keep_rows, match_head
+from llmkit.models.saved_head import (
+    REGRESSION,
+    TEXT_LABELS,
+    HeadKind,
+    HeadSpec,
+    has_head,
+    keep_rows,
+    match_head,
+)
 
 
-def check_can_classify(config: PreTrainedConfig, name: str) -> None:
-    """Check that transformers has a sequence classifier for this model type.
+def check_can_classify(config: PreTrainedConfig, name: str, kind: HeadKind = TEXT_LABELS) -> None:
+    """Check that transformers has a model with this kind of head for this model type.
 
     Raises:
         UsageError: there is none; the error names the model type.
     """
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+    if type(config) not in kind.auto_class._model_mapping:
         hint = "give an encoder or decoder of text, such as a BERT or a GPT-2"
         where = f"{name}/config.json, model_type"
-        raise UsageError(f"transformers has no classifier of type {config.model_type}", where=where, hint=hint)
+        raise UsageError(f"transformers has no {kind.noun} of type {config.model_type}", where=where, hint=hint)
 
 
-def load_classifier(name: str) -> PreTrainedModel:
-    """Load a saved classifier in fp32 on the CPU, in evaluation mode.
+def load_classifier(name: str, kind: HeadKind = TEXT_LABELS) -> PreTrainedModel:
+    """Load a saved model with its head in fp32 on the CPU, in evaluation mode.
 
     Raises:
         ModelError: weights are missing, or loading fails (see models/loading.py).
         EnvironmentFault: see models/loading.py.
     """
-    return load_complete(
-        name, AutoModelForSequenceClassification, "train it with finetune-cls first, which adds a classification head"
-    )
+    return load_complete(name, kind.auto_class, f"train it with {kind.command} first, which adds the head")
 
 
 def load_classifier_for_training(
@@ -67,17 +73,17 @@ def load_classifier_for_training(
     config.problem_type = head.problem_type  # type: ignore[assignment]  # one of transformers' three values
     torch.manual_seed(seed)
     with translate_loading_errors(name):
-        fresh = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        fresh = head.kind.auto_class.from_config(config, dtype=torch.float32)
     _init_head_bias(fresh, head.label_frequencies)
     if from_scratch:
         return fresh, [f"all weights start random; only the architecture and the tokenizer of {name} are used"]
     match = match_head(saved_config, head)
     if match.rows and not match.is_same:
-        saved, new = _load_encoder(name, saved_config)
+        saved, new = _load_encoder(name, saved_config, head.kind)
         if not new:
-            keep_rows(fresh, saved.state_dict(), match.rows)
+            keep_rows(fresh, saved.state_dict(), match.rows, head.kind)
             return fresh.eval(), [match.note]
-    model, new = _load_encoder(name, config)
+    model, new = _load_encoder(name, config, head.kind)
     # ModernBERT's classifier starts with layers of its head for masked tokens; these are kept.
     if not match.is_same and not has_head(config, "ForMaskedLM"):
         new |= {key for key in model.state_dict() if not key.startswith(model.base_model_prefix + ".")}
@@ -93,13 +99,13 @@ def load_classifier_for_training(
     return model, [*notes, f"layers that start with random weights: {layers}"]
 
 
-def _load_encoder(name: str, config: PreTrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+def _load_encoder(name: str, config: PreTrainedConfig, kind: HeadKind) -> tuple[PreTrainedModel, set[str]]:
     """Load a model; returns it with the names of weights of its head that are missing or have another shape.
 
     Raises:
         ModelError: weights of the encoder are missing.
     """
-    model, info = load_pretrained(name, AutoModelForSequenceClassification, config=config, ignore_mismatched_sizes=True)
+    model, info = load_pretrained(name, kind.auto_class, config=config, ignore_mismatched_sizes=True)
     new = set(info["missing_keys"]) | {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     if lacking := sorted(key for key in new if not is_head(model, key)):
         hint = "give a complete model"
@@ -136,15 +142,15 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
     return True
 
 
-def count_positions(config: PreTrainedConfig) -> int | None:
+def count_positions(config: PreTrainedConfig, kind: HeadKind = TEXT_LABELS) -> int | None:
     """Return the maximum number of input tokens for this configuration; None if unlimited."""
     with torch.device("meta"):  # no memory for weights
-        return max_context_length(build_classifier(config))
+        return max_context_length(build_classifier(config, kind))
 
 
-def build_classifier(config: PreTrainedConfig) -> PreTrainedModel:
-    """Return a new classifier with this configuration in fp32, for example to load a checkpoint into it."""
-    return cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
+def build_classifier(config: PreTrainedConfig, kind: HeadKind = TEXT_LABELS) -> PreTrainedModel:
+    """Return a new model with this configuration in fp32, for example to load a checkpoint into it."""
+    return cast(PreTrainedModel, kind.auto_class.from_config(config, dtype=torch.float32))
 
 
 @torch.no_grad()

@@ -81,8 +81,9 @@ def is_head(model: PreTrainedModel, name: str) -> bool:
     return "pooler" in name or not name.startswith(model.base_model_prefix + ".")
 
 
-def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
-    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and the `what` lowest layers.
+def freeze_layers(model: PreTrainedModel, what: str | int, section: str = "cls") -> None:
+    """Freeze `none`, `embeddings`, `encoder` (all but the head), or the embeddings and the `what` lowest layers;
+    `section` is the recipe's section with the key `freeze`.
 
     Raises:
         UsageError: the model has fewer layers.
@@ -93,7 +94,9 @@ def freeze_layers(model: PreTrainedModel, what: str | int) -> None:
     n_frozen = {"embeddings": 0, "encoder": n_layers}.get(what, 0) if isinstance(what, str) else what
     if not 0 <= n_frozen <= n_layers:
         hint = f"set it to {n_layers} or less, or to encoder"
-        raise UsageError(f"{what} layers cannot be frozen: the model has {n_layers}", where="cls.freeze", hint=hint)
+        raise UsageError(
+            f"{what} layers cannot be frozen: the model has {n_layers}", where=f"{section}.freeze", hint=hint
+        )
     for name, weight in model.named_parameters():
         last_norm = what == "encoder" and not is_head(model, name)
         weight.requires_grad = layers[name] >= n_frozen and not last_norm
@@ -125,17 +128,20 @@ def list_linear(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def add_lora(model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = ()) -> None:
+def add_lora(
+    model: PreTrainedModel, rank: int, alpha: int, seed: int, *, targets: Sequence[str] = (), section: str = "cls"
+) -> None:
     """Freeze all weights except the head, and add trainable updates of `rank`, scaled by `alpha` / `rank`.
 
     Adapts the modules whose names end with one of `targets`. By default, `targets` come from peft or from `TARGETS` for
-    this architecture; if neither has it, all linear layers outside of the head are adapted.
+    this architecture; if neither has it, all linear layers outside of the head are adapted. `section` is the recipe's
+    section with the settings of LoRA.
 
     Raises:
         EnvironmentFault: peft is not installed.
         UsageError: no module matches.
     """
-    where = "cls.lora_target_modules" if targets else "cls.lora_rank"
+    where = f"{section}.lora_target_modules" if targets else f"{section}.lora_rank"
     require_peft(where)
     import peft
 

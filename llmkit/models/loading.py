@@ -40,10 +40,20 @@ from llmkit.core.untrusted import CONVERT, check_model_files
 from llmkit.models.adapters import is_adapter, merge_adapter
 from llmkit.tokens.tokenizer import count_ids, fetch_from_hub, require_on_hub
 
-COMMANDS_BY_KIND = {
-    "causal": "pretrain-clm, eval, generate, finetune-cls",
-    "masked": "pretrain-mlm, eval, generate (fill-in), finetune-cls",
-    "classifier": "finetune-cls, eval, predict",
+Kind = Literal["causal", "masked", "classifier", "token classifier", "reader"]
+COMMANDS_BY_KIND: dict[Kind, tuple[str, str]] = {
+    "causal": ("a causal language model", "pretrain-clm, eval, generate, finetune-cls, -ner, -qa"),
+    "masked": ("a masked language model", "pretrain-mlm, eval, generate (fill-in), finetune-cls, -ner, -qa"),
+    "classifier": ("a classifier", "finetune-cls, eval, predict"),
+    "token classifier": ("a token classifier", "finetune-ner, eval, predict"),
+    "reader": ("a reader, which answers questions", "finetune-qa, eval, predict"),
+}
+"""What a model is, and the commands that accept it."""
+_KINDS_BY_ENDING: dict[str, Kind] = {
+    "ForSequenceClassification": "classifier",
+    "ForTokenClassification": "token classifier",
+    "ForQuestionAnswering": "reader",
+    "ForQuestionAnsweringSimple": "reader",
 }
 
 
@@ -156,8 +166,8 @@ def no_head(name: str, what: str) -> UsageError:
     return UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
 
 
-def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
-    """Return whether a model is a causal language model, a masked language model or a classifier.
+def read_kind(name: str) -> Kind:
+    """Return the kind of a model, such as a causal language model or a classifier.
 
     Raises:
         UsageError: another kind of model.
@@ -168,16 +178,17 @@ def read_kind(name: str) -> Literal["causal", "masked", "classifier"]:
         return "causal"
     if is_masked(architecture, model_type):
         return "masked"
-    if architecture.endswith("ForSequenceClassification"):
-        return "classifier"
+    for ending, kind in _KINDS_BY_ENDING.items():
+        if architecture.endswith(ending):
+            return kind
     raise no_head(name, architecture or model_type)
 
 
-def wrong_kind(name: str, kind: str, path: str) -> UsageError:
+def wrong_kind(name: str, kind: Kind, path: str) -> UsageError:
     """Return the error for a model of the wrong kind; it names the commands that accept the model."""
-    does = {"masked": "a masked language model", "causal": "a causal language model", "classifier": "a classifier"}
-    hint = f"use it with: {COMMANDS_BY_KIND[kind]}"
-    return UsageError(f"{name!r} is {does[kind]}", where=f"{path}/config.json, architectures", hint=hint)
+    what, commands = COMMANDS_BY_KIND[kind]
+    hint = f"use it with: {commands}"
+    return UsageError(f"{name!r} is {what}", where=f"{path}/config.json, architectures", hint=hint)
 
 
 def check_causal(name: str) -> None:

@@ -8,14 +8,38 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 _SHOWN = 5
 _KINDS = {REGRESSION: "a number per row", MULTI_LABEL: "several labels per row"}
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A kind of head of transformers."""
+
+    auto_class: Any
+    ending: str
+    """The end of the names of its model classes."""
+    noun: str
+    command: str
+    """The command that trains it."""
+
+
+TEXT_LABELS = HeadKind(AutoModelForSequenceClassification, "ForSequenceClassification", "classifier", "finetune-cls")
+TOKEN_LABELS = HeadKind(AutoModelForTokenClassification, "ForTokenClassification", "token classifier", "finetune-ner")
+ANSWER_SPANS = HeadKind(AutoModelForQuestionAnswering, "ForQuestionAnswering", "reader", "finetune-qa")
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,7 @@ class HeadSpec:
     """New names of the saved model's labels; a key `0` also names the label LABEL_0."""
     target_scale: tuple[float, float] = (0.0, 1.0)
     """Mean and standard deviation of the targets of a regression."""
+    kind: HeadKind = TEXT_LABELS
 
 
 @dataclass(frozen=True)
@@ -64,14 +89,14 @@ def rename_labels(names: Sequence[str], label_map: Mapping[str, str]) -> list[st
     return [renamed.get(name, name) for name in names]
 
 
-def has_head(config: PreTrainedConfig, ending: str = "ForSequenceClassification") -> bool:
+def has_head(config: PreTrainedConfig, ending: str = TEXT_LABELS.ending) -> bool:
     """Whether the name of the saved model's class ends with `ending`, such as ForMaskedLM."""
     return any(name.endswith(ending) for name in config.architectures or ())
 
 
 def match_head(config: PreTrainedConfig, spec: HeadSpec) -> HeadMatch:
     """Compare the labels of a saved model with those of the new head."""
-    if not has_head(config):
+    if not has_head(config, spec.kind.ending):
         return HeadMatch({}, "")
     saved, before = rename_labels(labels_of(config), spec.label_map), problem_type_of(config)
     if before != spec.problem_type:
@@ -110,22 +135,24 @@ def _describe(saved: Sequence[str], spec: HeadSpec, rows: Mapping[int, int], twi
     return note
 
 
-def label_weights(config: PreTrainedConfig) -> set[str]:
+def label_weights(config: PreTrainedConfig, kind: HeadKind = TEXT_LABELS) -> set[str]:
     """Return the names of the weights with one row per label, found by comparing shapes for two numbers of labels."""
     shapes = []
     for n_labels in (len(labels_of(config)), len(labels_of(config)) + 1):
         sized = deepcopy(config)
         sized.num_labels = n_labels
         with torch.device("meta"):  # no memory for weights
-            model = AutoModelForSequenceClassification.from_config(sized, dtype=torch.float32)
+            model = kind.auto_class.from_config(sized, dtype=torch.float32)
         shapes.append({name: weight.shape for name, weight in model.state_dict().items()})
     return {name for name, shape in shapes[0].items() if shape != shapes[1].get(name)}
 
 
 @torch.no_grad()
-def keep_rows(fresh: PreTrainedModel, saved: Mapping[str, Tensor], rows: Mapping[int, int]) -> None:
+def keep_rows(
+    fresh: PreTrainedModel, saved: Mapping[str, Tensor], rows: Mapping[int, int], kind: HeadKind = TEXT_LABELS
+) -> None:
     """Copy the `saved` weights to the model in place; of weights with one row per label, only `rows`."""
-    per_label = label_weights(fresh.config)
+    per_label = label_weights(fresh.config, kind)
     state = fresh.state_dict()
     new, old = list(rows), list(rows.values())
     for name, weight in saved.items():

@@ -214,7 +214,7 @@ def _choose_split(runs: Sequence[_Run]) -> str:
             continue
         hint = f"llmkit eval {shlex.quote(str(run.path))} --split {split}"
         if not run.prepared(split) and run.task.reads_rows:
-            hint = f"its data has no {split} rows: train again with --{split} FILE or cls.{split} above 0"
+            hint = f"its data has no {split} rows: train again with --{split} FILE or {run.task.name}.{split} above 0"
         elif not run.prepared(split):
             hint = f"its data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
         problems.append(
@@ -233,9 +233,10 @@ def _require_same_data(runs: Sequence[_Run], split: str) -> HeldOut:
     what, hint = (
         ("text", "score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from "
          "the same files with the same prepare.clean and prepare.split, and train again"),
-        ("rows", "train each run with the same --test FILE; or with the same --data, cls.split_seed and "
-         "cls.validation, without --folds"),
+        ("rows", "train each run with the same --test FILE; or with the same --data, {task}.split_seed and "
+         "{task}.validation, without --folds"),
     )[runs[0].task.reads_rows]  # fmt: skip
+    hint = hint.format(task=runs[0].task.name)
     what = f"the runs were scored on different {what}, so they cannot be ranked: {shown}"
     raise UsageError(what, where=f"their {split} splits", hint=hint)
 
@@ -344,4 +345,4 @@ def _note_unknown_rows(runs: Sequence[_Run], split: str) -> list[str]:
     if not without or not runs[0].task.reads_rows:
         return []
     what = f"runs of an earlier version do not record their {split} rows: {', '.join(without)}"
-    return [f"{what}; compare them only if they have the same --data and cls.split_seed"]
+    return [f"{what}; compare them only if they have the same --data and {runs[0].task.name}.split_seed"]

@@ -151,7 +151,7 @@ def locate_answer(context: str, given: GivenAnswer, line: int, counts: AnswerCou
     """Find an answer in its context, without the white space around it; adds to `counts`."""
     text = given.text.strip()
     wanted = None if given.start is None else given.start + given.text.index(text[0])
-    if wanted is not None and 0 <= wanted and context.startswith(text, wanted):
+    if wanted is not None and wanted >= 0 and context.startswith(text, wanted):
         return Answer(given.text, wanted, wanted + len(text))
     found = _find_nearest(context, text, wanted)
     shown = f"for example {text[:_MAX_SHOWN]!r}"

@@ -1,7 +1,7 @@
 """Read questions with their contexts and answers, from nested files such as SQuAD and from tables with columns.
 
-Nested files are those of SQuAD 1.1 and 2.0, CMRC 2018 and others of their form: articles with paragraphs, or paragraphs,
-with a list of questions each. Every other file is a table with one question per row.
+Nested files are those of SQuAD 1.1 and 2.0, CMRC 2018 and others of their form: articles with paragraphs, or
+paragraphs, with a list of questions each. Every other file is a table with one question per row.
 
 A row that cannot be read is an error with its line, or is skipped and counted with `read.skip_bad`.
 """

@@ -184,3 +184,8 @@ def _is_json_line(line: str) -> bool:
 def without_surrogates(text: str) -> str:
     """Replace lone surrogates, which JSON allows and UTF-8 cannot encode, with question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
+    """Return a note on rows that were left out, if any."""
+    return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []

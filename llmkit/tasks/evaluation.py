@@ -18,6 +18,7 @@ from llmkit.config.recipe import Recipe
 from llmkit.core import console
 from llmkit.core.devices import tune_malloc
 from llmkit.core.errors import DataError, UsageError
+from llmkit.core.files import hash_file
 from llmkit.datasets.rows import TextCounts, describe_unknown_tokens, encode_rows
 from llmkit.models.kernels.optimized import optimized
 from llmkit.models.loading import check_vocabulary, max_context_length, put_on_device
@@ -31,6 +32,7 @@ from llmkit.tokens.normalization import normalization_of
 from llmkit.tokens.prepared import Prepared, load_prepared
 from llmkit.tokens.store import Split, write_split
 from llmkit.tokens.tokenizer import ensure_special_tokens, fingerprint_tokenizer, id_dtype, load_tokenizer
+from llmkit.training.folder import RunFolder, origin_files
 
 
 def load_for_inference(
@@ -113,6 +115,16 @@ def note_unused_split(settings: Evaluate) -> None:
     """If the settings name a split of a prepared folder, log that all text of the files is scored instead."""
     if settings.split != "validation":
         console.info(f"evaluate.split {settings.split} is not used: --data has no splits, so all text is scored")
+
+
+def is_train_file(path: str, run: RunFolder) -> bool:
+    """Whether the run was trained on this file, or on a file with the same bytes."""
+    trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
+    file, known = Path(path), Path(trained)
+    if not file.is_file() or not known.is_file():
+        return bool(trained) and path == trained
+    same_size = file.stat().st_size == known.stat().st_size
+    return file.samefile(known) or (same_size and hash_file(file) == hash_file(known))
 
 
 @contextmanager

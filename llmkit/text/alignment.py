@@ -29,11 +29,13 @@ def align_characters(given: str, normalized: str) -> Alignment | None:
     before, after = _PIECES.findall(given), _PIECES.findall(normalized)
     edges = [list(accumulate(map(len, pieces), initial=0)) for pieces in (before, after)]
     starts, ends = np.zeros((2, len(normalized)), np.int64)
-    for kind, begin, end, other_begin, other_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+    for operation, begin, end, other_begin, other_end in SequenceMatcher(
+        None, before, after, autojunk=False
+    ).get_opcodes():
         first, last = edges[0][begin], edges[0][end]
         target = slice(edges[1][other_begin], edges[1][other_end])
         n_characters = target.stop - target.start
-        if kind == "equal" or (kind == "replace" and n_characters == last - first):
+        if operation == "equal" or (operation == "replace" and n_characters == last - first):
             starts[target] = np.arange(first, last)
             ends[target] = starts[target] + 1
         else:

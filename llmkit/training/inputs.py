@@ -130,7 +130,7 @@ def _note_series(folder: Path) -> None:
     manifest = run.read_manifest() if run.manifest.is_file() else {}
     origin = manifest.get("origin", {})
     if fold := origin.get("fold"):
-        console.info(f"the run was fold {fold[0]} of {fold[1]}; the new run uses cls.validation for its held-out rows")
+        console.info(f"the run was fold {fold[0]} of {fold[1]}; the new run holds out other rows")
     series = read_series(folder) if run.manifest.is_file() else None
     if series is not None and series.has_several_runs:
         sizes = ",".join("all" if size is None else str(size) for size in series.sizes)

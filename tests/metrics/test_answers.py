@@ -1,5 +1,7 @@
 """Exact match and F1 of answers are those of the official scripts of SQuAD 1.1, SQuAD 2.0 and CMRC 2018."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -50,8 +52,12 @@ CMRC = [
 
 @pytest.mark.parametrize(
     ("rules", "case"),
-    [(rules, case) for rules, cases in (("squad_1.1", SQUAD_1), ("squad_2.0", SQUAD_2), ("cmrc_2018", CMRC)) for case in cases],
-)  # fmt: skip
+    [
+        *(("squad_1.1", case) for case in SQUAD_1),
+        *(("squad_2.0", case) for case in SQUAD_2),
+        *(("cmrc_2018", case) for case in CMRC),
+    ],
+)
 def test_score_is_that_of_the_official_script(rules: Rules, case: tuple[str, list[str], bool, float]) -> None:
     prediction, references, exact, f1 = case
     assert score_answer(prediction, references, rules) == (exact, pytest.approx(f1, abs=1e-12))
@@ -71,7 +77,7 @@ def test_sums_over_many_questions_are_those_of_the_official_rules_in_plain_words
         spaced = "".join(f" {char} " if char in "的是," else "" if char == "。" else char for char in text)
         return spaced.split()
 
-    for prediction, reference in zip(texts, texts[1:], strict=False):
+    for prediction, reference in pairwise(texts):
         one, other = tokens(prediction), tokens(reference)
         expected = 2 * longest_run(one, other) / (len(one) + len(other))
         assert score_answer(prediction, [reference], "cmrc_2018")[1] == pytest.approx(expected)

@@ -14,14 +14,18 @@ from llmkit.tables.rows import open_rows
 CONTEXT = "The cook won. The king lost."
 
 
-def read(path: Path, given: dict[str, str | None] | None = None, *, skip_bad: bool = False, need: bool = True) -> list[Question]:
+def read(
+    path: Path, given: dict[str, str | None] | None = None, *, skip_bad: bool = False, need: bool = True
+) -> list[Question]:
     return read_file(path, given, skip_bad=skip_bad, need=need)[1]
 
 
 def read_file(
     path: Path, given: dict[str, str | None] | None = None, *, skip_bad: bool = False, need: bool = True
 ) -> tuple[QuestionFile, list[Question]]:
-    with open_rows(str(path), Read(skip_bad=skip_bad), wanted=[name for name in (given or {}).values() if name]) as rows:
+    with open_rows(
+        str(path), Read(skip_bad=skip_bad), wanted=[name for name in (given or {}).values() if name]
+    ) as rows:
         file = open_questions(rows, given or {}, need_answers=need)
         return file, list(file)
 
@@ -67,7 +71,9 @@ def test_relatives_of_squad_are_read(value: Any, tmp_path: Path) -> None:
     assert question.references[0] == "The cook"
 
 
-@pytest.mark.parametrize("names", [("question", "context", "answers"), ("问题", "段落", "答案"), ("Query", "Passage", "Answer")])
+@pytest.mark.parametrize(
+    "names", [("question", "context", "answers"), ("问题", "段落", "答案"), ("Query", "Passage", "Answer")]
+)
 def test_columns_are_detected_by_name(names: tuple[str, str, str], tmp_path: Path) -> None:
     rows = [dict(zip(names, ("Who won?", CONTEXT, "The cook"), strict=True))]
     file, [question] = read_file(write(tmp_path / "a.jsonl", rows))
@@ -85,7 +91,9 @@ def test_hub_form_and_csv_are_read(tmp_path: Path) -> None:
     row = {"id": "1", "title": "t", "context": CONTEXT, "question": "Who won?"}
     [question] = read(write(tmp_path / "a.jsonl", [row | {"answers": {"text": ["The cook"], "answer_start": [0]}}]))
     assert question.answers[0].start == 0
-    (tmp_path / "a.csv").write_text(f'question,context,answer,answer_start\nWho won?,{CONTEXT},king,18\nWho ran?,"{CONTEXT}",,\n')
+    (tmp_path / "a.csv").write_text(
+        f'question,context,answer,answer_start\nWho won?,{CONTEXT},king,18\nWho ran?,"{CONTEXT}",,\n'
+    )
     [first, second] = read(tmp_path / "a.csv")
     assert first.answers[0][:2] == ("king", 18) and second.answers == ()
 
@@ -122,7 +130,10 @@ def test_questions_without_answers_can_be_predicted_but_not_trained_on(tmp_path:
         ({"question": "Who?", "context": {"a": 1}, "answers": ["a"]}, "'context' holds an object"),
         ({"question": "Who?", "answers": ["a"]}, "no 'context'"),
         ({"question": "Who?", "context": CONTEXT, "answers": {"a": 1}}, "no key 'text'"),
-        ({"question": "Who?", "context": CONTEXT, "answers": ["a"], "is_impossible": "maybe"}, "neither true nor false"),
+        (
+            {"question": "Who?", "context": CONTEXT, "answers": ["a"], "is_impossible": "maybe"},
+            "neither true nor false",
+        ),
     ],
 )
 def test_bad_row_is_an_error_with_its_line_or_skipped_and_counted(row: Any, message: str, tmp_path: Path) -> None:

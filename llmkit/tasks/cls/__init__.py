@@ -37,7 +37,8 @@ class ClsTask(Task):
         return with_custom_metrics(METRICS[name], facts.get("custom_metrics"))
 
     def check_request(self, recipe: Recipe, model: str | None, files: Mapping[str, str]) -> None:
-        from llmkit.tasks.cls.request import check_files, check_request
+        from llmkit.tasks.cls.request import check_files
+        from llmkit.tasks.row_request import check_request
 
         check_request(model, files)
         check_files(_to_cls_recipe(recipe), files)

@@ -27,7 +27,8 @@ from llmkit.tables.label_columns import describe_guess, describe_split_column, f
 from llmkit.tables.label_sets import describe_contradictions, describe_labels
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.labelled import Label, LabelledRow, map_labels, read_labelled
-from llmkit.tables.rows import open_rows
+from llmkit.tables.rows import describe_left_out, open_rows
+from llmkit.tables.train_sample import TrainSample
 from llmkit.tasks.cls.baseline import MAX_KEPT_CHARACTERS, cut_text, fit_and_predict
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.label_types import choose_label_type
@@ -35,16 +36,14 @@ from llmkit.tasks.cls.labelled_split import LabelledSplit
 from llmkit.tasks.cls.request import find_train_columns, named_columns
 from llmkit.tasks.cls.row_format import (
     RowFormat,
-    TextCounts,
-    describe_left_out,
     encode_chunk,
     open_labelled,
     read_chunks,
 )
-from llmkit.tasks.cls.train_sample import TrainSample
 from llmkit.text.language.words import choose_segmenter
 from llmkit.text.records.fields import list_columns
 from llmkit.text.records.rows import RowStream
+from llmkit.tokens.row_counts import RowCounts
 
 SPLITS = ("train", "validation", "test")
 LABELS_SHOWN = 10
@@ -232,7 +231,7 @@ class _Collected:
     texts: list[tuple[str, str]] | None = field(default_factory=list)
     n_characters: int = 0
     n_empty: int = 0
-    counts: TextCounts = field(default_factory=TextCounts)
+    counts: RowCounts = field(default_factory=RowCounts)
 
     def require_rows(self, path: str) -> None:
         """Raise DataError if there are no rows."""

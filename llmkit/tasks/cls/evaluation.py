@@ -15,11 +15,11 @@ from llmkit.config.loading import load_recipe
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
 from llmkit.core.errors import DataError, UsageError
-from llmkit.core.files import hash_file
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.labelled import LabelledRow
+from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.cls.baseline import BaselineOutputs, Texts, cut_text, measure_baseline
 from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
@@ -30,8 +30,7 @@ from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.tasks.cls.prediction import RowScorer, describe_method, open_scorer
 from llmkit.tasks.cls.row_format import open_labelled, read_format
 from llmkit.tasks.cls.saved_predictions import SavedPredictions, save_predictions
-from llmkit.tasks.cls.train_sample import sample_of
-from llmkit.tasks.evaluation import note_unused_split
+from llmkit.tasks.evaluation import is_train_file, note_unused_split
 from llmkit.training.contract import read_fingerprint
 from llmkit.training.folder import RunFolder, origin_files
 
@@ -102,7 +101,7 @@ def evaluate_classifier(recipe: ClsRecipe, request: EvaluationRequest) -> dict[s
     if data:
         note_unused_split(recipe.evaluate)
         scored.add_file(recipe, data[0])
-        if run is not None and _is_train_file(data[0], run):
+        if run is not None and is_train_file(data[0], run):
             console.info(f"the run was trained on rows of {data[0]}, so the metrics are too optimistic")
         return scored.measure(Path(data[0]).name)
     assert run is not None
@@ -117,16 +116,6 @@ def _note_unnamed_code(run: RunFolder, custom: Sequence[CustomMetric]) -> None:
     if kept and not custom:
         hint = shlex.join(["-s", *kept])
         console.info(f"custom metrics of the run are not computed; to run their code, if you trust it, add: {hint}")
-
-
-def _is_train_file(path: str, run: RunFolder) -> bool:
-    """Whether the run was trained on this file, or on a file with the same bytes."""
-    trained = origin_files(run.path, run.read_manifest().get("origin", {})).get("train", "")
-    file, known = Path(path), Path(trained)
-    if not file.is_file() or not known.is_file():
-        return bool(trained) and path == trained
-    same_size = file.stat().st_size == known.stat().st_size
-    return file.samefile(known) or (same_size and hash_file(file) == hash_file(known))
 
 
 class RowEvaluation:

@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llmkit.datasets.examples import Example
-from llmkit.datasets.labelled import Input
-from llmkit.models.kernels.padding_free import encoder_inputs, find_token_indices
+from llmkit.models.inputs import Batch, collate_inputs
+from llmkit.models.kernels.padding_free import encoder_inputs
 from llmkit.models.padding import reads_padding, restore_order, split_by_length
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.training.losses import sum_fp64
-
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,38 +73,6 @@ class Classification:
             return losses
         # Focal loss, Lin et al. 2017, equation 4.
         return losses * (1 - self.label_type.true_probability(scores, labels)) ** self.focal_gamma
-
-
-def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_types: bool) -> Batch:
-    """Collate inputs to a batch.
-
-    The batch has input_ids (inputs, longest), padded on the right; attention_mask and token_indices
-    (kernels/padding_free.py) if there is padding; token_type_ids if `token_types`; row_of_input (inputs,) if a row has
-    several inputs.
-    """
-    inputs = [each for row in rows for each in row]
-    lengths = [len(each.ids) for each in inputs]
-    longest = max(lengths)
-    input_ids = np.full((len(inputs), longest), pad_token_id, np.int64)
-    for place, each in enumerate(inputs):
-        input_ids[place, : lengths[place]] = each.ids
-    batch = {"input_ids": torch.from_numpy(input_ids)}
-    columns, ends = torch.arange(longest), torch.tensor(lengths)[:, None]
-    if min(lengths) < longest:
-        batch["attention_mask"] = (columns < ends).long()
-        batch["token_indices"] = find_token_indices(batch["attention_mask"])
-    if token_types:
-        firsts = torch.tensor([each.n_first for each in inputs])[:, None]
-        types = ((columns >= firsts) & (columns < ends)).long()
-        first, last = inputs[0].outer_types  # the same for all
-        if first is not None:
-            types[:, 0] = first
-        if last is not None:
-            types.scatter_(1, ends - 1, last)
-        batch["token_type_ids"] = types
-    if len(inputs) > len(rows):
-        batch["row_of_input"] = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(r) for r in rows]))
-    return batch
 
 
 def _score_inputs(model: nn.Module, batch: Batch) -> Tensor:

@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,30 +14,28 @@ from llmkit.config.cls import Cls
 from llmkit.config.evaluate import Evaluate
 from llmkit.config.recipe import ClsRecipe
 from llmkit.core import console
-from llmkit.core.console import first_line
 from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.labelled import Inputs
 from llmkit.models.classifier import load_classifier
+from llmkit.models.inputs import collate_inputs, group_by_length, reads_token_types, translate_failure
 from llmkit.models.loading import max_context_length
-from llmkit.models.padding import NO_PAD_TOKEN, PADDING_INVARIANT, describe_padding
+from llmkit.models.padding import NO_PAD_TOKEN, describe_padding
 from llmkit.models.saved_head import labels_of
 from llmkit.tables.labelled import LabelledRow, has_default_names, read_labelled
-from llmkit.tables.rows import open_rows
+from llmkit.tables.rows import describe_left_out, open_rows
 from llmkit.tasks.base import PredictionRequest
 from llmkit.tasks.cls.label_type import LabelType, name_probabilities
-from llmkit.tasks.cls.objective import collate_inputs, score_batch
+from llmkit.tasks.cls.objective import score_batch
 from llmkit.tasks.cls.row_format import (
     RowFormat,
-    TextCounts,
-    describe_left_out,
     encode_chunk,
     read_chunks,
     read_format,
-    reads_token_types,
 )
 from llmkit.tasks.evaluation import load_for_inference
+from llmkit.tokens.row_counts import RowCounts
 
 
 @torch.inference_mode()
@@ -49,9 +45,9 @@ def score_rows(
     """Return logits (rows, labels); one column for regression. The model must be in evaluation mode."""
     device: torch.device = model.device
     scores = np.zeros((len(inputs), model.config.num_labels or 1), np.float32)
-    for rows, counts in shard(_group(inputs.lengths, tokens_at_once)):
+    for rows, counts in shard(group_by_length(inputs.lengths, tokens_at_once)):
         batch = collate_inputs([inputs.read(int(row)) for row in rows], model.config.pad_token_id or 0, token_types)
-        with _translate_failure(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with translate_failure(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = score_batch(model, {name: tensor.to(device) for name, tensor in batch.items()})
         if counts:
             scores[rows] = logits.float().cpu().numpy()
@@ -61,30 +57,6 @@ def score_rows(
         hint = "its weights are damaged, or too large for the precision: train it again, or give another model"
         raise ModelError(what, where=model.name_or_path or "model", hint=hint)
     return scores
-
-
-@contextmanager
-def _translate_failure(model: PreTrainedModel) -> Iterator[None]:
-    """Convert errors of architectures that llmkit does not test to ModelError, for example if a text is too short."""
-    try:
-        yield
-    except (ValueError, TypeError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
-        kind = model.config.model_type
-        if kind in PADDING_INVARIANT or "memory" in str(error):
-            raise
-        what = f"a {kind} of transformers {transformers.__version__} cannot read these texts: {first_line(error)}"
-        hint = "remove texts without words, or use a model of another type"
-        raise ModelError(what, where=model.name_or_path or "model", hint=hint) from error
-
-
-def _group(lengths: NDArray[np.int64], tokens_at_once: int) -> Iterator[NDArray[np.int64]]:
-    """Yield indices of rows of similar length, in batches of at most `tokens_at_once` tokens including padding."""
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or (end + 1 - begin) * lengths[order[end]] > tokens_at_once:
-            yield order[begin:end]
-            begin = end
 
 
 DEFAULT_BLOCK_SIZE = 512
@@ -102,7 +74,7 @@ class RowScorer:
     settings: Evaluate
     label_map: Mapping[str, str] = field(default_factory=dict)
     """New names of the model's labels."""
-    counts: TextCounts = field(default_factory=TextCounts)
+    counts: RowCounts = field(default_factory=RowCounts)
     """Counts of the rows that were scored; shared by copies."""
 
     @property

@@ -1,36 +1,14 @@
-"""Check the model and the files of a fine-tuning command before slow imports. Does not import torch."""
+"""Check the files of a classifier's training before slow imports. Does not import torch."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from llmkit.config.cls import Cls
 from llmkit.config.recipe import ClsRecipe
-from llmkit.core.errors import UsageError
 from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns
 from llmkit.tables.rows import open_rows
 from llmkit.text.inputs import is_stream
 from llmkit.text.records.rows import RowStream
-
-
-def check_request(model: str | None, files: Mapping[str, str]) -> str:
-    """Return the model's name.
-
-    Raises:
-        UsageError: there are no train rows or no model, or the train file cannot be used for training.
-    """
-    if "train" not in files:
-        raise UsageError("no training data is given", where="--data", hint="give a file with texts and labels")
-    if files["train"] == "-":
-        hint = "write it to a file first: the rows are read again by --resume and eval"
-        raise UsageError("training cannot read from stdin", where="--data", hint=hint)
-    if (Path(files["train"]) / "manifest.json").is_file():
-        hint = "give a table of texts and labels; llmkit pretrain takes prepared folders"
-        raise UsageError(f"{files['train']!r} is a prepared folder", where="--data", hint=hint)
-    if model is None:
-        hint = "give a run of pretrain-mlm or pretrain-clm, a model folder, or a hub name"
-        raise UsageError("there is no model to fine-tune", where="--model", hint=hint)
-    return model
 
 
 def check_files(recipe: ClsRecipe, files: Mapping[str, str]) -> None:

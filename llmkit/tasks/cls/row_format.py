@@ -17,17 +17,17 @@ from llmkit.core.batching import batch_by_size
 from llmkit.core.console import clean_line
 from llmkit.core.errors import DataError
 from llmkit.datasets.labelled import LONG_CHARACTERS, Inputs, Windows, encode_inputs
-from llmkit.models.kernels.padding_free import has_token_types
 from llmkit.models.saved_head import labels_of, problem_type_of
 from llmkit.tables.joined_columns import join_texts, list_labels
 from llmkit.tables.label_columns import Columns, choose_columns, describe_guess
 from llmkit.tables.labelled import LabelledRow, UnseenLabels, map_labels, read_labelled, to_ids
-from llmkit.tables.rows import open_rows, without_surrogates
+from llmkit.tables.rows import describe_left_out, open_rows, without_surrogates
 from llmkit.tasks.cls.label_type import LabelType
 from llmkit.tasks.cls.label_types import LABEL_TYPES, get_label_type
 from llmkit.text.records.rows import RowStream
 from llmkit.tokens.normalization import describe_normalization, normalize_texts
-from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id
+from llmkit.tokens.row_counts import RowCounts
+from llmkit.tokens.unknown import count_unknown_rows, unknown_id
 
 ROWS_AT_ONCE = 4096
 CHARACTERS_AT_ONCE = 4_000_000
@@ -106,20 +106,6 @@ class RowFormat:
         return Windows(self.stride, self.max_windows) if self.long_texts == "windows" else None
 
 
-def describe_left_out(n_rows: int, path: str, why: str) -> list[str]:
-    """Return a note on rows that were left out, if any."""
-    return [f"left out of {path}: {n_rows:,} row{'s' if n_rows > 1 else ''} {why}"] if n_rows else []
-
-
-def reads_token_types(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether to pass token types: the model has embeddings of several types and its tokenizer returns them.
-
-    GPT-2 has none; it would look token types up in its word embeddings.
-    """
-    has_several = getattr(config, "type_vocab_size", 2) > 1
-    return "token_type_ids" in tokenizer.model_input_names and has_token_types(config) and has_several
-
-
 def save_format(config: PreTrainedConfig, row_format: RowFormat, **more: Any) -> None:
     """Save the format in the model's configuration, together with `more`."""
     setattr(config, CONFIG_KEY, asdict(row_format) | {"label_type": row_format.label_type.name} | more)
@@ -145,30 +131,8 @@ def read_chunks(rows: Iterable[LabelledRow]) -> Iterator[list[LabelledRow]]:
     return batch_by_size(rows, lambda row: len(row.text) + len(row.pair or ""), CHARACTERS_AT_ONCE, ROWS_AT_ONCE)
 
 
-@dataclass
-class TextCounts:
-    """Counts of normalized texts and unknown characters of a file, collected during encoding."""
-
-    unknown: UnknownCount = field(default_factory=UnknownCount)
-    n_normalized: int = 0
-    """Number of rows that the normalization of the model's training text changed."""
-    normalization: str = ""
-    n_without_tokens: int = 0
-
-    def describe(self, path: str, unit: str) -> list[str]:
-        """Return notes on normalized rows and, if there are many, on unknown characters; `unit` is as in RowStream."""
-        notes = self.unknown.describe_rows(path, unit)
-        if self.n_normalized:
-            of = f"{self.n_normalized:,} of {self.unknown.n_texts:,}"
-            notes.append(f"{path}: rows normalized as the model's training text: {of} ({self.normalization})")
-        if self.n_without_tokens:
-            of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
-            notes.append(f"{of} have no text: the model reads only the token that starts a text")
-        return notes
-
-
 def encode_chunk(
-    chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, counts: TextCounts,
+    chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, counts: RowCounts,
     cutter: str | None = None,
 ) -> Inputs:  # fmt: skip
     """Encode some rows, normalized like the training text of the tokenizer's model; adds to `counts`."""

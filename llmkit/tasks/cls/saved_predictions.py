@@ -1,22 +1,20 @@
-"""The predictions for the held-out rows of a run, saved in its folder, so that `compare` can test two runs.
+"""The labels and predictions for the held-out rows of a run, saved in its folder, so that `compare` can test two runs.
 
-`predictions/SPLIT.safetensors` has a hash of each row's texts, its label and its prediction, about 10 bytes per row.
-The texts are not saved. Does not import torch.
+Each row has a hash of its texts, its label and its prediction, about 10 bytes; see tasks/saved_arrays.py. Does not
+import torch.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.core.errors import ModelError
 from llmkit.metrics.class_scores import average_rates, rates_per_label, scores_from_margins
 from llmkit.metrics.paired import Measure, PairedTest, compare_correctness, compare_paired
-
-FOLDER = "predictions"
+from llmkit.tasks.saved_arrays import Arrays, load_arrays, save_arrays, shrink
 
 
 class SavedPredictions(NamedTuple):
@@ -36,17 +34,9 @@ class SavedPredictions(NamedTuple):
 
 def save_predictions(run: Path, split: str, saved: SavedPredictions) -> None:
     """Write the predictions of a split to a run folder, atomically."""
-    from safetensors.numpy import save
-
-    path = run / FOLDER / f"{split}.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    arrays = {"keys": saved.keys, "labels": _shrink(saved.labels), "predictions": _shrink(saved.predictions)}
+    arrays = {"keys": saved.keys, "labels": shrink(saved.labels), "predictions": shrink(saved.predictions)}
     names = json.dumps(saved.names, ensure_ascii=False)
-    facts = {"label_type": saved.label_type, "labels": names, "positive": saved.positive}
-    # Not `save_file`: it creates a file that only the user may read.
-    partial.write_bytes(save({name: np.ascontiguousarray(each) for name, each in arrays.items()}, metadata=facts))
-    partial.replace(path)
+    save_arrays(run, split, arrays, {"label_type": saved.label_type, "labels": names, "positive": saved.positive})
 
 
 def load_predictions(run: Path, split: str) -> SavedPredictions | None:
@@ -55,21 +45,14 @@ def load_predictions(run: Path, split: str) -> SavedPredictions | None:
     Raises:
         ModelError: the file is damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    return load_arrays(run, split, _parse)
 
-    path = run / FOLDER / f"{split}.safetensors"
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts = file.metadata() or {}
-            keys, labels, predictions = (file.get_tensor(name) for name in ("keys", "labels", "predictions"))
-        names = json.loads(facts["labels"])
-        found = SavedPredictions(facts["label_type"], names, keys, labels, predictions, facts.get("positive", ""))
-        _check(found)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"delete it; `llmkit eval {run} --split {split}` writes it again"
-        raise ModelError(f"the saved predictions are damaged: {error}", where=str(path), hint=hint) from None
+
+def _parse(arrays: Arrays, facts: Mapping[str, str]) -> SavedPredictions:
+    keys, labels, predictions = (arrays[name] for name in ("keys", "labels", "predictions"))
+    names = json.loads(facts["labels"])
+    found = SavedPredictions(facts["label_type"], names, keys, labels, predictions, facts.get("positive", ""))
+    _check(found)
     columns = labels.reshape(len(keys), -1).T
     order = np.lexsort((*columns[:8], keys))
     return found._replace(keys=keys[order], labels=labels[order], predictions=predictions[order])
@@ -154,13 +137,6 @@ def _reorder(saved: SavedPredictions, names: Sequence[str]) -> SavedPredictions:
         ids = np.array([names.index(name) for name in saved.names])
         labels, predictions = ids[saved.labels], ids[saved.predictions]
     return saved._replace(names=list(names), labels=labels, predictions=predictions)
-
-
-def _shrink(values: NDArray[Any]) -> NDArray[Any]:
-    """Return ids as the smallest unsigned type, and numbers as float64."""
-    if values.dtype.kind == "f":
-        return values.astype(np.float64)
-    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
 
 
 def _check(saved: SavedPredictions) -> None:

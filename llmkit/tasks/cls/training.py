@@ -25,10 +25,12 @@ from llmkit.models.classifier import (
     fold_target_scale,
     load_classifier_for_training,
 )
+from llmkit.models.inputs import reads_token_types
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
 from llmkit.models.saved_head import HeadSpec, labels_of, match_head, rename_labels
+from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.cls.custom_metrics import CustomMetric, check_custom_metrics, load_custom_metrics, measure_custom
 from llmkit.tasks.cls.data import LabelledData, load_labelled
@@ -40,9 +42,8 @@ from llmkit.tasks.cls.metrics import NGRAM_BASELINE, with_custom_metrics
 from llmkit.tasks.cls.model_card import describe_use
 from llmkit.tasks.cls.objective import Classification
 from llmkit.tasks.cls.prediction import RowScorer, score_rows
-from llmkit.tasks.cls.request import check_request
-from llmkit.tasks.cls.row_format import CONFIG_KEY, reads_token_types, save_format
-from llmkit.tasks.cls.train_sample import sample_of
+from llmkit.tasks.cls.row_format import CONFIG_KEY, save_format
+from llmkit.tasks.row_request import check_request
 from llmkit.tasks.starting_model import adapt_model, check_positions, check_training, set_dropout
 from llmkit.tokens.tokenizer import ensure_special_tokens, load_tokenizer, match_tokenizer
 from llmkit.training.contract import Plan

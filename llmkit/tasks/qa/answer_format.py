@@ -68,10 +68,14 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[AnswerFormat
     default = AnswerFormat(block_size)
     values = {name: saved[name] for name in AnswerFormat.__dataclass_fields__ if name in saved}
     columns = values.pop("columns", {})
-    columns = {role: name for role, name in columns.items() if isinstance(name, str)} if isinstance(columns, dict) else {}
+    columns = (
+        {role: name for role, name in columns.items() if isinstance(name, str)} if isinstance(columns, dict) else {}
+    )
     for name, value in values.items():
         kind = bool if name == "may_decline" else (int, float) if name == "no_answer_threshold" else int
-        is_negative = name not in ("no_answer_threshold", "null_index") and value < 0 if isinstance(value, int) else False
+        is_negative = (
+            name not in ("no_answer_threshold", "null_index") and value < 0 if isinstance(value, int) else False
+        )
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or is_negative:
             where, hint = f"config.json, {CONFIG_KEY}.{name}", "restore config.json from the original model"
             raise ModelError(f"{name} is {value!r}", where=where, hint=hint)

@@ -1,4 +1,4 @@
-"""The word-overlap baseline: the sliding window of Richardson et al. 2013 (MCTest, section 4), for spans of the context.
+"""The word-overlap baseline: the sliding window of Richardson et al. 2013 (MCTest, section 4), on spans of a context.
 
 A window of as many words as the question and a candidate have slides over the context. Its score is the sum of
 log(1 + 1 / count) over the words of the question that it holds, where count is the number of times that the word occurs

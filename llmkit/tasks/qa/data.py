@@ -23,7 +23,7 @@ from llmkit.core.errors import DataError
 from llmkit.metrics.answers import Language, choose_language
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, split_rows
 from llmkit.tables.questions import Question, open_questions
-from llmkit.tables.rows import open_rows
+from llmkit.tables.rows import describe_left_out, open_rows
 from llmkit.tables.train_sample import TrainSample
 from llmkit.tasks.qa.answer_format import DEFAULT_MAX_ANSWER_LENGTH, AnswerFormat
 from llmkit.tasks.qa.request import known_columns, named_columns
@@ -146,8 +146,7 @@ def read_questions(
         questions = [replace(each, cells={}) for each in file]
         notes = [f"{rows.path}: {file.columns.describe()}"] if not file.is_nested else []
         notes += file.counts.describe(rows.path, rows.unit)
-        if n_skipped := sum(rows.source.skipped.values()):
-            notes.append(f"left out of {rows.path}: {count(n_skipped, 'row')} that cannot be read")
+        notes += describe_left_out(sum(rows.source.skipped.values()), rows.path, "that cannot be read")
         unit = rows.unit
     kept = [each for each in questions if keep_all or (each.question.strip() and each.context.strip())]
     if n_left_out := len(questions) - len(kept):
@@ -195,7 +194,9 @@ def load_questions(
     splits = {}
     for number, name in enumerate(SPLITS):
         if name in files and name != "train":
-            splits[name], more = _read_other(name, files[name], section, read, tokenizer, block_size, usable, train.columns)
+            splits[name], more = _read_other(
+                name, files[name], section, read, tokenizer, block_size, usable, train.columns
+            )
             notes += more
         elif (indices := np.flatnonzero(sides == number)).size:
             splits[name] = usable.take(indices)
@@ -205,7 +206,9 @@ def load_questions(
     if "validation" not in splits and section.validation:
         notes.append(f"too few {by}s to hold any out, so there are no metrics on held-out questions")
     longest, more = _choose_max_answer_length(section, lengths)
-    answer_format = AnswerFormat(block_size, max_answer_length=longest, null_index=whole.windows.null_index, columns=train.columns)
+    answer_format = AnswerFormat(
+        block_size, max_answer_length=longest, null_index=whole.windows.null_index, columns=train.columns
+    )
     answer_format = replace(answer_format.with_settings(section, None), may_decline=bool(may_decline))
     notes += [*_describe_windows(whole, files["train"], section, tokenizer, train.unit), *more]
     notes += _describe_splits(splits, by if len(splits) > len(set(files) & set(SPLITS)) else "")

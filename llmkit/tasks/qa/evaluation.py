@@ -25,7 +25,7 @@ from llmkit.metrics.bootstrap import Bootstrap
 from llmkit.tables.questions import Question
 from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import EvaluationRequest
-from llmkit.tasks.evaluation import note_unused_split
+from llmkit.tasks.evaluation import is_train_file, note_unused_split
 from llmkit.tasks.qa.answer_format import read_format
 from llmkit.tasks.qa.baseline import WordOverlap
 from llmkit.tasks.qa.data import QuestionSplit, describe_unknown, load_questions, read_questions
@@ -68,6 +68,8 @@ def evaluate_reader(recipe: QaRecipe, request: EvaluationRequest) -> dict[str, A
     for note in found.notes:
         console.info(note)
     scored.add_questions(found.questions, data[0], found.unit)
+    if run is not None and is_train_file(data[0], run):
+        console.info(f"the run was trained on questions of {data[0]}, so the metrics are too optimistic")
     return scored.measure(Path(data[0]).name)
 
 
@@ -131,7 +133,10 @@ class QuestionEvaluation:
             raise UsageError("the run's manifest does not name its training data", where=str(run.manifest), hint=hint)
         saved, _ = read_format(self.reader.network.config, self.reader.format.block_size)
         if saved.windows != self.reader.format.windows:
-            what, hint = "the run's own held-out questions are read as in training", "give --data, or remove the setting"
+            what, hint = (
+                "the run's own held-out questions are read as in training",
+                "give --data, or remove the setting",
+            )
             raise UsageError(what, where="evaluate.block_size, qa.stride, qa.max_question_length", hint=hint)
         fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
         assert isinstance(own, QaRecipe)

@@ -6,18 +6,14 @@ are sums: the trainer divides by the number of windows of the whole optimizer st
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from llmkit.datasets.examples import Example
-from llmkit.models.kernels.padding_free import encoder_inputs
-from llmkit.models.padding import reads_padding, split_by_length
-from llmkit.tasks.cls.objective import collate_inputs
+from llmkit.models.inputs import collate_inputs, score_tokens
 from llmkit.training.losses import sum_fp64
 
 Batch = dict[str, Tensor]
@@ -55,26 +51,11 @@ class SpanPositions:
 
 
 def score_positions(model: nn.Module, batch: Batch) -> Tensor:
-    """Return logits (windows, tokens, 2) of start and end in fp32; padding has the lowest value.
-
-    If padding would change the logits, windows are grouped by length instead.
-    """
+    """Return logits (windows, tokens, 2) of start and end in fp32; padding has the lowest value."""
+    scores = score_tokens(model, batch, lambda outputs: torch.stack([outputs.start_logits, outputs.end_logits], dim=-1))
     if "attention_mask" not in batch:
-        return _forward(model, batch)
-    mask = batch["attention_mask"].bool()[..., None]
-    lowest = torch.finfo(torch.float32).min
-    if reads_padding(cast(PreTrainedModel, model).config):
-        return _forward(model, batch).masked_fill(~mask, lowest)
-    scores = torch.full((*mask.shape[:2], 2), lowest, device=mask.device)
-    for rows, each in split_by_length(batch):
-        found = _forward(model, each)
-        scores = scores.index_put((rows[:, None], torch.arange(found.shape[1], device=rows.device)), found)
-    return scores
-
-
-def _forward(model: nn.Module, batch: Batch) -> Tensor:
-    outputs = model(**encoder_inputs(model, batch))
-    return torch.stack([outputs.start_logits, outputs.end_logits], dim=-1).float()
+        return scores
+    return scores.masked_fill(~batch["attention_mask"].bool()[..., None], torch.finfo(torch.float32).min)
 
 
 def position_losses(scores: Tensor, labels: Tensor) -> Tensor:

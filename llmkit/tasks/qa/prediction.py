@@ -1,7 +1,8 @@
 """Answer questions with a saved model, for `eval` and `predict`; and the `predict` command."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +19,14 @@ from llmkit.core.console import count
 from llmkit.core.distributed import all_reduce_sum, shard
 from llmkit.core.errors import DataError, ModelError, UsageError
 from llmkit.core.progress import ProgressBar
+from llmkit.models.classifier import load_classifier
+from llmkit.models.inputs import collate_inputs, group_by_length, reads_token_types, translate_failure
 from llmkit.models.loading import max_context_length
 from llmkit.models.padding import NO_PAD_TOKEN, describe_padding
-from llmkit.models.reader import load_reader
+from llmkit.models.saved_head import ANSWER_SPANS
 from llmkit.tables.questions import Question, QuestionFile, open_questions
-from llmkit.tables.rows import open_rows
+from llmkit.tables.rows import describe_left_out, open_rows
 from llmkit.tasks.base import PredictionRequest
-from llmkit.tasks.cls.objective import collate_inputs
-from llmkit.tasks.cls.prediction import _group as group_by_length, _translate_failure as translate_failure
-from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.evaluation import load_for_inference
 from llmkit.tasks.qa.answer_format import AnswerFormat, read_format
 from llmkit.tasks.qa.data import describe_unknown
@@ -160,7 +160,7 @@ def open_reader(path: str, settings: Evaluate, section: Qa) -> Reader:
         UsageError: a setting does not fit the model.
         ModelError: the model cannot be loaded, or its tokenizer does not fit.
     """
-    network, tokenizer = load_for_inference(load_reader, path, path, settings.precision)
+    network, tokenizer = load_for_inference(partial(load_classifier, kind=ANSWER_SPANS), path, path, settings.precision)
     if network.config.pad_token_id is None:
         network.config.pad_token_id = NO_PAD_TOKEN
     for note in describe_padding(network.config):
@@ -243,7 +243,7 @@ def predict_answers(recipe: QaRecipe, request: PredictionRequest) -> dict[str, A
 
 
 def _describe(counts: _Counts, path: str, answer_format: AnswerFormat, n_skipped: int) -> list[str]:
-    notes = [f"left out of {path}: {count(n_skipped, 'row')} that cannot be read"] if n_skipped else []
+    notes = describe_left_out(n_skipped, path, "that cannot be read")
     if counts.n_empty:
         notes.append(f"{path}: {count(counts.n_empty, 'row')} without a question or without a context")
     if counts.n_cut:
@@ -270,7 +270,7 @@ def _name_columns(file: QuestionFile, *, with_n_best: bool) -> list[str]:
     return names
 
 
-def _to_cells(reading: Reading, answer_format: AnswerFormat, names: Sequence[str], n_best: int) -> Mapping[str, Any]:
+def _to_cells(reading: Reading, answer_format: AnswerFormat, names: Sequence[str], n_best: int) -> dict[str, Any]:
     chosen = reading.choose(answer_format)
     cells = chosen.to_cells(names[: len(COLUMNS)])
     if len(names) > len(COLUMNS):

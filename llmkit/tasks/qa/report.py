@@ -11,7 +11,6 @@ from llmkit.metrics.answers import RULES
 from llmkit.metrics.spec import Metric, MetricSet
 from llmkit.pages.blocks import Block, Fold, Paragraph, Section, Table
 from llmkit.tasks.base import describe_interval
-from llmkit.tasks.qa.metrics import BASELINE
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("mistakes",)

@@ -42,6 +42,10 @@ def named_columns(section: Qa) -> dict[str, str | None]:
     }  # fmt: skip
 
 
-def known_columns(rows: RowStream, given: Mapping[str, str | None], trained: Mapping[str, str]) -> dict[str, str | None]:
+def known_columns(
+    rows: RowStream, given: Mapping[str, str | None], trained: Mapping[str, str]
+) -> dict[str, str | None]:
     """Return the columns that the user named, else those of the train file that this file has too."""
-    return {role: name or (trained.get(role) if trained.get(role) in rows.columns else None) for role, name in given.items()}
+    return {
+        role: name or (trained.get(role) if trained.get(role) in rows.columns else None) for role, name in given.items()
+    }

@@ -32,7 +32,7 @@ def save_scores(
 ) -> None:
     """Write the scores of a split to a run folder, atomically."""
     references = np.array([_hash_references(each) for each in questions], np.uint64)
-    arrays = {"keys": keys, "references": references, "exact": scores.exact.astype(np.uint8), "f1": scores.f1}
+    arrays: Arrays = {"keys": keys, "references": references, "exact": scores.exact.astype(np.uint8), "f1": scores.f1}
     save_arrays(run, split, arrays, {"rules": rules})
 
 

@@ -1,9 +1,10 @@
 """Choose the best answers of a question from the scores of its windows.
 
-The score of a span is the sum of the start score of its first token and the end score of its last; of several windows
-that hold the span, the highest counts. Spans lie inside the context, start and end at visible characters and have at
-most `max_answer_length` tokens. Probabilities are normalized over all spans of all windows (Clark and Gardner 2018) and,
-if the model may give no answer, over that too. Its score is the lowest of all windows (Devlin et al. 2019, section 4.3).
+The score of a span is the sum of the start score of its first token and the end score of its last. If several windows
+hold the span, the highest score counts. Spans lie inside the context, start and end at visible characters and have at
+most `max_answer_length` tokens. Probabilities are normalized over all spans of all windows (Clark and Gardner 2018)
+and, if the model may give no answer, over that too. Its score is the lowest of all windows (Devlin et al. 2019,
+section 4.3).
 """
 
 from collections.abc import Iterator, Sequence
@@ -115,4 +116,5 @@ def _score_window(window: WindowScores, visible: NDArray[np.bool_], max_answer_l
     ends = np.full(n_tokens + max_answer_length, -np.inf)
     ends[:n_tokens] = np.where(is_visible, window.ends.astype(np.float64), -np.inf)
     lengths = np.lib.stride_tricks.sliding_window_view(ends, max_answer_length)[:n_tokens]
-    return starts[:, None] + lengths
+    scores: Scores = starts[:, None] + lengths
+    return scores

@@ -17,13 +17,15 @@ from llmkit.datasets.examples import Examples
 from llmkit.datasets.labelled import set_template
 from llmkit.metrics.answers import Rules, choose_rules, choose_threshold, score_answers
 from llmkit.metrics.spec import MetricSet
+from llmkit.models.classifier import build_classifier, check_can_classify, count_positions
+from llmkit.models.inputs import reads_token_types
 from llmkit.models.layers import add_lora, freeze_layers, merge_lora, require_peft
 from llmkit.models.loading import read_config, resolve_model
 from llmkit.models.padding import describe_padding
-from llmkit.models.reader import build_reader, check_can_answer, count_positions, load_reader_for_training
+from llmkit.models.reader import load_reader_for_training
+from llmkit.models.saved_head import ANSWER_SPANS
 from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
-from llmkit.tasks.cls.row_format import reads_token_types
 from llmkit.tasks.fine_tuning import describe_defaults, resolve_defaults
 from llmkit.tasks.qa.answer_format import AnswerFormat, save_format
 from llmkit.tasks.qa.data import QuestionData, QuestionSplit, load_questions
@@ -104,12 +106,12 @@ class QaTraining(TrainingTask):
         section = self.recipe.qa
         if section.lora_rank:
             seed, targets = self.recipe.train.seed, section.lora_target_modules
-            add_lora(network, section.lora_rank, section.lora_alpha, seed, targets=targets)
+            add_lora(network, section.lora_rank, section.lora_alpha, seed, targets=targets, section="qa")
         else:
-            freeze_layers(network, section.freeze)
+            freeze_layers(network, section.freeze, "qa")
 
     def open_model(self, path: str) -> PreTrainedModel:
-        network = build_reader(read_config(path))
+        network = build_classifier(read_config(path), ANSWER_SPANS)
         set_dropout(network, self.recipe.model)
         self.prepare_model(network)
         network.load_state_dict(load_file(Path(path) / "model.safetensors"))
@@ -243,12 +245,12 @@ def open_reader_training(recipe: QaRecipe, request: TrainingRequest) -> Training
         require_peft()
     path = resolve_model(name)
     config = read_config(path)
-    check_can_answer(config, path)
+    check_can_classify(config, path, ANSWER_SPANS)
     tokenizer = load_tokenizer(path)
     n_own = len(tokenizer)
     changes = ensure_special_tokens(tokenizer)
     set_template(tokenizer)
-    positions = count_positions(config)
+    positions = count_positions(config, ANSWER_SPANS)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)
     check_positions(recipe, positions, resume=resume)
     read = partial(load_questions, fold=request.fold, sample=sample_of(recipe.train), quiet=request.quiet)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,10 +55,10 @@ class WindowSettings:
 class Ragged:
     """Arrays of different lengths, one after the other."""
 
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     ends: NDArray[np.int64]
 
-    def __getitem__(self, number: int) -> NDArray[np.generic]:
+    def __getitem__(self, number: int) -> NDArray[Any]:
         return self.values[self.begin(number) : self.ends[number]]
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class Ragged:
         return int(self.ends[number - 1]) if number else 0
 
 
-def _to_ragged(parts: Sequence[NDArray[np.generic]], dtype: np.dtype[np.generic]) -> Ragged:
+def _to_ragged(parts: Sequence[NDArray[Any]], dtype: Any) -> Ragged:
     values = np.concatenate([np.zeros(0, dtype), *parts])
     return Ragged(values, np.cumsum([len(part) for part in parts], dtype=np.int64))
 
@@ -132,7 +133,7 @@ class Windows:
         texts = ((self.questions[row], None), (self.contexts[context], None))
         whole = slice(0, len(texts[0][0]))
         part = slice(int(self.begins[window]), int(self.stops[window]))
-        return [self.template.build_input(texts, (whole, part), with_words=False)]  # type: ignore[arg-type]
+        return [self.template.build_input(texts, (whole, part), with_words=False)]
 
     def windows_of(self, row: int) -> range:
         """Return the numbers of the windows of a question."""
@@ -221,7 +222,9 @@ def encode_windows(
         _to_ragged([each[1] for each in contexts], np.dtype(np.int32)),
         _to_ragged([each[2] for each in contexts], np.dtype(np.int32)),
         context_of,
-        *(np.array(each, np.int64) for each in (rows, begins, stops)),
+        np.array(rows, np.int64),
+        np.array(begins, np.int64),
+        np.array(stops, np.int64),
         null_index=_find_null(tokenizer, template),
         n_cut_questions=sum(len(part) > settings.max_question_length for part in parts),
         n_normalized=int((changed | np.array(is_normalized, bool)[context_of]).sum()),
@@ -245,9 +248,8 @@ def _find_null(tokenizer: PreTrainedTokenizerBase, template: Template) -> int:
     A decoder's last token is the only one that has read question and context.
     """
     for part, first in ((template.parts[0], 0), (template.parts[2], -len(template.parts[2]))):
-        places = np.flatnonzero(part == tokenizer.cls_token_id) if tokenizer.cls_token_id is not None else ()
-        if len(places):
-            return first + int(places[0])
+        if tokenizer.cls_token_id in part:
+            return first + part.tolist().index(tokenizer.cls_token_id)
     return -1
 
 
@@ -257,7 +259,9 @@ def _encode_contexts(
     """Return (ids, first character, character after the last) of each token, and whether each text was normalized."""
     found, is_normalized = [], []
     pieces = [list(_split_long(text)) for text in texts]
-    flat = [without_surrogates(text[begin:end]) for text, cuts in zip(texts, pieces, strict=True) for begin, end in cuts]
+    flat = [
+        without_surrogates(text[begin:end]) for text, cuts in zip(texts, pieces, strict=True) for begin, end in cuts
+    ]
     normalized = normalize_texts(tokenizer, flat)
     encoded = zip(flat, normalized, encode_with_spans(tokenizer, normalized), strict=True)
     for cuts in pieces:
@@ -280,7 +284,9 @@ def _split_long(text: str) -> Iterator[tuple[int, int]]:
     """Yield the pieces of a text that are tokenized on their own; only a very long text has several."""
     begin = 0
     while len(text) - begin > LONG_CHARACTERS:
-        spaces = [match.end() for match in _SPACE.finditer(text, begin + LONG_CHARACTERS - 1000, begin + LONG_CHARACTERS)]
+        spaces = [
+            match.end() for match in _SPACE.finditer(text, begin + LONG_CHARACTERS - 1000, begin + LONG_CHARACTERS)
+        ]
         end = spaces[-1] if spaces else begin + LONG_CHARACTERS
         yield begin, end
         begin = end

@@ -19,8 +19,9 @@ from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 from llmkit.datasets.examples import Example
 from llmkit.datasets.labelled import Input
+from llmkit.models.inputs import collate_inputs
 from llmkit.tasks.cls.label_types import LABEL_TYPES
-from llmkit.tasks.cls.objective import Classification, collate_inputs, score_batch
+from llmkit.tasks.cls.objective import Classification, score_batch
 from llmkit.tasks.cls.training import ClsTraining
 from llmkit.training.batches import BatchPlan
 from llmkit.training.contract import Hooks, Plan

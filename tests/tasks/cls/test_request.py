@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llmkit.config.loading import load_recipe
-from llmkit.core.errors import DataError, UsageError
-from llmkit.tasks.cls.request import check_files, check_request
+from llmkit.core.errors import DataError
+from llmkit.tasks.cls.request import check_files
 
 
 def write(path: Path, text: str = "text,label\na b,x\nc d,y\n") -> str:
@@ -37,9 +37,3 @@ def test_file_that_does_not_exist_is_refused(tmp_path: Path, missing: str) -> No
 def test_stream_and_data_set_of_the_hub_are_not_opened() -> None:
     recipe: Any = load_recipe(None, task="cls")
     check_files(recipe, {"train": "hf:nobody/nothing", "validation": "-"})
-
-
-def test_request_without_a_model_is_refused() -> None:
-    assert check_request("m", {"train": "a.csv"}) == "m"
-    with pytest.raises(UsageError, match="no model"):
-        check_request(None, {"train": "a.csv"})

@@ -11,17 +11,16 @@ from transformers import BertConfig, BertTokenizer, GPT2Config, PreTrainedConfig
 from llmkit.config.cls import Cls
 from llmkit.config.prepare import Read
 from llmkit.core.errors import DataError
+from llmkit.models.inputs import reads_token_types
 from llmkit.tables.labelled import LabelledRow
-from llmkit.tables.rows import open_rows
+from llmkit.tables.rows import describe_left_out, open_rows
 from llmkit.tasks.cls import row_format
 from llmkit.tasks.cls.label_types import get_label_type
 from llmkit.tasks.cls.row_format import (
     RowFormat,
-    describe_left_out,
     open_labelled,
     read_chunks,
     read_format,
-    reads_token_types,
     save_format,
 )
 

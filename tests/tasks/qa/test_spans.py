@@ -32,7 +32,8 @@ def all_spans(windows: list[WindowScores], visible: np.ndarray, longest: int) ->
 
 
 @pytest.mark.parametrize(
-    ("n_tokens", "size", "step", "longest"), [(12, 20, 10, 5), (40, 12, 5, 4), (40, 12, 11, 30), (7, 3, 1, 2), (1, 4, 2, 3)]
+    ("n_tokens", "size", "step", "longest"),
+    [(12, 20, 10, 5), (40, 12, 5, 4), (40, 12, 11, 30), (7, 3, 1, 2), (1, 4, 2, 3)],
 )
 def test_best_spans_are_those_of_a_search_over_all_spans(n_tokens: int, size: int, step: int, longest: int) -> None:
     for seed in range(10):
@@ -61,6 +62,9 @@ def test_probabilities_of_all_spans_and_of_no_answer_sum_to_1() -> None:
 
 def test_context_without_a_visible_token_has_no_answer() -> None:
     window = WindowScores(0, np.zeros(3, np.float32), np.zeros(3, np.float32), 0.5)
-    for found in (find_spans([window], np.zeros(3, bool), 5, 3), find_spans([window._replace(starts=window.starts[:0], ends=window.ends[:0])], np.zeros(0, bool), 5, 3)):
+    for found in (
+        find_spans([window], np.zeros(3, bool), 5, 3),
+        find_spans([window._replace(starts=window.starts[:0], ends=window.ends[:0])], np.zeros(0, bool), 5, 3),
+    ):
         assert found.best == [] and found.no_answer_score == np.inf
         assert found.probability(found.null, may_decline=True) == pytest.approx(1.0)

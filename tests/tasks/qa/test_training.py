@@ -135,7 +135,10 @@ def test_interrupted_run_resumes_to_the_same_bytes(bert: str, mixed: str, tmp_pa
     finetune(load_recipe(tmp_path / "run/recipe.yaml"), files={}, out=tmp_path / "run", resume=True)
     for file in ("model/model.safetensors", "model/config.json", "predictions/validation.safetensors"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    assert read_json(tmp_path / "run", "metrics.json")["validation"] == read_json(tmp_path / "whole", "metrics.json")["validation"]
+    assert (
+        read_json(tmp_path / "run", "metrics.json")["validation"]
+        == read_json(tmp_path / "whole", "metrics.json")["validation"]
+    )
 
 
 def test_eval_of_the_run_and_of_its_file_give_the_figures_of_training(run: Path, tmp_path: Path) -> None:

@@ -123,7 +123,9 @@ def test_questions_can_be_taken_in_any_order(tmp_path: Path) -> None:
         assert [taken.read(number)[0].ids.tolist() for number in taken.windows_of(row)] == ids
 
 
-def test_long_context_is_encoded_in_pieces_with_the_same_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_context_is_encoded_in_pieces_with_the_same_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = load("bert", tmp_path)
     context = "win cash now, we meet at home. " * 300
     whole = encode(tokenizer, [Question("who", context, (), 0)])
@@ -140,7 +142,9 @@ def test_settings_that_leave_no_room_are_refused_with_the_numbers(tmp_path: Path
     assert "qa.stride" in str(caught.value)
 
 
-def test_answer_in_a_normalized_context_is_cut_from_the_given_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_in_a_normalized_context_is_cut_from_the_given_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = load("bert", tmp_path)
     given = "soft\xadware at\r\nhome later"
     normalize = lambda _, texts: [text.replace("\xad", "").replace("\r\n", "\n") for text in texts]  # noqa: E731

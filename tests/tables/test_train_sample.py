@@ -15,8 +15,8 @@ from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
 from llmkit.evaluating.evaluate import evaluate
 from llmkit.runs.train import finetune
+from llmkit.tables.train_sample import TrainSample, sample_of
 from llmkit.tasks.cls.data import LabelledData, load_labelled
-from llmkit.tasks.cls.train_sample import TrainSample, sample_of
 from llmkit.tokens.tokenizer import load_tokenizer
 
 

@@ -20,7 +20,7 @@ from llmkit.config.qa import Qa
 from llmkit.core import console
 from llmkit.core.console import count
 from llmkit.core.errors import DataError
-from llmkit.metrics.answers import Language, choose_language
+from llmkit.metrics.answers import RULES, Language, choose_language, choose_rules
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, split_rows
 from llmkit.tables.questions import Question, open_questions
 from llmkit.tables.rows import describe_left_out, open_rows
@@ -213,6 +213,9 @@ def load_questions(
     notes += [*_describe_windows(whole, files["train"], section, tokenizer, train.unit), *more]
     notes += _describe_splits(splits, by if len(splits) > len(set(files) & set(SPLITS)) else "")
     language = section.language if section.language != "auto" else _find_language(splits)
+    if section.language == "auto":
+        rules = choose_rules(language, has_unanswerable=any(split.n_unanswerable for split in splits.values()))
+        notes.append(f"answers are compared by {RULES[rules]} does; qa.language sets the rules")
     if not quiet:
         for note in notes:
             console.info(note)

@@ -191,9 +191,12 @@ class QaTraining(TrainingTask):
             evaluation.save_scores(run, name)
 
     def describe_failure(self, metrics: dict[str, Any]) -> str | None:
-        if metrics["answer_f1"] > 0:
+        share = 1 - metrics["n_answerable"] / metrics["n_questions"]
+        if metrics["answer_f1"] > share:
             return None
-        return "no answer has a word of a reference"
+        if not share:
+            return "no answer has a word of a reference"
+        return f"F1 of answers {metrics['answer_f1']:.2%} is no better than giving no answer, {share:.2%}"
 
     def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:
         value, other = metrics["answer_f1"], metrics.get(f"{BASELINE}_answer_f1")

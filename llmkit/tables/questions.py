@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from llmkit.core.console import count
 from llmkit.core.errors import DataError
 from llmkit.tables.answers import Answer, AnswerCounts, GivenAnswer, locate_answer, parse_answers
 from llmkit.tables.labelled import LineRefs
@@ -68,8 +69,8 @@ class QuestionCounts:
         """Return notes on the corrections."""
         notes = self.answers.describe(path, unit)
         if self.contradictory.n:
-            what = "are marked as impossible but have answers, which are not used"
-            notes.append(f"{path}: {self.contradictory.n:,} questions {what} ({self.contradictory.describe(unit)})")
+            what = f"{count(self.contradictory.n, 'question')} marked as impossible with answers, which are not used"
+            notes.append(f"{path}: {what} ({self.contradictory.describe(unit)})")
         return notes
 
 

@@ -53,7 +53,7 @@ def test_squad_file_is_read_with_articles_ids_and_unanswerable_questions(tmp_pat
 
 def test_question_marked_impossible_with_answers_is_counted_and_has_none(tmp_path: Path) -> None:
     file, [question] = read_file(write(tmp_path / "a.json", squad(ASKED | {"is_impossible": True})))
-    assert question.answers == () and "1 questions are marked as impossible" in file.counts.describe("a", "row")[0]
+    assert question.answers == () and "1 question marked as impossible" in file.counts.describe("a", "row")[0]
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 A window of as many words as the question and a candidate have slides over the context. Its score is the sum of
 log(1 + 1 / count) over the words of the question that it holds, where count is the number of times that the word occurs
 in the context. A candidate gets the score of the best window around it; it has the median length of the train
-answers and as few words of the question as possible. In Chinese, characters are words.
+answers, lies in one sentence and has as few words of the question as possible. In Chinese, characters are words.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from llmkit.metrics.answers import AnswerScores, Rules, choose_threshold, score_
 from llmkit.tables.questions import Question
 
 _WORD = re.compile("[\u3400-\u9fff\uf900-\ufaff]|[^\\W_\u3400-\u9fff\uf900-\ufaff]+")
+_SENTENCE_END = re.compile(r"[.!?。！？；\n]")
 MAX_CONTEXT_CHARACTERS = 50_000
 """Maximum number of characters of a context to read."""
 
@@ -79,8 +81,11 @@ def guess_answer(question: str, context: str, n_words: int) -> Guess:
     reach = size - n_words + 1
     padded = np.pad(sums[n_words - 1 :], (0, max(0, reach)))
     best = np.lib.stride_tricks.sliding_window_view(padded, reach).max(1)[: len(words) - n_words + 1]
+    ends = [_SENTENCE_END.search(context, one.end(), other.start()) is not None for one, other in pairwise(matches)]
+    n_ends = np.append(0, np.cumsum([*ends, False]))  # sentence ends before each word
     n_asked = np.convolve(is_asked, np.ones(n_words, int))[n_words - 1 : len(words)]
-    free = n_asked == n_asked.min()
+    cost = n_asked + len(words) * (n_ends[n_words - 1 : len(words)] - n_ends[: len(n_asked)])
+    free = cost == cost.min()
     place = int(np.argmax(np.where(free, best, -1.0)))
     first, last = matches[place], matches[place + n_words - 1]
     return Guess(context[first.start() : last.end()], float(best[place]))

@@ -2,11 +2,11 @@
 
     python benchmarks/question_answering.py --model MINILM --train train.json --test test.json --questions 2000
 
-`run_qa` does what transformers' run_qa.py did: `Trainer` in fp32, every window padded to 384 tokens, the first reference
-answer as the label, the best of 20 starts and 20 ends per window as the answer. `ours` is `llmkit finetune-qa`. Model,
-questions, windows, batch size, learning rate, schedule, weight decay and epochs are the same. Trainer keeps the model's
-dropout; llmkit uses its own default. Both are scored by the rules of SQuAD's script. Files have the form of SQuAD 1.1.
-Run it on an idle machine.
+`run_qa` does what transformers' run_qa.py did: `Trainer` in fp32, every window padded to 384 tokens, the first
+reference answer as the label, the best of 20 starts and 20 ends per window as the answer. `ours` is
+`llmkit finetune-qa`. Model, questions, windows, batch size, learning rate, schedule, weight decay and epochs are the
+same. Trainer keeps the model's dropout; llmkit uses its own default. Both are scored by the rules of SQuAD's script.
+Files have the form of SQuAD 1.1. Run it on an idle machine.
 """
 
 import argparse

@@ -7,6 +7,16 @@ from typing import Any
 import numpy as np
 from tiny import FILLER, HAM, SPAM
 
+from llmkit.config.loading import load_recipe
+from llmkit.config.recipe import Recipe
+from llmkit.evaluating.predict import predict
+
+TINY = (
+    "train.max_steps=16", "train.global_batch_size=8", "train.log_steps=1", "train.precision=fp32",
+    "train.block_size=48", "optim.learning_rate=1e-2", "model.dropout=0", "qa.validation=0.25", "qa.stride=8",
+    "qa.max_question_length=12",
+)  # fmt: skip
+
 
 def make_articles(
     n_articles: int, seed: int = 0, *, unanswerable: float = 0.0, n_words: int = 12
@@ -17,10 +27,11 @@ def make_articles(
     for number in range(n_articles):
         paragraphs = []
         for part in range(2):
-            words = [str(word) for word in rng.choice(FILLER, n_words)]
+            size = n_words + number % 4
+            words = [str(word) for word in rng.choice(FILLER, size)]
             names = [str(name) for name in rng.permutation(SPAM)[:2]]
             values = [str(value) for value in rng.choice(HAM, 2)]
-            for place, name, value in zip((3, n_words - 2), names, values, strict=True):
+            for place, name, value in zip((3, size - 2), names, values, strict=True):
                 words[place : place + 2] = [name, value]
             context = " ".join(words)
             qas = []
@@ -56,3 +67,25 @@ def write_rows(path: Path, articles: list[dict[str, Any]]) -> str:
                 lines.append(json.dumps(row | {"answers": answers}))
     path.write_text("\n".join(lines) + "\n")
     return str(path)
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe(None, [*TINY, *overrides], task="qa")
+
+
+def read_json(run: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((run / name).read_text()))
+
+
+def read_log(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def answer_rows(run: Path, data: Any, *overrides: str, n_best: bool = False) -> list[dict[str, Any]]:
+    lines: list[str] = []
+    asked = load_recipe(run / "recipe.yaml", overrides, forget_columns=True)
+    predict(
+        asked, model=str(run), data=data, out=None, write=lines.append, file_format="jsonl", all_probabilities=n_best
+    )
+    return [json.loads(line) for line in lines]

@@ -1,8 +1,8 @@
 """Evaluate a model on a file of questions or on the held-out questions of its run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from llmkit.metrics.answers import (
     RULES,
     AnswerScores,
     Language,
+    Rules,
     choose_language,
     choose_rules,
     measure_answers,
@@ -27,8 +28,8 @@ from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import EvaluationRequest
 from llmkit.tasks.evaluation import is_train_file, note_unused_split
 from llmkit.tasks.qa.answer_format import read_format
-from llmkit.tasks.qa.baseline import WordOverlap
-from llmkit.tasks.qa.data import QuestionSplit, describe_unknown, load_questions, read_questions
+from llmkit.tasks.qa.baseline import WordOverlap, fit_word_overlap
+from llmkit.tasks.qa.data import QuestionData, QuestionSplit, describe_unknown, load_questions, read_questions
 from llmkit.tasks.qa.metrics import BASELINE
 from llmkit.tasks.qa.prediction import Candidate, Reader, Reading, open_reader, read_chunks
 from llmkit.tasks.qa.saved_predictions import save_scores
@@ -76,7 +77,7 @@ def evaluate_reader(recipe: QaRecipe, request: EvaluationRequest) -> dict[str, A
 class QuestionEvaluation:
     """Collects the answers of questions and measures them."""
 
-    def __init__(self, reader: Reader, language: str, show_samples: bool = False) -> None:
+    def __init__(self, reader: Reader, language: Language | Literal["auto"], show_samples: bool = False) -> None:
         self.reader, self.language, self.show_samples = reader, language, show_samples
         self.questions: list[Question] = []
         self.answers: list[Candidate] = []
@@ -86,7 +87,7 @@ class QuestionEvaluation:
         self.chosen_on = False
         self.baseline: AnswerScores | None = None
         self.scores: AnswerScores | None = None
-        self.rules = ""
+        self.rules: Rules = "squad_1.1"
 
     def add_questions(self, questions: Sequence[Question], path: str, unit: str) -> None:
         """Answer the questions of a file."""
@@ -111,16 +112,15 @@ class QuestionEvaluation:
         if baseline is not None:
             self.baseline = baseline.score(split.questions, self._choose_rules())
 
-    def _add(self, questions: Sequence[Question], readings: Any, n_windows: int) -> None:
-        found: list[Reading] = list(readings)
+    def _add(self, questions: Sequence[Question], readings: Iterable[Reading], n_windows: int) -> None:
         self.questions += questions
-        self.answers += [reading.choose(self.reader.format) for reading in found]
+        self.answers += [reading.choose(self.reader.format) for reading in readings]
         self.n_windows += n_windows
 
-    def _choose_rules(self) -> Any:
-        language: Language = choose_language(each.question for each in self.questions)
-        if self.language != "auto":
-            language = "zh" if self.language == "zh" else "en"
+    def _choose_rules(self) -> Rules:
+        language = self.language
+        if language == "auto":
+            language = choose_language(each.question for each in self.questions)
         return choose_rules(language, has_unanswerable=any(not each.answers for each in self.questions))
 
     def add_held_out(self, recipe: QaRecipe, run: RunFolder) -> str:
@@ -133,10 +133,8 @@ class QuestionEvaluation:
             raise UsageError("the run's manifest does not name its training data", where=str(run.manifest), hint=hint)
         saved, _ = read_format(self.reader.network.config, self.reader.format.block_size)
         if saved.windows != self.reader.format.windows:
-            what, hint = (
-                "the run's own held-out questions are read as in training",
-                "give --data, or remove the setting",
-            )
+            what = "the run's own held-out questions are read as in training"
+            hint = "give --data, or remove the setting"
             raise UsageError(what, where="evaluate.block_size, qa.stride, qa.max_question_length", hint=hint)
         fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
         assert isinstance(own, QaRecipe)
@@ -153,9 +151,8 @@ class QuestionEvaluation:
             raise UsageError(f"the run has no {split} questions", where="evaluate.split", hint=hint)
         part = data.splits[split]
         if self.language == "auto":
-            self.language = own.qa.language
-        baseline = fit_baseline(data.splits, may_decline=saved.may_decline) if own.qa.baseline else None
-        self.add_split(part, baseline)
+            self.language = data.language
+        self.add_split(part, fit_baseline(data) if own.qa.baseline else None)
         self.chosen_on = split == "validation"
         return Path(part.path).name
 
@@ -166,7 +163,7 @@ class QuestionEvaluation:
         if self.language == "auto":
             console.info(f"{name}: answers are compared by {RULES[self.rules]} does; qa.language sets the rules")
         texts = [answer.text for answer in self.answers]
-        self.scores = score_answers(texts, [each.references for each in self.questions], self.rules)  # type: ignore[arg-type]
+        self.scores = score_answers(texts, [each.references for each in self.questions], self.rules)
         metrics = measure_answers(self.scores, Bootstrap(seed=settings.seed))
         if self.baseline is not None:
             metrics |= self._measure_baseline(metrics)
@@ -200,15 +197,12 @@ class QuestionEvaluation:
             save_scores(run, split, self.rules, self.keys, self.questions, self.scores)
 
 
-def fit_baseline(splits: dict[str, QuestionSplit], *, may_decline: bool) -> WordOverlap:
+def fit_baseline(data: QuestionData) -> WordOverlap:
     """Return the word-overlap baseline of the train questions, its threshold tuned on the validation questions."""
-    from llmkit.tasks.qa.baseline import fit_word_overlap
-
-    baseline = fit_word_overlap(splits["train"].questions)
-    if may_decline and "validation" in splits:
-        held_out = splits["validation"].questions
-        language = choose_language(each.question for each in held_out)
-        baseline = baseline.with_threshold(held_out, choose_rules(language, has_unanswerable=True))
+    baseline = fit_word_overlap(data.splits["train"].questions)
+    if data.format.may_decline and "validation" in data.splits:
+        rules = choose_rules(data.language, has_unanswerable=True)
+        baseline = baseline.with_threshold(data.splits["validation"].questions, rules)
     return baseline
 
 

@@ -28,6 +28,7 @@ from llmkit.tables.train_sample import sample_of
 from llmkit.tasks.base import TrainingData, TrainingRequest, TrainingSetup, TrainingTask
 from llmkit.tasks.fine_tuning import describe_defaults, resolve_defaults
 from llmkit.tasks.qa.answer_format import AnswerFormat, save_format
+from llmkit.tasks.qa.baseline import WordOverlap
 from llmkit.tasks.qa.data import QuestionData, QuestionSplit, load_questions
 from llmkit.tasks.qa.evaluation import QuestionEvaluation, fit_baseline
 from llmkit.tasks.qa.metrics import BASELINE, METRICS
@@ -183,8 +184,8 @@ class QaTraining(TrainingTask):
         return evaluation.measure(Path(split.path).name)
 
     @cached_property
-    def _baseline(self) -> Any:
-        return fit_baseline(self.questions.splits, may_decline=self.format.may_decline)
+    def _baseline(self) -> WordOverlap:
+        return fit_baseline(self.questions)
 
     def save_predictions(self, run: Path) -> None:
         for name, evaluation in self.scored.items():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from asked import TINY, read_json, read_log, recipe
-from several import INTERRUPT, run_command
+from several import INTERRUPT, run_command, run_ranks
 from transformers import AutoModelForQuestionAnswering
 
 from llmkit.config.loading import load_recipe
@@ -88,3 +88,19 @@ def test_early_stopping_keeps_the_best_weights(bert: str, questions: str, tmp_pa
     best = min(evals, key=lambda record: record["loss"])
     assert metrics["training"]["best_step"] == best["step"]
     assert metrics["validation"]["answer_f1"] == pytest.approx(best["answer_f1"])
+
+
+@pytest.mark.slow
+def test_two_ranks_log_the_losses_and_metrics_of_one(bert: str, mixed: str, tmp_path: Path) -> None:
+    asked = ("train.max_steps=6", "train.eval_steps=3", "optim.learning_rate=1e-3")
+    finetune(recipe(*asked), files={"train": mixed}, out=tmp_path / "one", model=bert)
+    command = ["finetune-qa", "--data", mixed, "--model", bert, "--out", str(tmp_path / "two")]
+    command += [part for override in (*TINY, *asked) for part in ("-s", override)]
+    ended = run_ranks(2, command, tmp_path / "said")
+    assert ended.codes == [0, 0], ended.err
+    for kind in ("train", "eval"):
+        for one, two in zip(*(read_log(tmp_path / name, kind) for name in ("one", "two")), strict=True):
+            for name in ("loss", "grad_norm", "answer_f1"):
+                assert one.get(name) == pytest.approx(two.get(name), rel=1e-4), (kind, name)
+    metrics = [read_json(tmp_path / name, "metrics.json")["validation"] for name in ("one", "two")]
+    assert metrics[0]["answer_f1"] == pytest.approx(metrics[1]["answer_f1"])

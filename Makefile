@@ -97,6 +97,10 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) eval $(OUT)/smoke/classifier --data recipes/smoke/reviews.csv
 	$(SMOKE) predict $(OUT)/smoke/classifier --recipe recipes/smoke/predict.yaml --data recipes/smoke/reviews.csv \
 		--out $(OUT)/smoke/labelled.csv
+	$(SMOKE) finetune-qa recipes/smoke/finetune-qa.yaml --model $(OUT)/smoke/bert --data recipes/smoke/questions.json \
+		--out $(OUT)/smoke/answers
+	$(SMOKE) eval $(OUT)/smoke/answers --data recipes/smoke/questions.json
+	$(SMOKE) predict $(OUT)/smoke/answers --data recipes/smoke/questions.json --out $(OUT)/smoke/answers.jsonl
 	$(SMOKE) plan recipes/smoke/plan.yaml --measure
 	$(SMOKE) doctor --out $(OUT)/smoke
 	$(SMOKE) schema > $(OUT)/smoke/recipe.schema.json

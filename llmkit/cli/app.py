@@ -23,6 +23,7 @@ from llmkit.cli.doctor import doctor_command
 from llmkit.cli.evaluate import eval_command
 from llmkit.cli.finetune import finetune_command
 from llmkit.cli.finetune_ner import finetune_ner_command
+from llmkit.cli.finetune_qa import finetune_qa_command
 from llmkit.cli.generate import generate_command
 from llmkit.cli.mistakes import TyperError, explain_typer_error, unknown_command
 from llmkit.cli.plan import plan_command
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "finetune": finetune_command,
     "finetune-cls": finetune_command,
     "finetune-ner": finetune_ner_command,
+    "finetune-qa": finetune_qa_command,
     "eval": eval_command,
     "generate": generate_command,
     "predict": predict_command,

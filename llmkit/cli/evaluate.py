@@ -11,6 +11,9 @@ def eval_command(
     text: options.Text = None,
     pair: options.Pair = None,
     label: options.Label = None,
+    question: options.Question = None,
+    context: options.Context = None,
+    answer: options.Answer = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
@@ -41,6 +44,7 @@ def eval_command(
     check_overrides("eval", set_ or ())
     columns = {
         "text": text, "pair": pair, "label": label, "unseen_labels": unseen_labels, "label_map": label_map,
+        "question": question, "context": context, "answer": answer,
     }  # fmt: skip
     recipe_file = options.own_recipe(model, recipe)
     task = None
@@ -57,5 +61,6 @@ def eval_command(
         options.check_data(data or ())
     from llmkit.evaluating.evaluate import check_columns, evaluate  # torch loads here, so --help stays instant
 
-    check_columns({"text": text, "pair": pair, "label": label}, data or ())
+    named = {"text": text, "pair": pair, "label": label, "question": question, "context": context, "answer": answer}
+    check_columns(named, data or ())
     (show_json if json else show_metrics)(evaluate(config, model=model, data=data or (), show_samples=show_samples))

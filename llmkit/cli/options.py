@@ -129,6 +129,13 @@ LearningCurve = Annotated[
 Text = Annotated[str | None, typer.Option("--text", help="Column with the text; detected by default.")]
 Pair = Annotated[str | None, typer.Option("--pair", help="Column with the second text of a pair.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the label; detected by default.")]
+Questions = Annotated[
+    str | None,
+    typer.Option("--data", help="Questions, contexts and answers: SQuAD's .json, .jsonl .csv .tsv .parquet, hf:NAME."),
+]
+Question = Annotated[str | None, typer.Option("--question", help="Column with the question; detected by default.")]
+Context = Annotated[str | None, typer.Option("--context", help="Column with the context; detected by default.")]
+Answer = Annotated[str | None, typer.Option("--answer", help="Column with the answers; detected by default.")]
 LabelMap = Annotated[
     str | None,
     typer.Option("--label-map", help="New names of labels, such as 0=neg,1=pos, or a YAML or JSON file with names."),

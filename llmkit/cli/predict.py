@@ -12,6 +12,8 @@ def predict_command(
     out: options.PredictOut = None,
     text: options.Text = None,
     pair: options.Pair = None,
+    question: options.Question = None,
+    context: options.Context = None,
     label_map: options.LabelMap = None,
     delimiter: options.Delimiter = None,
     sheet: options.Sheet = None,
@@ -40,7 +42,7 @@ def predict_command(
         header=("prepare.read.header", options.word_of(header)),
     )  # fmt: skip
     check_overrides("predict", set_ or ())
-    columns = {"text": text, "pair": pair, "label_map": label_map}
+    columns = {"text": text, "pair": pair, "label_map": label_map, "question": question, "context": context}
     config = load_recipe(options.own_recipe(model, recipe), overrides, columns=columns, forget_columns=recipe is None)
     from llmkit.evaluating.predict import check_out, predict
 

@@ -10,6 +10,10 @@ from llmkit.config.renamed import RENAMED_KEYS
 from llmkit.core.errors import Problem, UsageError
 
 _COLUMNS = ("cls.text", "cls.pair", "cls.label", "cls.header", "cls.separator", "cls.label_map")
+_QA_COLUMNS = ("qa.question", "qa.context")
+_QA_ANSWERS = (
+    *("qa.stride", "qa.max_question_length", "qa.max_answer_length", "qa.unanswerable", "qa.no_answer_threshold"),
+)
 _LONG_TEXTS = ("cls.long_texts", "cls.stride", "cls.max_windows")
 _TAGGED = (
     *("ner.format", "ner.tokens", "ner.text", "ner.header", "ner.sentence", "ner.token_column", "ner.words"),
@@ -20,10 +24,12 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *("task", "prepare.read.", "prepare.chinese_words", "evaluate.", "mlm.", "cls.labels", "cls.unseen_labels"),
         *("cls.metrics", *_COLUMNS, *_LONG_TEXTS),
         *("ner.tags", "ner.spans", "ner.tag_column", "ner.scheme", "ner.unseen_labels", *_TAGGED),
+        *(*_QA_COLUMNS, "qa.answer", "qa.answer_start", "qa.separator", "qa.language", *_QA_ANSWERS),
     ),
     "predict": (
         *("task", "prepare.read.", "evaluate.block_size", "evaluate.batch_size", "evaluate.precision", "cls.labels"),
         *("cls.text", "cls.pair", "cls.header", "cls.label_map", *_LONG_TEXTS, *_TAGGED),
+        *(*_QA_COLUMNS, *_QA_ANSWERS, "qa.n_best"),
     ),
     "generate": ("task", "generate."),
 }

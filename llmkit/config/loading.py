@@ -28,6 +28,7 @@ FILE_FIELDS = ("encoding", "delimiter", "header", "sheet")
 COLUMN_FIELDS = (
     *("text", "pair", "label", "header", "separator"),
     *("format", "tokens", "tags", "sentence", "spans", "token_column", "tag_column", "scheme"),
+    *("question", "context", "answer", "answer_start"),
 )
 """Fields of a section with columns that describe how its train file is read."""
 CODE_FIELDS = (("cls", "metrics"),)

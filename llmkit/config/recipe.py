@@ -18,6 +18,7 @@ from llmkit.config.model import Model
 from llmkit.config.ner import Ner
 from llmkit.config.optim import SGD, Optim
 from llmkit.config.prepare import Prepare
+from llmkit.config.qa import Qa
 from llmkit.config.section import Section
 from llmkit.config.train import Train
 from llmkit.core.errors import UsageError
@@ -223,7 +224,23 @@ class NerRecipe(Recipe):
     ner: Ner = Field(default=Ner(), description="Words, tags, loss, and which weights are trained.")
 
 
-RECIPES: dict[str, type[Recipe]] = {"clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe, "ner": NerRecipe}
+class QaRecipe(Recipe):
+    """Extractive question answering: the answer is a part of a context."""
+
+    COMMANDS, BLOCK_SIZE = ("finetune",), 384
+    COLUMNS_SECTION = "qa"
+    DEFAULTS: ClassVar[Values] = {
+        **FINE_TUNING,
+        "train": {"max_eval_samples": 2_000, "sample_prompt": None},
+    }
+
+    task: Literal["qa"] = "qa"
+    qa: Qa = Field(default=Qa(), description="Columns, windows, answers, and which weights are trained.")
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "clm": ClmRecipe, "mlm": MlmRecipe, "cls": ClsRecipe, "ner": NerRecipe, "qa": QaRecipe
+}  # fmt: skip
 """Recipe classes by task."""
 ROW_TASK = "cls"
 """Task if the command line names columns, and no recipe names a task."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.config.cls import Augment
-from llmkit.datasets.labelled import NO_WORD, Input, Inputs
+from llmkit.datasets.labelled import NO_WORD, Input
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
@@ -45,12 +45,24 @@ class Example:
     """An id; for multi-label a row of zeros and ones; for regression a number; for tags the ids of the tokens."""
 
 
+class TrainingInputs(Protocol):
+    """Encoded inputs by row."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of tokens of each row."""
+
+    def __len__(self) -> int: ...
+    def read(self, row: int, /) -> list[Input]:
+        """Return the inputs of a row."""
+
+
 class Examples:
     """The endless sequence of training samples. `block_size` is the maximum length of an input."""
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: TrainingInputs,
         labels: Indexed,
         *,
         seed: int,

@@ -51,6 +51,7 @@ _KINDS_BY_ENDING: dict[str, Kind] = {
     "ForSequenceClassification": "classifier",
     "ForTokenClassification": "token classifier",
     "ForQuestionAnswering": "reader",
+    "ForQuestionAnsweringSimple": "reader",
 }
 
 

@@ -234,8 +234,8 @@ def _require_same_data(runs: Sequence[_Run], split: str) -> HeldOut:
     what, hint = (
         ("text", "score each run on one file with `llmkit eval RUN --data FILE`; or prepare the data of all runs from "
          "the same files with the same prepare.clean and prepare.split, and train again"),
-         ("rows", "train each run with the same --test FILE; or with the same --data, {task}.split_seed, {task}.validation "
-          "and {task}.test, without --folds"),
+         ("rows", "train each run with the same --test FILE; or with the same --data, {task}.split_seed, "
+          "{task}.validation and {task}.test, without --folds"),
     )[runs[0].task.reads_rows]  # fmt: skip
     hint = hint.format(task=runs[0].task.name)
     what = f"the runs were scored on different {what}, so they cannot be ranked: {shown}"

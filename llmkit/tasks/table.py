@@ -11,10 +11,11 @@ from llmkit.tasks.clm import ClmTask
 from llmkit.tasks.cls import ClsTask
 from llmkit.tasks.mlm import MlmTask
 from llmkit.tasks.ner import NerTask
+from llmkit.tasks.qa import QaTask
 from llmkit.training.run_record import Record, RunRecord, read_run
 
 LABEL_TYPE_NAMES = RENAMED_VALUES["cls", "labels"]
-TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), ClsTask(), NerTask())}
+TASKS: dict[str, Task] = {task.name: task for task in (ClmTask(), MlmTask(), ClsTask(), NerTask(), QaTask())}
 
 
 def describe_run(record: RunRecord) -> Record:

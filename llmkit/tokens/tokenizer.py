@@ -179,6 +179,16 @@ def encode_with_offsets(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterat
                 yield np.array(encoding.ids, dtype), starts, np.array(encoding.word_ids, np.int64)
 
 
+def encode_with_spans(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator[AlignedIds]:
+    """Yield for each text: its ids as in `encode_texts`, the first character of each token, and the one after it."""
+    dtype = id_dtype(tokenizer)
+    with plain_encoding(backend_of(tokenizer)) as backend:
+        for batch in batch_by_size(texts, len, CHARACTERS_AT_ONCE):
+            for encoding in backend.encode_batch(batch, add_special_tokens=False):
+                spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+                yield np.array(encoding.ids, dtype), spans[:, 0], spans[:, 1]
+
+
 @contextmanager
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end.

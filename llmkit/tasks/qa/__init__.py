@@ -1,0 +1,109 @@
+"""Extractive question answering: the answer is a part of the question's context, or there is none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmkit.config.recipe import QaRecipe, Recipe
+from llmkit.metrics.spec import Metric, MetricSet
+from llmkit.tasks.base import EvaluationRequest, HeldOut, PredictionRequest, Task, TrainingRequest, TrainingSetup
+from llmkit.tasks.qa.metrics import METRICS
+from llmkit.training.run_record import Record, RunRecord, get_number, get_section
+
+if TYPE_CHECKING:
+    from llmkit.metrics.paired import PairedTest
+    from llmkit.pages.blocks import Block, Section
+
+
+class QaTask(Task):
+    """Question answering with any encoder or decoder of transformers that has a head for it."""
+
+    name = "qa"
+    model_is = "a question-answering model"
+    commands = "finetune-qa, eval, predict"
+    writes_samples = False
+    reads_rows = True
+    fixed_fields = ("qa.freeze", "qa.lora_rank", "qa.lora_target_modules")
+
+    def claims(self, architecture: str, model_type: str) -> bool:
+        return architecture.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+
+    def metrics(self, facts: Mapping[str, Any]) -> MetricSet:
+        return METRICS
+
+    def check_request(self, recipe: Recipe, model: str | None, files: Mapping[str, str]) -> None:
+        from llmkit.tasks.qa.request import check_files, check_request
+
+        check_request(model, files)
+        check_files(_to_qa_recipe(recipe), files)
+
+    def open_training(self, recipe: Recipe, request: TrainingRequest) -> TrainingSetup:
+        from llmkit.tasks.qa.training import open_reader_training
+
+        return open_reader_training(_to_qa_recipe(recipe), request)
+
+    def evaluate(self, recipe: Recipe, request: EvaluationRequest) -> dict[str, Any]:
+        from llmkit.tasks.qa.evaluation import evaluate_reader
+
+        return evaluate_reader(_to_qa_recipe(recipe), request)
+
+    def predict(self, recipe: Recipe, request: PredictionRequest) -> dict[str, Any]:
+        from llmkit.tasks.qa.prediction import predict_answers
+
+        return predict_answers(_to_qa_recipe(recipe), request)
+
+    def describe_held_out(self, record: RunRecord, split: str) -> HeldOut:
+        splits = get_section(get_section(record.manifest, "data"), "splits")
+        held_out, train = get_section(splits, split), get_section(splits, "train")
+        n_rows = get_number(get_section(record.metrics, split), "n_questions") or get_number(held_out, "rows")
+        size = None if n_rows is None else int(n_rows)
+        return HeldOut(size, "rows", held_out.get("rows_hash"), train.get("rows_hash"))
+
+    def describe_compared(self, record: RunRecord, split: str) -> Record:
+        data, figures = get_section(record.manifest, "data"), get_section(record.metrics, split)
+        training, method = get_section(record.metrics, "training"), get_section(figures, "method")
+        return {
+            "started from": get_section(record.manifest, "origin").get("start"),
+            "rules": method.get("rules"),
+            "train questions": get_number(get_section(get_section(data, "splits"), "train"), "rows"),
+            "epochs": training.get("epochs"),
+            "scored questions": figures.get("n_questions"),
+            "weights chosen on": "these rows" if "weights" in method else "other rows",
+        }
+
+    def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
+        from llmkit.tasks.qa.saved_predictions import compare_scores, load_scores
+
+        one, other = (load_scores(run, split) for run in (first, second))
+        return None if one is None or other is None else compare_scores(one, other, metric)
+
+    def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+        from llmkit.tasks.qa.report import describe_counts
+
+        return super().describe_figures(figures) + describe_counts(figures)
+
+    def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
+        from llmkit.tasks.qa.report import make_tables
+
+        return make_tables(figures, METRICS, brief=brief)
+
+    def note_headline(self, result: Record, metric: Metric) -> str:
+        note = super().note_headline(result, metric)
+        return note.replace("constant baseline", "word overlap") if metric.baseline else note
+
+    def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
+        from llmkit.tasks.qa.report import make_sections
+
+        return make_sections(result, split, record.metrics)
+
+    def shorten(self, part: Record, *, is_above: bool) -> Record:
+        from llmkit.tasks.qa.report import shorten_metrics
+
+        return shorten_metrics(part, METRICS, is_above=is_above)
+
+
+def _to_qa_recipe(recipe: Recipe) -> QaRecipe:
+    """Return the recipe itself, or a qa recipe with the shared sections of another task's recipe."""
+    own = recipe.for_task(QaTask.name)
+    assert isinstance(own, QaRecipe)
+    return own

@@ -109,7 +109,7 @@ def test_a_separator_that_matches_nothing_or_is_no_expression_is_refused(separat
 
 
 def test_a_separator_without_its_documents_is_refused_as_it_would_not_be_read() -> None:
-    with pytest.raises(UsageError, match="documents: separator"):
+    with pytest.raises(UsageError, match="separator applies only if documents is separator"):
         Read().with_updates(separator="%")
 
 

@@ -131,15 +131,15 @@ process.SAME_SIGNAL_SECONDS = 0.05
 libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
 libc.pthread_mutex_init(mutex, None)
 libc.pthread_mutex_lock(mutex)
-came, said, info = [], threading.Event(), console.info
+came, reported, info = [], threading.Event(), console.info
 signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
-def tell(line):
+def report(line):
     info(line)
-    said.set()
-console.info = tell
+    reported.set()
+console.info = report
 def send():
     os.kill(os.getpid(), signal.SIGTERM)
-    said.wait(60)
+    reported.wait(60)
     if sys.argv[1] == "2":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
@@ -202,12 +202,12 @@ from llmkit.core.process import init_worker
 
 def work():
     init_worker(0)
-    os.write(1, b"ready\\n")  # print may write the end of the line on its own, behind the number of the other process
+    os.write(1, b"ready\\n")  # in one piece, because both processes write to the pipe
     time.sleep(600)
 
 worker = multiprocessing.get_context("fork").Process(target=work, daemon=True)
 worker.start()
-os.write(1, b"%d\\n" % worker.pid)
+os.write(1, b"started\\n")
 time.sleep(600)
 """
 

@@ -12,8 +12,8 @@ from tiny import make_messages, save_bert, write_table
 import llmkit
 from llmkit.core.errors import ModelError
 from llmkit.tokens import time_limit
-from llmkit.tokens.time_limit import EncodingTooSlow, run_limited
 from llmkit.tokens.loading import load_tokenizer
+from llmkit.tokens.time_limit import EncodingTooSlow, run_limited
 from llmkit.tokens.tokenizer import encode_texts, encode_with_offsets
 
 from .test_tokenizer_check import split, words, write_tokenizer

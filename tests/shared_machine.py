@@ -328,6 +328,8 @@ def main() -> None:
         whole, seconds = check_jobs(commands, folder, checks)
         check_launcher(commands, folder, checks, whole, seconds)
         checks.add("logs with a traceback", tracebacks(folder), [])
+        for name in tracebacks(folder):
+            print(f"---- {name}", (folder / name).read_text(), sep="\n", file=sys.stderr)
     except BaseException:
         for log in folder.glob("*.log"):
             print(f"---- {log.name}", *log.read_text().splitlines()[-30:], sep="\n", file=sys.stderr)

@@ -195,7 +195,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, LlmkitError | Interrupted):
         console.info(str(error))
         return error.exit_code
-    if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    is_unmapped = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    if isinstance(error, OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_unmapped:
         console.info(str(_explain(error)))  # OutOfMemoryError is torch's, which is not imported here
         return EnvironmentFault.exit_code
     if isinstance(error, TyperError):
@@ -261,6 +262,9 @@ def _explain(error: BaseException) -> Problem:
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
         return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
+    if isinstance(error, ImportError):
+        hint = "the libraries of llmkit take 2 GB of address space: ulimit -v unlimited"
+        return Problem("a library does not fit the memory that this process may use", first_line(error), hint)
     what = first_line(error) if str(error) else "out of memory"
     hint = "halve train.micro_batch_size, which leaves the result unchanged, or use a smaller model"
     return Problem(what, "memory", hint)

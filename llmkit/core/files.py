@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from llmkit.core.disk_space import FULL_DISK_ERRNOS
 from llmkit.core.lock import create_locked, delete_unlocked
 from llmkit.core.output_paths import refuse_special
 
@@ -61,8 +62,10 @@ def new_file(path: Path) -> Iterator[TextIO]:
             os.fsync(file.fileno())
         failpoint(f"{path.name}: before rename")
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL_DISK_ERRNOS and error.filename is None:
+            error.filename = str(path)  # a failed write does not know it
         raise
     sync_folder(path.parent)
 

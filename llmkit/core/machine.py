@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import llmkit
 from llmkit.core.console import redact
-from llmkit.core.errors import UsageError
+from llmkit.core.errors import EnvironmentFault, UsageError
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow")
 
@@ -81,6 +81,35 @@ def total_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+MIN_ADDRESS_SPACE = 400 << 20
+"""For the threads of a library, each of which reserves address space of its own."""
+
+
+def require_address_space(n_bytes: int, what: str) -> None:
+    """Check that a library may allocate so much under the limit that `ulimit -v` sets.
+
+    A library in Rust ends the process if an allocation fails, and Python can neither prevent nor report that.
+
+    Raises:
+        EnvironmentFault: it may not.
+    """
+    try:
+        import resource  # not on Windows
+
+        if (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
+            return
+        n_used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):  # not Linux
+        return
+    if limit - n_used < (n_needed := MIN_ADDRESS_SPACE + n_bytes):
+        n_left = max(0, limit - n_used)
+        raise EnvironmentFault(
+            f"{what} needs {n_needed / 1e9:.1f} GB of address space, and {n_left / 1e9:.1f} GB are left",
+            where=f"limit of the address space: {limit / 1e9:.1f} GB (ulimit -v)",
+            hint="raise it, or remove it: ulimit -v unlimited",
+        )
 
 
 VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")

@@ -18,7 +18,7 @@ import numpy as np
 from llmkit.config.prepare import Prepare
 from llmkit.core import console
 from llmkit.core.errors import DataError
-from llmkit.core.machine import describe_versions
+from llmkit.core.machine import describe_versions, require_address_space
 from llmkit.core.process import defer_signals
 from llmkit.core.progress import ProgressBar
 from llmkit.datasets.rows import TextCounts, add_words, can_mask
@@ -68,6 +68,7 @@ TRAINING_CHUNK = 25_000
 CHINESE_MEMORY_FACTOR = 15
 """BPE training keeps every distinct sequence between spaces or punctuation, and in Chinese nearly all are distinct.
 Measured: 88 bytes of memory per byte of Chinese, 4 per byte of English."""
+TRAINING_MEMORY_FACTOR = 6
 N_SAMPLES = 3
 SAMPLE_TOKENS = 48
 
@@ -249,6 +250,8 @@ def _make_tokenizer(
             share = _training_share(stage, settings)
             of = f" on {share:.1%} of the text" if share < 1 else ""
             console.info(f"training a {settings.tokenizer.kind} tokenizer{of}")
+            n_bytes = sum(total.n_bytes for total in read_totals(stage))
+            require_address_space(TRAINING_MEMORY_FACTOR * int(share * n_bytes), "training the tokenizer")
             documents = (document for text in train for document in text.read())
             with defer_signals("the tokenizer is trained"):
                 tokenizer = train_tokenizer(_sample_texts(documents, share), settings.tokenizer)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from llmkit.core.errors import ModelError
+from llmkit.core.machine import require_address_space
 
 T = TypeVar("T")
 
@@ -21,6 +22,8 @@ MIN_CHARACTERS = 1_000
 CPU_SECONDS = 20.0
 CPU_SECONDS_PER_CHARACTER = 30e-6
 """`tokenizers` needs less than a microsecond, or three with the slowest normalizers."""
+BYTES_PER_CHARACTER = 240
+"""Memory that an Encoding takes."""
 _CHECK_SECONDS = 0.2
 
 
@@ -32,10 +35,12 @@ def run_limited(encode: Callable[[], T], texts: Sequence[str], tokenizer: str) -
     """Return the result of `encode`, which encodes the texts with the named tokenizer.
 
     Raises:
+        EnvironmentFault: the memory would not be allowed.
         EncodingTooSlow: the call used too much time, both by the clock, which other threads do not affect, and of the
             process, which a stopped process does not use.
     """
     n_characters = sum(map(len, texts))
+    require_address_space(BYTES_PER_CHARACTER * n_characters, "encoding text")
     if n_characters < MIN_CHARACTERS:
         return encode()
     results: list[T] = []

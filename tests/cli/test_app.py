@@ -142,7 +142,11 @@ def test_reader_that_has_enough_ends_the_command_quietly() -> None:
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(OSError(28, "No space left on device", "runs/x"), "No space left"), (MemoryError(), "out of memory")],
+    [
+        (OSError(28, "No space left on device", "runs/x"), "No space left"),
+        (MemoryError(), "out of memory"),
+        (ImportError("libarrow.so: failed to map segment from shared object"), "ulimit -v"),
+    ],
 )
 def test_machine_that_refuses_is_exit_code_4(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, words: str

@@ -1,5 +1,6 @@
 """Files and folders are complete or absent, at whatever moment a write fails."""
 
+import errno
 import hashlib
 import json
 import os
@@ -193,3 +194,11 @@ def test_device_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="device, pipe or socket"), new_file(tmp_path / "pipe"):
         pass
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(("number", "name"), [(errno.ENOSPC, "result.csv"), (errno.EIO, None)])
+def test_write_to_a_full_disk_names_the_file(tmp_path: Path, number: int, name: str | None) -> None:
+    with pytest.raises(OSError) as caught, new_file(tmp_path / "result.csv"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.filename == (str(tmp_path / name) if name else None)
+    assert not list(tmp_path.iterdir())

@@ -214,3 +214,21 @@ def test_torch_uses_the_given_number_of_threads() -> None:
             [sys.executable, "-c", start + code], env=environ | more, capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == expected
+
+
+def test_little_address_space_is_refused_before_a_library_ends_the_process() -> None:
+    code = """
+import resource
+from pathlib import Path
+from llmkit.core.machine import MIN_ADDRESS_SPACE, require_address_space
+require_address_space(10**15, "nothing is limited yet")
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + MIN_ADDRESS_SPACE + 50_000_000,) * 2)
+require_address_space(1_000_000, "little")
+require_address_space(200_000_000, "encoding text")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-3:]
+    assert "encoding text needs 0.6 GB of address space, and 0.5 GB are left" in last[0]
+    assert "ulimit -v" in last[1]

@@ -11,7 +11,8 @@ TYPES = [
 MISTAKE = {
     "line": 3, "probability": 0.9, "what": "predicted", "label": "T0", "true": ["T1"], "text": "In <New> York",
     "spans": [
-        {"start": 3, "end": 13, "label": "T1", "is_true": True}, {"start": 3, "end": 8, "label": "T0", "is_true": False},
+        {"start": 3, "end": 13, "label": "T1", "is_true": True},
+        {"start": 3, "end": 8, "label": "T0", "is_true": False},
     ],
 }  # fmt: skip
 

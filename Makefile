@@ -97,6 +97,10 @@ smoke: .venv/.installed  ## every command on a tiny recipe, offline, in under 3 
 	$(SMOKE) eval $(OUT)/smoke/classifier --data recipes/smoke/reviews.csv
 	$(SMOKE) predict $(OUT)/smoke/classifier --recipe recipes/smoke/predict.yaml --data recipes/smoke/reviews.csv \
 		--out $(OUT)/smoke/labelled.csv
+	$(SMOKE) finetune-ner recipes/smoke/finetune-ner.yaml --model $(OUT)/smoke/bert --data recipes/smoke/places.conll \
+		--out $(OUT)/smoke/tagger
+	$(SMOKE) eval $(OUT)/smoke/tagger --data recipes/smoke/places.conll
+	$(SMOKE) predict $(OUT)/smoke/tagger --data recipes/smoke/places.conll --out $(OUT)/smoke/entities.jsonl
 	$(SMOKE) finetune-qa recipes/smoke/finetune-qa.yaml --model $(OUT)/smoke/bert --data recipes/smoke/questions.json \
 		--out $(OUT)/smoke/answers
 	$(SMOKE) eval $(OUT)/smoke/answers --data recipes/smoke/questions.json

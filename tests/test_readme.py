@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from several import run_command
+from tiny import make_tagged, write_conll
 from typer.main import get_command
 
 from llmkit.cli.app import app
@@ -24,6 +25,7 @@ SHORT = {
     "pretrain-clm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
     "pretrain-mlm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
     "finetune-cls": ["-s", "train.max_steps=3"],
+    "finetune-ner": ["-s", "train.max_steps=3"],
     "generate": ["-s", "generate.max_new_tokens=10"],
 }
 ROADS = {
@@ -31,6 +33,7 @@ ROADS = {
     "docs/tasks.md": [
         *("prepare", "pretrain-clm", "eval", "generate", "prepare", "pretrain-clm", "generate"),
         *("prepare", "pretrain-mlm", "eval", "generate", "finetune-cls", "eval", "predict"),
+        *("finetune-ner", "eval", "predict"),
     ],
 }
 
@@ -50,6 +53,8 @@ def test_llmkit_commands_of_the_page_run(page: str, tmp_path: Path, monkeypatch:
     for name in ("spam.csv", "test.csv"):
         (tmp_path / name).write_text("message,kind\n" + "".join(rows))
     (tmp_path / "new.csv").write_text("message\nwin it\n")
+    write_conll(tmp_path / "train.conll", make_tagged(60))
+    (tmp_path / "letters.txt").write_text("you win cash at home\n")
     commands = [shlex.split(line)[1:] for line in console_lines(ROOT / page) if line.startswith("llmkit ")]
     assert [command[0] for command in commands] == ROADS[page]
     for words in commands:

@@ -111,6 +111,7 @@ _NAMES: dict[str, str] = {
     "--label-map 0=neg,1=pos": "id2label label2id label_mapping class_names",
     "--folds N": "cv n_splits k_folds num_folds n_folds",
     "leave it out: held-out rows are stratified by label": "stratify",
+    "--tag-column N, or ner.tags=COLUMN": "ner_column ner_tags_column",
     "--delimiter CHARACTER": "sep delim",
     "--sheet NAME": "sheet_name",
     "cls.label_smoothing=0.1": "label_smoothing_factor",
@@ -168,6 +169,7 @@ _VALUES: dict[str, dict[str, str]] = {
     "task": {
         "clm": "causal_lm lm gpt text_generation",
         "mlm": "masked_lm fill_mask bert",
+        "ner": "token_classification tagging tagger named_entity_recognition slots pos",
         "cls": "text_classification sequence_classification classification classify regression sentiment",
         "qa": "question_answering extractive_qa reading_comprehension squad cmrc",
     },
@@ -234,6 +236,7 @@ _COMMANDS: dict[str, str] = {
     "pretrain-clm": "pretrain_gpt",
     "finetune-cls": "fine_tune",
     "finetune-cls, and predict for new rows": "classify",
+    "finetune-ner": "ner tag tagger",
     "finetune-qa": "run_qa question_answering squad",
     "prepare": "tokenize preprocess",
     "eval": "evaluate test score",

@@ -24,6 +24,7 @@ ENDINGS = (".conll", ".conll2003", ".conllu", ".bio", ".iob", ".iob2", ".bioes",
 TOKENS, TAGS = "tokens", "tags"
 _TAG = re.compile(r"O|[BIESLUM](-\S+)?")
 _N_SAMPLE_LINES = 20_000
+_LONG_SENTENCE = 50
 
 
 class Layout(NamedTuple):
@@ -59,13 +60,20 @@ def open_conll(path: str, read: Read, token_column: int | None, tag_column: int 
         raise DataError(
             "there are no words in the file", where=path, hint="give a file with a word and its tag per line"
         )
-    for note in [*describe_encodings([stream.source]), *describe_notes([stream.source])]:
-        log_once(note)
+    stream.announce = _log_notes
+    _log_notes(stream.source)
     return stream
+
+
+def _log_notes(source: Source) -> None:
+    for note in [*describe_encodings([source]), *describe_notes([source])]:
+        log_once(note)
 
 
 def _read(stream: RowStream, token_column: int | None, tag_column: int | None) -> Rows:
     entry = next(find_entries(stream.path, stream.source))
+    if entry.ending == ".html":
+        raise DataError("this is an HTML page, not columns of words", where=entry.path, hint="give the file itself")
     with open_text(entry, stream.source, stream.read) as text:
         lines = enumerate(split_lines(unify_line_ends(text), stream.path), start=1)
         head = list(islice(lines, _N_SAMPLE_LINES))
@@ -73,10 +81,18 @@ def _read(stream: RowStream, token_column: int | None, tag_column: int | None) -
         words = [line.split(separator) for _, line in head if _is_word(line)]
         if not words:
             return
+        if words[0][0].startswith(('{"', "[{", '["')):
+            hint = "name the file .jsonl or .json, or set ner.format=table"
+            raise DataError("this is JSON, not columns of words", where=stream.locate(1), hint=hint)
         layout = _choose_layout(stream, words, token_column, tag_column)
+        n_sentences = n_longest = 0
         counts = {"comment lines": 0, "-DOCSTART- lines": 0}
         for sentence in _sentences(_chain(head, lines), separator, layout.n_columns, counts):
+            n_sentences += 1
+            n_longest = max(n_longest, len(sentence))
             yield from _to_row(stream, sentence, layout)
+        if n_sentences == 1 and n_longest > _LONG_SENTENCE:
+            stream.note("no blank line ends a sentence, so the file is one sentence", f"{n_longest:,} words")
     for name, n in counts.items():
         if n:
             stream.note(f"{name} are left out", f"number of lines: {n:,}")

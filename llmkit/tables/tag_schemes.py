@@ -5,6 +5,7 @@ entity. They are counted by `count_violations`. Entities are (first word, word a
 BIO tags made of them, whatever the scheme of the file.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -17,6 +18,7 @@ UNTYPED = "ENTITY"
 """Type of entities whose tags have a prefix and no type, such as B and I."""
 _PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}
 """The letters of all schemes, with those of BIOES that mean the same."""
+_LOWER = re.compile(r"o|[biesulm]-.+")
 
 
 def split_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
@@ -33,6 +35,14 @@ def split_tag(tag: str, scheme: Scheme) -> tuple[str, str]:
     if letter not in _PREFIXES or (dash and not kind):
         raise ValueError(f"the tag {tag!r} is neither O nor of the form B-TYPE")
     return _PREFIXES[letter], kind or UNTYPED
+
+
+def fold_prefixes(sequences: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Return the tags with upper-case prefixes if all tags of all sequences have lower-case ones, such as b-PER."""
+    different = {tag for tags in sequences for tag in tags} - {OUTSIDE}
+    if not all(_LOWER.fullmatch(tag) for tag in different) or not any(tag.startswith("b-") for tag in different):
+        return sequences
+    return [[tag[0].upper() + tag[1:] for tag in tags] for tags in sequences]
 
 
 def recognize_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:

@@ -31,7 +31,7 @@ FILES = (
 CLOCKS = {"seconds": 0, "spent": {}, "last_evaluation": 0, "last_sample": 0}
 """What of progress.json goes by a clock."""
 MID_EPOCH = 5
-EPOCH_EDGE = {"clm": 11, "mlm": 8, "gru": 11, "cls": 9}
+EPOCH_EDGE = {"clm": 11, "mlm": 8, "gru": 11, "cls": 9, "ner": 9}
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,13 @@ def test_line_with_another_number_of_columns_is_refused_with_its_line_or_skipped
     assert read(tmp_path / "a", text, skip_bad=True) == [(["a"], ["O"]), (["d"], ["O"])]
 
 
+def test_json_and_a_file_without_blank_lines_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DataError, match="this is JSON"):
+        read(tmp_path / "a", '{"text": "x y", "entities": []}\n')
+    assert len(read(tmp_path / "b", "# made up\n" + "x O\n" * 60)) == 1
+    assert "one sentence; 60 words" in caplog.text and "comment lines are left out; number of lines: 1" in caplog.text
+
+
 def test_file_without_words_is_refused(tmp_path: Path) -> None:
     for text in ("", "\n\n", "-DOCSTART- O\n\n"):
         with pytest.raises(DataError, match="no words"):

@@ -5,6 +5,7 @@ import pytest
 from llmkit.tables.tag_schemes import (
     Scheme,
     count_violations,
+    fold_prefixes,
     read_entities,
     read_strict_entities,
     recognize_scheme,
@@ -41,6 +42,11 @@ def test_tags_without_types_are_one_type() -> None:
         (0, 2, "ENTITY"),
         (3, 4, "ENTITY"),
     ]
+
+
+def test_lower_case_prefixes_are_prefixes_only_if_all_tags_have_them() -> None:
+    assert fold_prefixes([["b-per", "i-per", "o"], ["O"]]) == [["B-per", "I-per", "O"], ["O"]]
+    assert fold_prefixes([["b-per", "e-mail", "person"]]) == [["b-per", "e-mail", "person"]]
 
 
 def test_one_wrong_inside_tag_does_not_turn_bio_into_iob1() -> None:

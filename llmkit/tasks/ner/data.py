@@ -22,7 +22,15 @@ from llmkit.core.errors import DataError, did_you_mean
 from llmkit.datasets.tagged import TaggedInputs, join_tagged
 from llmkit.tables.label_splits import TEST, TRAIN, VALIDATION, assign_folds, hash_row, rarest_label_strata, split_rows
 from llmkit.tables.rows import describe_left_out
-from llmkit.tables.tag_schemes import Entity, Scheme, count_violations, read_entities, recognize_scheme, to_bio
+from llmkit.tables.tag_schemes import (
+    Entity,
+    Scheme,
+    count_violations,
+    fold_prefixes,
+    read_entities,
+    recognize_scheme,
+    to_bio,
+)
 from llmkit.tables.tagged import (
     SpanCounts,
     TagColumns,
@@ -175,7 +183,8 @@ def read_file(
     kept = found if keep_empty else [row for row in found if row.places]
     if not kept:
         raise DataError("no row has words", where=path, hint="give rows with words and tags")
-    sequences = [row.tags or [] for row in kept]
+    sequences = fold_prefixes([row.tags or [] for row in kept])
+    kept = [replace(row, tags=tags) for row, tags in zip(kept, sequences, strict=True)]
     scheme: Scheme = "BIO"
     if columns.tags:
         scheme = section.scheme if section.scheme != "auto" else recognize_scheme(sequences)
@@ -214,7 +223,8 @@ def _read_entities(
             n_wrong, first = n_wrong + n, first or row.line
     if not n_wrong:
         return entities, []
-    what = f"{path}: {n_wrong:,} places break the rules of {scheme}, the first in the sentence of {unit} {first}"
+    places = "1 place breaks" if n_wrong == 1 else f"{n_wrong:,} places break"
+    what = f"{path}: {places} the rules of {scheme}, the first in the sentence of {unit} {first}"
     return entities, [f"{what}; they are read as conlleval reads them"]
 
 

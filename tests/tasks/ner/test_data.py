@@ -39,7 +39,7 @@ def test_rows_do_not_depend_on_their_order(bert: str, tmp_path: Path) -> None:
 def test_broken_sequences_are_counted_and_read_as_conlleval_does(bert: str, tmp_path: Path) -> None:
     rows = [*make_tagged(20), (["you", "win", "cash"], ["O", "I-PRIZE", "I-PRIZE"])]
     data = load(bert, write_conll(tmp_path / "a.conll", rows), validation=0)
-    assert any("1 places break the rules of BIO, the first in the sentence of line" in note for note in data.notes)
+    assert any("1 place breaks the rules of BIO, the first in the sentence of line" in note for note in data.notes)
     assert [data.tags[label] for label in data.splits["train"].labels[-3:]] == ["O", "B-PRIZE", "I-PRIZE"]
 
 

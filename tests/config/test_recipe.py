@@ -90,7 +90,7 @@ def test_families_of_causal_models_are_refused_for_masked_ones(tmp_path: Path, f
 
 
 def test_each_section_of_one_task_has_one_owner_and_each_recipe_its_defaults() -> None:
-    assert OWNERS == {"mlm": ("mlm",), "cls": ("cls",)}
+    assert OWNERS == {"mlm": ("mlm",), "cls": ("cls",), "qa": ("qa",)}
     for task, kind in RECIPES.items():
         recipe = make_recipe({"task": task})
         assert type(recipe) is kind

@@ -33,7 +33,7 @@ the same keys as a JSON schema for editors.
 
 | key | type | default | meaning |
 | --- | --- | --- | --- |
-| `task` | `clm`, `mlm`, `cls`, `qa` | `clm` | causal language model, masked language model, classifier, answers to questions |
+| `task` | `clm`, `mlm`, `cls`, `qa` | `clm` | causal or masked language model, classifier, answers to questions |
 """
 
 

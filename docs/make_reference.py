@@ -33,7 +33,7 @@ the same keys as a JSON schema for editors.
 
 | key | type | default | meaning |
 | --- | --- | --- | --- |
-| `task` | `clm`, `mlm`, `cls`, `ner`, `qa` | `clm` | see [tasks](tasks.md) |
+| `task` | `clm`, `mlm`, `cls`, `ner`, `qa` | `clm` | kind of model: [tasks.md](tasks.md) |
 """
 
 

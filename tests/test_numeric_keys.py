@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asked import make_articles, write_squad
 from tiny import make_messages, save_bert, save_gpt2, write_table
 from warm_process import run_warm
 
@@ -30,12 +31,14 @@ COMMANDS = {
     "clm": "pretrain-clm --data bytes --out {out} -s train.block_size=16 {small} {train}",
     "mlm": "pretrain-mlm --data words --out {out} -s train.block_size=16 {small} {train}",
     "cls": "finetune-cls --data rows.csv --model bert --out {out} -s cls.baseline=false {train}",
+    "qa": "finetune-qa --data questions.json --model bert --out {out} -s qa.baseline=false {small_windows} {train}",
     "prepare": "prepare book.txt --out {out}",
     "eval": "eval gpt2 --data book.txt",
     "eval-cls": "eval {run}/model --data rows.csv",
     "generate": "generate gpt2 --prompt call",
 }
 SMALL = "-s model.n_layer=1 -s model.n_head=2 -s model.n_embd=16"
+SMALL_WINDOWS = "-s train.block_size=48 -s qa.stride=8 -s qa.max_question_length=12"
 TRAIN = "-s train.precision=fp32 -s train.eval_steps=1 -s train.max_steps=2 -s train.max_eval_samples=4"
 COMPANIONS = {
     "prepare.dedup.near_threshold": "-s prepare.dedup.near=true",
@@ -51,6 +54,7 @@ COMPANIONS = {
     "cls.stride": "-s cls.long_texts=windows",
     "cls.max_windows": "-s cls.long_texts=windows",
     "cls.lora_alpha": "-s cls.lora_rank=2",
+    "qa.lora_alpha": "-s qa.lora_rank=2",
     "generate.num_samples": "-s generate.temperature=1",
     "generate.length_penalty": "-s generate.num_beams=2",
 }
@@ -119,6 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_bert(folder / "bert")
     save_gpt2(folder / "gpt2")
     write_table(folder / "rows.csv", make_messages(60))
+    write_squad(folder / "questions.json", make_articles(12))
     command = COMMANDS["cls"].format(out="run", train=TRAIN).split()
     assert [each.code for each in run_warm([command], folder, stop=False)] == [0]
     return folder
@@ -127,12 +132,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(folder: Path, names: list[str]) -> dict[str, str]:
     """Run the cases; what went wrong, by the setting."""
     commands, shown = [], []
-    for name in names:
-        command = COMMANDS[name.split()[0]]
-        for setting, companion in CASES[name]:
-            words = command.format(out=f"out{len(shown)}", run="run", small=SMALL, train=TRAIN).split()
+    for case in names:
+        command = COMMANDS[case.split()[0]]
+        for setting, companion in CASES[case]:
+            paths = {"out": f"out{len(shown)}", "run": "run", "small": SMALL, "train": TRAIN}
+            words = command.format(small_windows=SMALL_WINDOWS, **paths).split()
             commands.append([*words, *companion.split(), "-s", setting])
-            shown.append(f"{name.split()[0]} {setting}")
+            shown.append(f"{case.split()[0]} {setting}")
     ordinary = COMMANDS["clm"].format(out="ordinary", run="run", small=SMALL, train=TRAIN).split()
     usual, *outcomes = run_warm([ordinary, *commands], folder)
     scale = max(1.0, usual.cpu_seconds / USUAL_CPU_SECONDS)

@@ -26,6 +26,7 @@ SHORT = {
     "pretrain-mlm": ["-s", "train.max_minutes=null", "-s", "train.max_steps=3", "-s", "model.n_layer=1"],
     "finetune-cls": ["-s", "train.max_steps=3"],
     "finetune-ner": ["-s", "train.max_steps=3"],
+    "finetune-qa": ["-s", "train.max_steps=3"],
     "generate": ["-s", "generate.max_new_tokens=10"],
 }
 ROADS = {
@@ -34,6 +35,7 @@ ROADS = {
         *("prepare", "pretrain-clm", "eval", "generate", "prepare", "pretrain-clm", "generate"),
         *("prepare", "pretrain-mlm", "eval", "generate", "finetune-cls", "eval", "predict"),
         *("finetune-ner", "eval", "predict"),
+        *("finetune-qa", "predict", "eval"),
     ],
 }
 
@@ -55,6 +57,9 @@ def test_llmkit_commands_of_the_page_run(page: str, tmp_path: Path, monkeypatch:
     (tmp_path / "new.csv").write_text("message\nwin it\n")
     write_conll(tmp_path / "train.conll", make_tagged(60))
     (tmp_path / "letters.txt").write_text("you win cash at home\n")
+    for name in ("train.json", "dev.json"):
+        shutil.copy(ROOT / "recipes/smoke/questions.json", tmp_path / name)
+    (tmp_path / "questions.jsonl").write_text('{"question": "who won?", "context": "the cook won"}\n')
     commands = [shlex.split(line)[1:] for line in console_lines(ROOT / page) if line.startswith("llmkit ")]
     assert [command[0] for command in commands] == ROADS[page]
     for words in commands:
@@ -66,6 +71,7 @@ def test_llmkit_commands_of_the_page_run(page: str, tmp_path: Path, monkeypatch:
     assert (tmp_path / "runs/books/report.html").is_file()
     if (labelled := tmp_path / "labelled.csv").exists():
         assert labelled.read_text().startswith("message,prediction,probability\nwin it,")
+        assert '"answer": ' in (tmp_path / "answers.jsonl").read_text()
 
 
 @pytest.mark.parametrize("page", LIVING, ids=lambda page: page.name)

@@ -46,9 +46,9 @@ class Model(Section):
     n_positions: int | None = Field(
         default=None, ge=1, le=10**6, description="Maximum context length; default: train.block_size."
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of embeddings and residual connections.")
+    dropout: float = Field(default=0.0, ge=0, le=0.99, description="Dropout of embeddings and residual connections.")
     attention_dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Dropout of attention weights; above 0, attention on a CPU is slow."
+        default=0.0, ge=0, le=0.99, description="Dropout of attention weights; above 0, attention on a CPU is slow."
     )
     resize_embeddings: bool = Field(
         default=False, description="With --model: add embeddings for new tokens instead of refusing a larger tokenizer."

@@ -44,11 +44,19 @@ class Qa(Section):
     )
     split_seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the held-out contexts.")
 
-    stride: int = Field(
-        default=128, ge=0, le=10**7, description="Number of context tokens that adjacent windows share."
+    stride: int | None = Field(
+        default=None,
+        ge=0,
+        le=10**7,
+        description="Number of context tokens that adjacent windows share. Default: 128, at most a third of "
+        "block_size.",
     )
-    max_question_length: int = Field(
-        default=64, ge=1, le=10**6, description="Maximum number of tokens of a question; the rest is cut."
+    max_question_length: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**6,
+        description="Maximum number of tokens of a question; the rest is cut. Default: 64, at most a quarter of "
+        "block_size.",
     )
     max_answer_length: int | None = Field(
         default=None,
@@ -59,6 +67,8 @@ class Qa(Section):
     )
     no_answer_threshold: float | None = Field(
         default=None,
+        ge=-(10**6),
+        le=10**6,
         allow_inf_nan=False,
         description="A question gets no answer if the score of no answer exceeds that of the best answer by more than "
         "this; default: tuned on the validation questions and saved with the model.",

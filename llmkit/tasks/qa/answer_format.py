@@ -14,7 +14,7 @@ from llmkit.core.errors import ModelError
 from llmkit.tasks.qa.windows import WindowSettings
 
 CONFIG_KEY = "llmkit"
-DEFAULT_MAX_ANSWER_LENGTH = 30
+DEFAULT_STRIDE, DEFAULT_MAX_QUESTION_LENGTH, DEFAULT_MAX_ANSWER_LENGTH = 128, 64, 30
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class AnswerFormat:
     """Windows, limits of answers, and whether the model may give none."""
 
     block_size: int
-    stride: int = 128
-    max_question_length: int = 64
+    stride: int = DEFAULT_STRIDE
+    max_question_length: int = DEFAULT_MAX_QUESTION_LENGTH
     max_answer_length: int = DEFAULT_MAX_ANSWER_LENGTH
     may_decline: bool = False
     """Whether the model may leave a question without an answer."""
@@ -32,6 +32,12 @@ class AnswerFormat:
     """Position of the token that stands for no answer; negative: from the end."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Columns of the train file by role, such as `question`."""
+
+    @classmethod
+    def for_block(cls, block_size: int) -> "AnswerFormat":
+        """Return the default format for blocks of this size."""
+        stride, longest = min(DEFAULT_STRIDE, block_size // 3), min(DEFAULT_MAX_QUESTION_LENGTH, block_size // 4)
+        return cls(block_size, stride, max(1, longest))
 
     @property
     def windows(self) -> WindowSettings:
@@ -64,8 +70,8 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[AnswerFormat
     """
     saved = getattr(config, CONFIG_KEY, None)
     if not isinstance(saved, Mapping) or "max_answer_length" not in saved:
-        return AnswerFormat(block_size), False
-    default = AnswerFormat(block_size)
+        return AnswerFormat.for_block(block_size), False
+    default = AnswerFormat.for_block(block_size)
     values = {name: saved[name] for name in AnswerFormat.__dataclass_fields__ if name in saved}
     columns = values.pop("columns", {})
     columns = (

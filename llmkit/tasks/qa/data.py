@@ -27,7 +27,7 @@ from llmkit.tables.rows import describe_left_out, open_rows
 from llmkit.tables.train_sample import TrainSample
 from llmkit.tasks.qa.answer_format import DEFAULT_MAX_ANSWER_LENGTH, AnswerFormat
 from llmkit.tasks.qa.request import known_columns, named_columns
-from llmkit.tasks.qa.windows import Windows, align_labels, encode_windows
+from llmkit.tasks.qa.windows import Windows, WindowSettings, align_labels, encode_windows
 from llmkit.tokens.normalization import describe_normalization
 from llmkit.tokens.unknown import UnknownCount, count_unknown_rows, unknown_id
 
@@ -185,7 +185,8 @@ def load_questions(
         else:
             train.questions = [each for each in train.questions if each.answers]
             notes.append(f"{of} and are left out (qa.unanswerable=false)")
-    whole, n_lost, lengths = _encode(train.questions, files["train"], tokenizer, AnswerFormat(block_size), section)
+    default = AnswerFormat.for_block(block_size).with_settings(section, None)
+    whole, n_lost, lengths = _encode(train.questions, files["train"], tokenizer, default.windows)
     usable, more = _leave_out_lost(whole, n_lost, files["train"])
     notes += more
     sides, by = _choose_sides(usable, section, files, fold)
@@ -195,7 +196,7 @@ def load_questions(
     for number, name in enumerate(SPLITS):
         if name in files and name != "train":
             splits[name], more = _read_other(
-                name, files[name], section, read, tokenizer, block_size, usable, train.columns
+                name, files[name], section, read, tokenizer, default.windows, usable, train.columns
             )
             notes += more
         elif (indices := np.flatnonzero(sides == number)).size:
@@ -206,11 +207,11 @@ def load_questions(
     if "validation" not in splits and section.validation:
         notes.append(f"too few {by}s to hold any out, so there are no metrics on held-out questions")
     longest, more = _choose_max_answer_length(section, lengths)
-    answer_format = AnswerFormat(
-        block_size, max_answer_length=longest, null_index=whole.windows.null_index, columns=train.columns
-    )
-    answer_format = replace(answer_format.with_settings(section, None), may_decline=bool(may_decline))
-    notes += [*_describe_windows(whole, files["train"], section, tokenizer, train.unit), *more]
+    answer_format = replace(
+        default, max_answer_length=longest, may_decline=bool(may_decline), null_index=whole.windows.null_index,
+        columns=train.columns,
+    )  # fmt: skip
+    notes += [*_describe_windows(whole, files["train"], default.windows, tokenizer, train.unit), *more]
     notes += _describe_splits(splits, by if len(splits) > len(set(files) & set(SPLITS)) else "")
     language = section.language if section.language != "auto" else _find_language(splits)
     if section.language == "auto":
@@ -228,10 +229,10 @@ def _find_language(splits: Mapping[str, QuestionSplit]) -> Language:
 
 
 def _encode(
-    questions: list[Question], path: str, tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat, section: Qa
+    questions: list[Question], path: str, tokenizer: PreTrainedTokenizerBase, settings: WindowSettings
 ) -> tuple[QuestionSplit, list[int], NDArray[np.int64]]:
     """Return the split, the questions whose answers are not in their contexts, and the tokens of each answer."""
-    windows = encode_windows(tokenizer, questions, answer_format.with_settings(section, None).windows)
+    windows = encode_windows(tokenizer, questions, settings)
     labels, lost, lengths = align_labels(windows, questions)
     keys = np.array([hash_row(each.question, each.context) for each in questions], np.uint64)
     return QuestionSplit(questions, windows, labels, keys, path), lost, lengths
@@ -270,13 +271,13 @@ def _choose_sides(
 
 
 def _read_other(
-    name: str, path: str, section: Qa, read: Read, tokenizer: PreTrainedTokenizerBase, block_size: int,
+    name: str, path: str, section: Qa, read: Read, tokenizer: PreTrainedTokenizerBase, settings: WindowSettings,
     train: QuestionSplit, trained: Mapping[str, str],
 ) -> tuple[QuestionSplit, list[str]]:  # fmt: skip
     """Read a validation or test file."""
     found = read_questions(path, section, read, keep_all=True, trained=trained)
-    split, _, _ = _encode(found.questions, path, tokenizer, AnswerFormat(block_size), section)
-    notes = [*found.notes, *_describe_windows(split, path, section, tokenizer, found.unit)]
+    split, _, _ = _encode(found.questions, path, tokenizer, settings)
+    notes = [*found.notes, *_describe_windows(split, path, settings, tokenizer, found.unit)]
     known = {each.context for each in train.questions}
     if n_known := sum(each.context in known for each in found.questions):
         notes.append(f"{n_known:,} of {len(split):,} {name} questions have a context that train questions have too")
@@ -320,14 +321,14 @@ def describe_unknown(
 
 
 def _describe_windows(
-    split: QuestionSplit, path: str, section: Qa, tokenizer: PreTrainedTokenizerBase, unit: str
+    split: QuestionSplit, path: str, settings: WindowSettings, tokenizer: PreTrainedTokenizerBase, unit: str
 ) -> list[str]:
     """Return notes on cut questions, normalized texts and unknown characters of a file."""
     windows = split.windows
     notes = describe_unknown(windows, split.questions, path, unit, tokenizer)
     if windows.n_cut_questions:
         of = f"{windows.n_cut_questions:,} of {len(split):,} questions of {path}"
-        notes.append(f"{of} are cut to qa.max_question_length {section.max_question_length} tokens")
+        notes.append(f"{of} are cut to qa.max_question_length {settings.max_question_length} tokens")
     if windows.n_normalized:
         of = f"{windows.n_normalized:,} of {len(split):,}"
         notes.append(

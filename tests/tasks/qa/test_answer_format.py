@@ -19,6 +19,7 @@ def test_format_comes_back_from_the_configuration() -> None:
     save_format(config, SAVED)
     assert read_format(BertConfig.from_dict(config.to_dict()), 512) == (SAVED, True)
     assert read_format(BertConfig(), 384) == (AnswerFormat(384), False)
+    assert read_format(BertConfig(), 90) == (AnswerFormat(90, 30, 22), False)
 
 
 def test_settings_of_the_user_replace_those_of_the_model() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from asked import make_articles, write_squad
-from tiny import make_messages, save_bert, save_gpt2, write_table
+from tiny import make_messages, make_tagged, save_bert, save_gpt2, write_conll, write_table
 from warm_process import run_warm
 
 from llmkit.config.loading import load_recipe
@@ -31,6 +31,7 @@ COMMANDS = {
     "clm": "pretrain-clm --data bytes --out {out} -s train.block_size=16 {small} {train}",
     "mlm": "pretrain-mlm --data words --out {out} -s train.block_size=16 {small} {train}",
     "cls": "finetune-cls --data rows.csv --model bert --out {out} -s cls.baseline=false {train}",
+    "ner": "finetune-ner --data words.conll --model bert --out {out} -s ner.baseline=false {train}",
     "qa": "finetune-qa --data questions.json --model bert --out {out} -s qa.baseline=false {small_windows} {train}",
     "prepare": "prepare book.txt --out {out}",
     "eval": "eval gpt2 --data book.txt",
@@ -54,6 +55,7 @@ COMPANIONS = {
     "cls.stride": "-s cls.long_texts=windows",
     "cls.max_windows": "-s cls.long_texts=windows",
     "cls.lora_alpha": "-s cls.lora_rank=2",
+    "ner.lora_alpha": "-s ner.lora_rank=2",
     "qa.lora_alpha": "-s qa.lora_rank=2",
     "generate.num_samples": "-s generate.temperature=1",
     "generate.length_penalty": "-s generate.num_beams=2",
@@ -124,6 +126,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_gpt2(folder / "gpt2")
     write_table(folder / "rows.csv", make_messages(60))
     write_squad(folder / "questions.json", make_articles(12))
+    write_conll(folder / "words.conll", make_tagged(60))
     command = COMMANDS["cls"].format(out="run", train=TRAIN).split()
     assert [each.code for each in run_warm([command], folder, stop=False)] == [0]
     return folder

@@ -100,7 +100,7 @@ def test_recipe_of_a_fold_or_series_names_the_options_it_lacks(place: Path, caps
     recipe, path = write({"data": "../rows.csv"})
     write_json(Path("recipes/manifest.json"), {"origin": {"fold": [1, 5]}})
     choose_inputs(recipe, path, None, {})
-    assert "the run was fold 1 of 5; the new run uses cls.validation" in capsys.readouterr().err
+    assert "the run was fold 1 of 5; the new run holds out other rows" in capsys.readouterr().err
     write_json(Path("recipes/manifest.json"), {"series": Series(5, 2, (10, None)).describe()})
     choose_inputs(recipe, path, None, {})
     assert "to repeat the series, add --folds 5 --seeds 2 --learning-curve 10,all" in capsys.readouterr().err

@@ -60,8 +60,8 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     model, lacking = load_base(base, auto_class, **options)
     lacking -= _add_weights(model, folder, name)
     if lacking:
-        what = f"weights {min(lacking)} are missing from the adapter and from its base model {name!r}"
-        hint = "train it again with modules_to_save that include it"
+        what = f"the weight {min(lacking)} is missing from the adapter and from its base model {name!r}"
+        hint = "train the adapter again with the module of this weight in modules_to_save"
         raise ModelError(what, where=str(folder), hint=hint)
     copy = temporary_folder()
     model.save_pretrained(copy)

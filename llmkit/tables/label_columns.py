@@ -164,7 +164,7 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """Return the only column, or the only one with texts, or the one with twice the mean length of any other."""
+        """Return the only column, or the only one with texts, or the one with twice the mean length or more."""
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]

@@ -58,13 +58,13 @@ def find_fault(steps: dict[str, Any], texts: list[str]) -> str:
     for text in [*texts, *TEXTS, *long]:
         normalized = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
         if len(normalized) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
-            return f"its normalizer makes {len(normalized):,} characters of {len(text):,}"
+            return f"its normalizer turns {len(text):,} characters into {len(normalized):,}"
         if tokenizer.pre_tokenizer is not None:
             tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
         if tokenizer.decoder is not None and text:
             decoded = tokenizer.decoder.decode([text, text[:10]])
             if len(decoded) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
-                return f"its decoder makes {len(decoded):,} characters of {len(text):,}"
+                return f"its decoder turns {len(text):,} characters into {len(decoded):,}"
     return ""
 
 

@@ -29,7 +29,7 @@ def arm(points, signals, stderr, **_):
         time.sleep(2)  # what comes sooner is the first one, sent twice
         ends = time.monotonic() + 60
         if threading.current_thread() is not threading.main_thread():  # a library's, and another one reports the signal
-            while "repeat it to stop" not in open(stderr).read() and time.monotonic() < ends:
+            while "repeat the signal to stop" not in open(stderr).read() and time.monotonic() < ends:
                 time.sleep(0.05)
 
     def failpoint(name):
@@ -285,7 +285,7 @@ def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, 
     code, err = commands.run(tmp_path / "data", str(commands.books), points=points, signals=signals)
     assert code == 143, "99: it went on for a minute"
     assert "stopped by" not in err, "the second signal leaves no time for it"
-    assert ("repeat it to stop immediately" in err) == (len(points) == 1)
+    assert ("repeat the signal to stop immediately" in err) == (len(points) == 1)
     assert not (tmp_path / "data").exists()
 
 

@@ -243,7 +243,7 @@ class ClsTraining(TrainingTask):
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
         if self.label_type.positive is not None and self.label_type.tunes_thresholds:
-            what += f" that predicts {self.recipe.cls.positive_label} above a threshold (in config.json, not 0.5)"
+            what += f" that predicts {self.recipe.cls.positive_label} above the threshold in config.json, not above 0.5"
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def describe_use(self, network: PreTrainedModel) -> str:

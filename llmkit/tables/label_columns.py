@@ -177,7 +177,8 @@ class _CellChooser:
     def choose_label(self, taken: set[str | None]) -> str:
         """Return the only column with few different, short values, or with lists.
 
-        Of several, it is the only one whose name has a well-known word, such as `标签 label` or `sentiment_class`.
+        If there are several, return the only one whose name has a well-known word, such as `标签 label` or
+        `sentiment_class`.
         """
         found = [column for column in self._columns if column not in taken and self._stats[column].may_be_label]
         if len(found) > 1:

@@ -19,7 +19,7 @@ MAX_CPU_SECONDS = 5
 MAX_MEMORY_BYTES = 1 << 29
 RUN_CHARS = 2000
 MAX_GROWTH = 100
-"""Maximum length of a normalized text relative to its original. NFKD makes 18 characters of one."""
+"""Maximum length of a normalized text relative to its original. NFKD turns one character into 18."""
 MIN_BOUNDED_CHARS = 10_000
 
 RUNS = (

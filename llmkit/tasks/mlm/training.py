@@ -67,7 +67,7 @@ class MlmTraining(PretrainingTask):
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
         prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
         if prompt and mask not in prompt:
-            hint = f"put {mask} where a word is missing, or leave it empty"
+            hint = f"put {mask} where a word is missing, or leave the prompt empty"
             raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
         if self.prepared.has_split("validation"):
             _ = self.held_out  # to raise errors now and not at the first evaluation

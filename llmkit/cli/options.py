@@ -141,7 +141,7 @@ UnseenLabels = Annotated[
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
 ShowSamples = Annotated[
-    bool, typer.Option("--show-samples", help="Add the most confident errors, with their texts, to the report.")
+    bool, typer.Option("--show-samples", help="Add the worst errors to the report, with their texts.")
 ]
 
 # ---- using a model ----

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from llmkit.core.errors import UsageError
 
 _EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]{1,2}")
-"""A number with an exponent; YAML 1.1 reads those without a point and a sign as text."""
+"""A number with an exponent. YAML 1.1 reads it as text unless it has a decimal point and a signed exponent."""
 
 
 class Section(BaseModel):

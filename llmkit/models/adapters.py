@@ -136,5 +136,5 @@ def _count_labels(folder: Path) -> int | None:
             names = [name for name in weights.keys() if name.endswith(HEADS) and "lora_" not in name]  # noqa: SIM118
             return int(weights.get_slice(names[-1]).get_shape()[0]) if names else None
     except Exception as error:  # safetensors has its own exception type
-        hint = "copy it again"
+        hint = "copy the folder of the adapter again"
         raise ModelError(f"the adapter's weights cannot be read: {error}", where=str(folder), hint=hint) from None

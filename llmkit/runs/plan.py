@@ -197,7 +197,7 @@ def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes:
     same_shapes = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
     if train.compile == "graphs" and not same_shapes:
         what = "CUDA graphs need steps of one micro-batch, all of the same shape"
-        raise UsageError(what, where="train.compile", hint="set it to whole")
+        raise UsageError(what, where="train.compile", hint="set train.compile to whole")
     if train.compile != "auto":
         return train.compile
     in_shards = distributed.world_size() > 1 and train.engine in RESHARDS

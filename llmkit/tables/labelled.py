@@ -278,7 +278,7 @@ def to_ids(
             what = what.replace("do not occur in the train rows", "the model does not know")
             pairs = [f"{number}={name}" for number, name in enumerate(names[: len(label2id)][:MAX_LINES_SHOWN])]
             pairs += ["..."] if len(label2id) > len(pairs) else []
-            hint = "the model's labels have no names; name LABEL_0, LABEL_1, ... in the order of the model: "
+            hint = "the model's labels have no names; give names to LABEL_0, LABEL_1, ... in the order of the model: "
             hint += f"--label-map {','.join(pairs)}"
         elif variants := {name: folded[fold_label(name)] for name in names if fold_label(name) in folded}:
             hint = f"they differ from known labels only in form: {label_map_option(variants)} merges them"

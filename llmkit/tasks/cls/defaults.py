@@ -36,7 +36,7 @@ def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -
         return ["the pooler is initialized as the identity (cls.pooler=keep keeps its weights)"]
     if wanted == "identity":
         what = "the model has no pooler" if is_new else "the model's head is reused with its pooler"
-        raise UsageError(what, where="cls.pooler", hint="set it to auto")
+        raise UsageError(what, where="cls.pooler", hint="set cls.pooler to auto")
     return []
 
 

@@ -80,10 +80,10 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
     """Return sections on curves, calibration and errors; `others` has the metrics of all splits."""
-    errors = _make_errors(figures, f"Most confident errors on {split}")
+    errors = _make_errors(figures, f"Worst errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
-            errors.append(Fold(f"Most confident errors on {other}", found))
+            errors.append(Fold(f"Worst errors on {other}", found))
     return [
         Section("Rows", _make_lengths(figures)),
         Section("ROC and precision-recall", _make_curves(figures)),

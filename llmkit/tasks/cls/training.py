@@ -302,7 +302,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     changes = ensure_special_tokens(tokenizer)
     set_template(tokenizer)
     if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
-        hint = "set it to 0; delete and swap need no mask token"
+        hint = "set cls.augment.mask to 0; delete and swap need no mask token"
         raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)

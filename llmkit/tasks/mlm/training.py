@@ -62,7 +62,7 @@ class MlmTraining(PretrainingTask):
         if isinstance(self.prepared, RandomPrepared):
             return
         if not can_mask(self.tokenizer):
-            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
+            hint = "prepare the data with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
         prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token

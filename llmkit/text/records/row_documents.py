@@ -1,7 +1,7 @@
 """Read the documents of tables: one per row, from the field that holds the text.
 
-Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out. A
-note names the left-out columns that contain texts, with their number of characters.
+The strings "NA", "null" and "None" are kept as texts; empty cells are skipped and counted. Other columns are left out.
+A note names the left-out columns that contain texts, with their number of characters.
 """
 
 from collections import Counter

@@ -118,7 +118,7 @@ def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str
             continue
         is_sure = chosen.strip().casefold() in sure
         if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
-            another = f"--{option} names another column: {list_columns(rivals)}"
+            another = f"--{option} NAME selects another column: {list_columns(rivals)}"
             notes.append(f"{chosen!r} is used as the {option}; {another}")
     return notes
 

@@ -131,7 +131,7 @@ def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
     rows, title = per_class, "" if brief else "Scores per label"
     if brief and len(rows) > _MAX_BRIEF_LABELS:
         rows = sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:_N_WORST_LABELS]
-        title = f"the {_N_WORST_LABELS} labels with the lowest F1 of {len(per_class):,}; all are in the JSON output"
+        title = f"the {_N_WORST_LABELS} of {len(per_class):,} labels with the lowest F1; all are in the JSON output"
     known = _BRIEF_COLUMNS if brief else _COLUMNS
     columns = [column for column in known if any(column in row for row in rows)]
     cells = [[row.get("label"), *(row.get(column) for column in columns)] for row in rows]

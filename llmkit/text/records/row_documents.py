@@ -94,7 +94,7 @@ def _read_chat(rows: RowStream) -> str:
         try:
             texts += to_texts([[row.cells]])
         except BadCell as error:
-            rows.reject(f"the row is {error}, in a chat", row.line)
+            rows.reject(f"the row is not a chat message with a text: it holds {error}", row.line)
     content = "content" if "content" in rows.columns else "value"
     what = "the rows are the messages of one chat, which is one document with lines 'role: content'"
     rows.note(f"{what}; prepare.read.field={content} makes each message a document", f"{len(texts):,} messages")

@@ -157,7 +157,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 
     Raises:
         UsageError: the recipe's batch cannot be divided.
-        EnvironmentFault: it does not fit into memory; the error names a setting that fits.
+        EnvironmentFault: it does not fit into memory; the error suggests a smaller setting or model.
     """
     network, precision, device = trial.model, trial.precision, trial.device
     bf16, on_cpu = precision == "bf16", device.type == "cpu"

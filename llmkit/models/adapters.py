@@ -100,7 +100,8 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
         raise ModelError(what, where=str(folder), hint=hint) from error
     lacking = [name for name in model.state_dict() if ".lora_" in name and name not in weights]
     if unknown or lacking:
-        what = f"the adapter does not fit its base model {base!r}: {(unknown or lacking)[0]}"
+        wrong = f"the weight {unknown[0]} is unexpected" if unknown else f"the weight {lacking[0]} is missing"
+        what = f"the adapter does not fit its base model {base!r}: {wrong}"
         raise ModelError(what, where=str(folder), hint=hint)
     merge_lora(model)
     return {name for name in weights if ".lora_" not in name}

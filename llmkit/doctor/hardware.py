@@ -281,12 +281,13 @@ def _check_gpu(torch: Any, index: int) -> Finding:
     architectures = torch.cuda.get_arch_list()
     if torch.version.hip is None and not has_kernels(properties.major, properties.minor, architectures):
         value = f"{value}; torch has no kernels for it ({', '.join(architectures)})"
-        advice = f"install a torch build for sm_{properties.major}{properties.minor} (an older one, or CUDA 12)"
+        target = f"sm_{properties.major}{properties.minor}"
+        advice = f"install a torch build for {target} (for an old GPU: an older build, or one for CUDA 12)"
         return fault(name, value, advice, **figures)
     try:
         torch.ones(256, 256, device=f"cuda:{index}").matmul(torch.ones(256, 256, device=f"cuda:{index}")).sum().item()
     except Exception as error:  # a wrong installation fails at the first kernel, with any type of error
-        advice = "see nvidia-smi; free its memory, or install a torch build for its driver"
+        advice = "see nvidia-smi; free memory of the GPU, or install a torch build for its driver"
         return fault(name, f"{value}; cannot compute: {first_line(error)}", advice, **figures)
     if free < MIN_FREE_SHARE * total:
         advice = f"stop the programs that nvidia-smi lists, or set CUDA_VISIBLE_DEVICES without {index}"

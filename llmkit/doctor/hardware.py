@@ -253,7 +253,7 @@ def check_accelerators(torch: Any, driver: Driver, root: Path = Path("/")) -> It
         value = "AMD GPU found, but torch was built without ROCm"
         yield warn("accelerator", value, "install a torch build with ROCm: see pytorch.org/get-started")
     elif torch.backends.mps.is_available():
-        yield ok("accelerator", "Apple GPU found; llmkit uses the CPU")
+        yield ok("accelerator", "Apple GPU found; llmkit uses it in single processes, but was not tested on one")
     else:
         yield ok("accelerator", "none; llmkit uses the CPU")
 

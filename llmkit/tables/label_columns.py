@@ -164,7 +164,10 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """Return the only column, or the only one with texts, or the one with twice the mean length or more."""
+        """Return the only column, or the only one with texts, or the one with the longest texts.
+
+        The mean length of the longest must be at least twice that of any other.
+        """
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]

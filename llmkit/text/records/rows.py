@@ -281,7 +281,7 @@ def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, endin
     if (is_own or stream.read.delimiter != "auto") and (is_known or stream.header != "auto"):
         return
     cells = "" if ending == ".xlsx" else f"{dialect.describe()}, "
-    header = "the first row is the header" if stream.has_header else "no header, so columns are numbered"
+    header = "a header in the first row" if stream.has_header else "no header, so columns are numbered"
     settings = "prepare.read.delimiter, prepare.read.header"
     more = ", ..." if len(first) > 5 else ""
     stream.note(f"read with {cells}{header} ({settings})", f"first row: {list_columns(first[:5])}{more}")

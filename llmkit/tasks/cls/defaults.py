@@ -43,10 +43,10 @@ def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, n_rows: int, n_labels: int) -> ClsRecipe:
     """Return the recipe with defaults that depend on model and data: learning rate, epochs, eval_steps.
 
-    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small
-    data sets get more epochs (at most 20) to reach 300 steps, or 20 steps per label if that is more (Mosbach et al.
-    2021). Models of width 256 or less get 200 steps per label, up to 2,000: with few labels, more steps overfit
-    (docs/log.md).
+    The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models; LoRA
+    uses ten times the rate. The minimum is 3 epochs. Small data sets get more (at most 20) to reach 300 steps, or 20
+    steps per label if that is more (Mosbach et al. 2021). Models of width 256 or less get 200 steps per label, up to
+    2,000: with few labels, more steps overfit (docs/log.md).
     """
     train, optim = recipe.train, recipe.optim
     chosen: dict[str, Any] = {}

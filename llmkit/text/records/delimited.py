@@ -201,7 +201,7 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 
 def _decide_quotes(head: Sequence[str], dialect: Dialect, ending: str) -> Dialect:
-    """Return the dialect with the quoting that parses the sample without an error."""
+    """Return the dialect with the quoting that parses the sample with the fewest errors."""
     text = "\n".join(head)
     if dialect.delimiter not in ("", " ", "\t"):
         dialect = replace(dialect, skip_spaces=_always_spaced(text, dialect.delimiter))

@@ -384,7 +384,7 @@ def _load_recipe(
 
     Raises:
         UsageError: a recipe that is not valid; `where` names the keyword.
-        TypeError: a keyword that is not a recipe key, with Python's own message.
+        TypeError: a keyword that is not a recipe key; the message suggests a key.
     """
     from llmkit.config.loading import load_recipe
     from llmkit.config.problems import describe_unknown

@@ -63,7 +63,7 @@ class EncoderHeads:
     once_per_sequence: tuple[str, ...] = ()
     """Prefixes of the parameters that only one token per sequence passes through."""
     rescale_embeddings: "Callable[[PreTrainedModel], None] | None" = None
-    """Rescales long embeddings without changing the model's outputs; None if the architecture does not allow it."""
+    """Scales down embeddings that grew in training; the model's outputs stay the same. None if that is impossible."""
 
 
 ENCODER = "weights of the encoder"

@@ -154,7 +154,7 @@ UnseenLabels = Annotated[
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip and count rows that cannot be used.")]
 ShowSamples = Annotated[
-    bool, typer.Option("--show-samples", help="Add the most confident errors, with their texts, to the report.")
+    bool, typer.Option("--show-samples", help="Add the worst errors to the report, with their texts.")
 ]
 
 # ---- using a model ----
@@ -308,7 +308,7 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     fitting = [name for name, recipe in RECIPES.items() if command in recipe.COMMANDS]
     named = f"llmkit {command}{f'-{task}' if task else ''}"
     what = f"the recipe's task is {config.task}, which `{named}` does not train"
-    hint = f"use llmkit {config.COMMANDS[0]}-{config.task}, or set `task: {task or ' or '.join(fitting)}` in it"
+    hint = f"use llmkit {config.COMMANDS[0]}-{config.task}, or set `task: {task or ' or '.join(fitting)}` in the recipe"
     raise UsageError(what, where=f"{path or 'recipe'}, task", hint=hint)
 
 

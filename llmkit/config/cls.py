@@ -75,8 +75,8 @@ class Cls(Section):
     )
     label_map: Annotated[dict[LabelName, LabelName], BeforeValidator(_read_label_map)] = Field(
         default={},
-        description="New names of labels, such as {0: neg, 1: pos}, in files and in a model, where 0 also means "
-        "LABEL_0; labels with the same new name are merged.",
+        description="New names of labels in files and in a model, such as {0: neg, 1: pos}. In a model, 0 also means "
+        "LABEL_0. Labels with the same new name are merged.",
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",

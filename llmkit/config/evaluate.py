@@ -14,7 +14,11 @@ class Evaluate(Section):
         default="validation", description="Split of the prepared folder."
     )
     block_size: int | None = Field(
-        default=None, ge=2, le=10**7, description="Tokens per window; default: the model's longest context."
+        default=None,
+        ge=2,
+        le=10**7,
+        description="Tokens per window; default: as in training for classifiers and on a run's own data, else the "
+        "longest context.",
     )
     stride: int | None = Field(
         default=None,

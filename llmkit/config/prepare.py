@@ -168,7 +168,7 @@ class Dedup(Section):
 
 
 class Split(Section):
-    """Held-out documents, chosen by a hash of their text."""
+    """Held-out text: documents chosen by a hash of their text, or the end of each document."""
 
     by: Literal["auto", "document", "tail", "position"] = Field(
         default="auto",

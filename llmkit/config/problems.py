@@ -166,7 +166,7 @@ def _all_fields(section: type[BaseModel] | None = None, prefix: str = "") -> Ite
 
 
 def _show(value: object) -> str:
-    """Return a value as the user wrote it, cut to 200 characters."""
+    """Return a value in Python's notation, cut to 200 characters."""
     shown = repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from llmkit.core.errors import UsageError
 
 _EXPONENT = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]{1,2}")
-"""A number with an exponent; YAML 1.1 reads those without a point and a sign as text."""
+"""A number with an exponent. YAML 1.1 reads it as text unless it has a decimal point and a signed exponent."""
 
 
 class Section(BaseModel):
@@ -49,7 +49,7 @@ class Section(BaseModel):
 
 
 def _to_number(value: object, annotation: Any) -> object:
-    """Convert text such as `1e3` for a field of numbers. Booleans become text; pydantic accepts them as 1 and 0."""
+    """Convert text such as `1e3` for a field of numbers. Booleans become text: pydantic accepts them as 1 and 0."""
     types = {annotation, *get_args(annotation)}
     if isinstance(value, list):
         inner = next((get_args(each)[0] for each in types if get_origin(each) is list), str)

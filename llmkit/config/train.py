@@ -102,7 +102,8 @@ class Train(Section):
     )
     compile: Literal["auto", "none", "layers", "whole", "graphs"] = Field(
         default="auto",
-        description="Mode of torch.compile; auto: the fastest in a trial, on GPUs in runs of 15 minutes or more.",
+        description="Mode of torch.compile; auto: the fastest in a trial on GPUs, in runs of 15 minutes or more; "
+        "else none.",
     )
     ddp_timeout: int = Field(
         default=1800,

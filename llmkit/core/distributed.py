@@ -50,8 +50,8 @@ _is_alone = False
 def init_from_env() -> None:
     """Check the variables of launchers and SLURM, and translate SLURM's if `srun` started one process per rank.
 
-    If the variables do not describe several ranks, they are removed, so that no library reads them. A message names
-    them, unless the world size is 1.
+    With --nproc, or if the variables do not describe several ranks, they are removed, so that no library reads them. A
+    message names them; without --nproc, a world size of 1 needs no message.
 
     Raises:
         UsageError: a variable is not a number in its range, or one that several ranks need is missing, or mpirun
@@ -86,7 +86,7 @@ def init_from_env() -> None:
                 hint = f"start them with --nproc, torchrun or srun; to run one process, unset {name}"
                 raise UsageError(what, where=name, hint=hint)
         return
-    hint = "start it with srun; outside of a job step, unset SLURM_STEP_NUM_TASKS"
+    hint = "start the command with srun; outside of a job step, unset SLURM_STEP_NUM_TASKS"
     _require(SLURM_VARIABLES, "SLURM_STEP_NUM_TASKS", hint)
     _check_ranks(SLURM_VARIABLES, hint)
     environ |= {name: environ[slurm] for name, slurm in zip(RANK_VARIABLES, SLURM_VARIABLES, strict=True)}
@@ -107,7 +107,7 @@ def _check_ranks(names: Sequence[str], hint: str) -> None:
     """Check the variables of rank, world size and local rank that are set, and MASTER_PORT.
 
     Raises:
-        UsageError: a variable is not a number in its range; the error names the variable.
+        UsageError: a variable is not a number in its range, or the rank is not below the world size.
     """
     bounds = dict.fromkeys(names, MAX_RANKS) | {"MASTER_PORT": 65_535}
     for name in bounds.keys() & os.environ.keys():

@@ -28,7 +28,7 @@ PARTIAL = ".partial"
 PROCESS = re.compile(r"\.[0-9]+-[0-9a-f]{6}(?=\.partial$)")
 """The part of a temporary name that belongs to one process."""
 MAX_NAME_BYTES = 200
-"""Maximum bytes of the name in a temporary name; most file systems allow 255 bytes in total."""
+"""Maximum bytes of the target's name in a temporary name; most file systems allow 255 bytes in total."""
 
 
 def failpoint(name: str) -> None:

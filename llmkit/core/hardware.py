@@ -14,7 +14,7 @@ import yaml
 from llmkit.core.errors import UsageError, did_you_mean
 
 SLOWER_KINDS = {"laptop", "max", "mig", "d"}
-"""Words in a driver's name that mark a slower device: laptop, Max-Q, a MIG slice, the reduced 4090 D."""
+"""Words in a device's name that mark a slower variant: laptop, Max-Q, a MIG slice, the reduced 4090 D."""
 
 
 @dataclass(frozen=True, slots=True)

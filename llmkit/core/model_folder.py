@@ -24,9 +24,7 @@ def find_model_folder(name: str) -> str:
         raise ModelError(f"{name!r} is a folder of several runs", where=str(path), hint=hint)
     if path.is_dir():
         is_run = (path / "recipe.yaml").is_file()
-        hint = (
-            "continue it with --resume until it has saved a model" if is_run else "give a folder that has a config.json"
-        )
+        hint = "the run has not ended: continue it with --resume" if is_run else "give a folder that has a config.json"
         raise ModelError(f"there is no model in {name!r}", where=str(path), hint=hint)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and "/" in name):
         near = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -35,7 +35,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs, where: str = "--out") -> None:
 
 
 def delete_ours(folder: Path, is_ours: IsOurs, last: Iterable[str] = ()) -> None:
-    """Delete the files that llmkit wrote in `folder`, with `last` at the end, and the folder if it is then empty.
+    """Delete the files that llmkit wrote in `folder`, those in `last` at the end; and the folder if it is then empty.
 
     Links are deleted, not followed.
     """

@@ -116,9 +116,8 @@ def catch_signals() -> Iterator[StopRequest]:
         if request.number is None:
             request.set(number)
             with suppress(OSError, RuntimeError):  # the reader of stderr may have received the signal too
-                console.info(
-                    f"{signal.Signals(number).name}: finishing this step and saving; repeat it to stop immediately"
-                )
+                name = signal.Signals(number).name
+                console.info(f"{name}: finishing this step and saving; repeat the signal to stop immediately")
             request.abort_if_allowed()
         elif not request.is_same():
             for each, handler in previous.items():
@@ -170,4 +169,4 @@ def _watch_signals(reader: int, until: str) -> None:
         while select.select([reader], [], [], SAME_SIGNAL_SECONDS)[0]:
             if not os.read(reader, 1):
                 return  # Python has handled the signal
-        console.info(f"{signal.Signals(byte[0]).name}: stopping when {until}; repeat it to stop immediately")
+        console.info(f"{signal.Signals(byte[0]).name}: stopping when {until}; repeat the signal to stop immediately")

@@ -71,7 +71,7 @@ def _check_links(folder: Path) -> None:
 def _check_names(name: str, fetch: Callable[[str], Path | None]) -> None:
     found = {file: _read_object(fetch(file)) for file in CHECKED}
     if found[ADAPTER] is not None:
-        hint = "merge it into its base model (peft: merge_and_unload, then save_pretrained) and give that folder"
+        hint = "merge it into its base model (peft: merge_and_unload, then save_pretrained) and give the merged folder"
         raise ModelError("this is an adapter, which names another model to load", where=f"{name}/{ADAPTER}", hint=hint)
     shards = (found[INDEX] or {}).get("weight_map")
     for shard in {str(each) for each in shards.values()} if isinstance(shards, dict) else ():

@@ -22,7 +22,7 @@ from llmkit.datasets.randomness import draw_uniforms, hash_integers
 MAX_STEPS_PER_CHUNK = 50
 """Number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
 MIN_CHUNKS_PER_EPOCH = 4
-"""A minimum above 1 keeps small data sets shuffled."""
+"""Minimum number of chunks, so that a small data set is not sorted by length as a whole."""
 _ORDER, _CHUNK = 1, 2
 
 

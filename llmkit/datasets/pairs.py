@@ -204,12 +204,14 @@ def check_pairs(sentences: Sentences, block_size: int, sentence_objective: Sente
     """
     where = str(sentences.split.folder)
     if sentence_objective != "none" and not sentences.pair_fraction():
-        hint = "set mlm.sentence_objective to none, or prepare with prepare.read.documents=file: longer documents"
+        hint = "set mlm.sentence_objective to none, or prepare longer documents with prepare.read.documents=file"
         raise DataError("no document has two sentences, so there are no pairs", where=where, hint=hint)
     n_tokens, needed = len(sentences.split.stream), 8 * block_size
     if sentence_objective == "nsp" and sentences.n_documents == 1 and n_tokens < needed:
         what = f"one document of {n_tokens:,} tokens is too short for two unrelated passages of {block_size} tokens"
-        hint = f"give several documents, or {needed} tokens, a lower train.block_size, or mlm.sentence_objective=none"
+        hint = (
+            f"give several documents or {needed:,} tokens, lower train.block_size, or set mlm.sentence_objective=none"
+        )
         raise DataError(what, where=where, hint=hint)
 
 

@@ -27,7 +27,7 @@ class Sentences:
         """Raises DataError if the split was prepared without sentences or has none."""
         self.split = split
         if "sentence_ends" not in split.table.column_names:
-            hint = "prepare it again with -s prepare.sentences=true"
+            hint = "prepare the data again with -s prepare.sentences=true"
             raise DataError("the data was prepared without sentences", where=str(split.folder), hint=hint)
         if not self.n_sentences.any():
             raise DataError("the data has no sentences", where=str(split.folder), hint="give more text")

@@ -170,7 +170,7 @@ def peak_fp32_flops(cpu: Cpu, n_threads: int) -> float | None:
 
 
 def check_cpu_speed(torch: Any, cpu: Cpu) -> Finding:
-    """Check that fp32 products reach at least a third of the theoretical peak."""
+    """Check that fp32 products reach a third of the theoretical peak, or a sixth in a virtual machine."""
     from llmkit.training.speed import measure_matmul
 
     n_threads = torch.get_num_threads()
@@ -253,7 +253,7 @@ def check_accelerators(torch: Any, driver: Driver, root: Path = Path("/")) -> It
         value = "AMD GPU found, but torch was built without ROCm"
         yield warn("accelerator", value, "install a torch build with ROCm: see pytorch.org/get-started")
     elif torch.backends.mps.is_available():
-        yield ok("accelerator", "Apple GPU found; llmkit uses the CPU")
+        yield ok("accelerator", "Apple GPU found; llmkit uses it in single processes, but was not tested on one")
     else:
         yield ok("accelerator", "none; llmkit uses the CPU")
 
@@ -281,12 +281,13 @@ def _check_gpu(torch: Any, index: int) -> Finding:
     architectures = torch.cuda.get_arch_list()
     if torch.version.hip is None and not has_kernels(properties.major, properties.minor, architectures):
         value = f"{value}; torch has no kernels for it ({', '.join(architectures)})"
-        advice = f"install a torch build for sm_{properties.major}{properties.minor} (an older one, or CUDA 12)"
+        target = f"sm_{properties.major}{properties.minor}"
+        advice = f"install a torch build for {target} (for an old GPU: an older build, or one for CUDA 12)"
         return fault(name, value, advice, **figures)
     try:
         torch.ones(256, 256, device=f"cuda:{index}").matmul(torch.ones(256, 256, device=f"cuda:{index}")).sum().item()
     except Exception as error:  # a wrong installation fails at the first kernel, with any type of error
-        advice = "see nvidia-smi; free its memory, or install a torch build for its driver"
+        advice = "see nvidia-smi; free memory of the GPU, or install a torch build for its driver"
         return fault(name, f"{value}; cannot compute: {first_line(error)}", advice, **figures)
     if free < MIN_FREE_SHARE * total:
         advice = f"stop the programs that nvidia-smi lists, or set CUDA_VISIBLE_DEVICES without {index}"

@@ -23,7 +23,7 @@ def check_columns(columns: Mapping[str, str | None], data: Sequence[str]) -> Non
     """
     given = next((name for name, column in columns.items() if column is not None), None)
     if given and not data:
-        hint = "add --data FILE, or leave it out: a run is scored on its own held-out data"
+        hint = f"add --data FILE, or leave out --{given}: without --data, a run is scored on its own held-out data"
         raise UsageError(f"--{given} needs --data: it names a column of a file", where=f"--{given}", hint=hint)
 
 
@@ -54,7 +54,7 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     request = EvaluationRequest(model, path, data, run if is_run else None, show_samples)
     metrics = {"task": task.name} | task.evaluate(recipe, request)
     if wrong := [name for name, value in metrics.items() if isinstance(value, float) and not math.isfinite(value)]:
-        what, hint = f"{wrong[0]} is not a finite number", "its weights are damaged: use an earlier checkpoint"
+        what, hint = f"{wrong[0]} is not a finite number", "the model's weights are damaged: use an earlier checkpoint"
         raise ModelError(what, where=path, hint=hint)
     if is_run and (not data or show_samples):
         # Keep the suffix, so that validation.csv does not replace the run's own `validation`.

@@ -45,8 +45,9 @@ def predict(
     task = task_of_model(path)
 
     if (safe_csv and chosen == "jsonl") or (excel and chosen != "csv"):
-        what = f"{'--excel' if excel else '--safe-csv'} does not apply to the format {chosen}"
-        raise UsageError(what, where="--format", hint="leave it out, or write a .csv")
+        option = "--excel" if excel else "--safe-csv"
+        what = f"{option} does not apply to the format {chosen}"
+        raise UsageError(what, where="--format", hint=f"leave out {option}, or write a .csv")
 
     def run(write: Write) -> dict[str, Any]:
         writer = RowWriter(write, chosen, is_safe=safe_csv, for_excel=excel)

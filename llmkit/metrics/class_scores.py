@@ -71,7 +71,10 @@ def _mean_where(values: Floats, included: NDArray[np.bool_]) -> Floats:
 
 
 def _matthews(hits: Floats, n_true: Floats, n_predicted: Floats) -> Floats:
-    """Return Matthews correlation for any number of labels (Gorodkin 2004, eq. 8); 0 if one side is constant."""
+    """Return Matthews correlation for any number of labels (Gorodkin 2004, eq. 8).
+
+    0 if all true labels or all predicted labels are the same.
+    """
     n_rows = n_true.sum(-1)
     covariance = hits.sum(-1) * n_rows - (n_true * n_predicted).sum(-1)
     deviation = np.sqrt(n_rows**2 - (n_true**2).sum(-1)) * np.sqrt(n_rows**2 - (n_predicted**2).sum(-1))

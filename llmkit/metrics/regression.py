@@ -1,6 +1,6 @@
 """Metrics of regression: errors and correlations of true and predicted numbers.
 
-A correlation is None if one side is constant or there is a single row.
+A correlation is None if the targets or the predictions are constant.
 """
 
 import math

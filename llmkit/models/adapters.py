@@ -60,8 +60,8 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
     model, lacking = load_base(base, auto_class, **options)
     lacking -= _add_weights(model, folder, name)
     if lacking:
-        what = f"weights {min(lacking)} are missing from the adapter and from its base model {name!r}"
-        hint = "train it again with modules_to_save that include it"
+        what = f"the weight {min(lacking)} is missing from the adapter and from its base model {name!r}"
+        hint = "train the adapter again with the module of this weight in modules_to_save"
         raise ModelError(what, where=str(folder), hint=hint)
     copy = temporary_folder()
     model.save_pretrained(copy)
@@ -100,7 +100,8 @@ def _add_weights(model: PreTrainedModel, folder: Path, base: str) -> set[str]:
         raise ModelError(what, where=str(folder), hint=hint) from error
     lacking = [name for name in model.state_dict() if ".lora_" in name and name not in weights]
     if unknown or lacking:
-        what = f"the adapter does not fit its base model {base!r}: {(unknown or lacking)[0]}"
+        wrong = f"the weight {unknown[0]} is unexpected" if unknown else f"the weight {lacking[0]} is missing"
+        what = f"the adapter does not fit its base model {base!r}: {wrong}"
         raise ModelError(what, where=str(folder), hint=hint)
     merge_lora(model)
     return {name for name in weights if ".lora_" not in name}
@@ -136,5 +137,5 @@ def _count_labels(folder: Path) -> int | None:
             names = [name for name in weights.keys() if name.endswith(HEADS) and "lora_" not in name]  # noqa: SIM118
             return int(weights.get_slice(names[-1]).get_shape()[0]) if names else None
     except Exception as error:  # safetensors has its own exception type
-        hint = "copy it again"
+        hint = "copy the folder of the adapter again"
         raise ModelError(f"the adapter's weights cannot be read: {error}", where=str(folder), hint=hint) from None

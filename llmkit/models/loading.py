@@ -159,8 +159,8 @@ def is_masked(architecture: str, model_type: str) -> bool:
 
 def no_head(name: str, what: str) -> UsageError:
     """Return the error for a model that lacks the head for a task."""
-    hint = "give a language model, such as a run of pretrain-clm, or train it with finetune-cls"
-    what = f"{name!r} is a {what}, which predicts neither tokens nor labels"
+    hint = "give a language model, such as a run of pretrain-clm; or train this model with finetune-cls"
+    what = f"{name!r} is a {what}, not a ForCausalLM, ForMaskedLM or ForSequenceClassification model"
     return UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
 
 

@@ -140,7 +140,8 @@ def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, li
     heads = encoder_heads(config)
     if heads is None:
         hint = f"give a run of pretrain-mlm, or a model of type {' or '.join(families_of('mlm'))}"
-        raise UsageError(f"{name!r} is of type {config.model_type}", where=f"{name}/config.json, model_type", hint=hint)
+        what = f"{name!r} is of type {config.model_type}, which llmkit does not train on masked tokens"
+        raise UsageError(what, where=f"{name}/config.json, model_type", hint=hint)
     if pairs is None:
         with_pairs = _class_of(config, True).__name__
         pairs = heads.pair_logits is not None and with_pairs in (config.architectures or [with_pairs])

@@ -42,7 +42,7 @@ _INPUT_KEYS = {
 
 
 def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
-    """Check that building `out` can neither delete an input nor add one; returns `out` with a folder link resolved.
+    """Check that building `out` deletes no input and adds no file to one; returns `out` with a folder link resolved.
 
     Raises:
         UsageError: `out` is a file or not a valid folder name, an input is in `out`, or `out` is in an input folder.

@@ -318,7 +318,7 @@ def _note_small(splits: Mapping[str, Facts], user_splits: Mapping[str, str]) -> 
     """Return a sentence per held-out split that is too small to measure anything, except the user's own splits."""
     return [
         f"the {name} split has only {facts['characters']:,} characters, too few for reliable metrics; give more text, "
-        f"or set prepare.split.{name}"
+        f"or raise prepare.split.{name}"
         for name, facts in splits.items()
         if name != "train" and name not in user_splits and facts["characters"] < MIN_HELD_OUT_CHARS
     ]

@@ -72,7 +72,7 @@ def staging_dir(path: Path, request: Facts | None) -> Iterator[Path]:
             clear_staging_dir(path)
         elif isinstance(error, Interrupted):
             stopped = f"stopped by {signal.Signals(error.signal_number).name}"
-            what = f"{stopped}; run it again to resume from the finished stages: {', '.join(names)}"
+            what = f"{stopped}; the same command resumes from the finished stages: {', '.join(names)}"
             raise Interrupted(error.signal_number, what) from None
         raise
     clear_staging_dir(path)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from llmkit.core.console import count
 from llmkit.metrics.spec import MetricSet
 from llmkit.pages.blocks import Charts, Curve, LineChart, Paragraph, Section
 from llmkit.pages.charts import smooth
@@ -88,6 +89,6 @@ def find_non_finite(record: RunRecord) -> list[str]:
                 if logged[key] is None or (isinstance(logged[key], float) and not math.isfinite(logged[key]))
             ]
             if at and (key == "loss" or any(get_number(logged, key) is not None for logged in having)):
-                times = f" and {len(at) - 1} more times" if len(at) > 1 else ""
-                lines.append(f"{kind} {key} is not finite at step {at[0]:,}{times}; the curve leaves this out")
+                times = f" and {count(len(at) - 1, 'more time')}" if len(at) > 1 else ""
+                lines.append(f"{kind} {key} is not finite at step {at[0]:,}{times}; the curve omits such values")
     return lines

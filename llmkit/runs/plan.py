@@ -157,7 +157,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 
     Raises:
         UsageError: the recipe's batch cannot be divided.
-        EnvironmentFault: it does not fit into memory; the error names a setting that fits.
+        EnvironmentFault: it does not fit into memory; the error suggests a smaller setting or model.
     """
     network, precision, device = trial.model, trial.precision, trial.device
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
@@ -197,7 +197,7 @@ def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes:
     same_shapes = batches.tokens_at_once is None and batches.micro_batch_size >= batches.per_rank
     if train.compile == "graphs" and not same_shapes:
         what = "CUDA graphs need steps of one micro-batch, all of the same shape"
-        raise UsageError(what, where="train.compile", hint="set it to whole")
+        raise UsageError(what, where="train.compile", hint="set train.compile to whole")
     if train.compile != "auto":
         return train.compile
     in_shards = distributed.world_size() > 1 and train.engine in RESHARDS

@@ -209,6 +209,9 @@ def _run_once(
 
 def _check_series(group: RunFolder, series: Series, recipe: Recipe) -> None:
     kept = group.read_manifest().get("series")
+    if kept is None:
+        hint = "resume without --folds, --seeds and --learning-curve, or give another --out"
+        raise UsageError("the folder holds a single run, not a series", where=str(group.manifest), hint=hint)
     if kept != series.describe():
         hint = "resume with the same --folds, --seeds and --learning-curve, or give another --out"
         what = f"the series was started with {kept}, not {series.describe()}"

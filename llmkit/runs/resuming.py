@@ -118,7 +118,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
     never = [name for name in changed if name in fixed or name.startswith("model.")]
     if not refused and not never:
         return
-    hint = f"the run continues as it was started with: {resume_command(run, recipe)}"
+    hint = f"to continue the run with its own values: {resume_command(run, recipe)}"
     if never:
         hint += "; for a new run, give another --out"
     else:

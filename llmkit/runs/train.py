@@ -285,7 +285,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         checkpoint = run.checkpoints / f"step-{best}"
         fault = verify_checkpoint(checkpoint)
         if fault is not None:
-            hint = "remove the damaged checkpoint; --resume then uses the last one, which is also a model folder"
+            hint = "restore the checkpoint from a backup and add --resume, or train again with --overwrite"
             raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
         network = task.open_model(str(checkpoint))
     network.eval()

@@ -1,4 +1,4 @@
-"""Join several columns, which the user names separated by commas: `title,description` or `toxic,insult,threat`.
+"""Join several columns that the user lists with commas: `title,description` or `toxic,insult,threat`.
 
 Texts are joined with a newline, as `prepare.read.field` joins them. Columns of 0 and 1 become a list of labels: the
 names of the columns that hold 1.
@@ -15,7 +15,7 @@ _YES = """1 1.0 1,0 true yes y t x on + ✓ ✔ ☑ ✅ ja j wahr oui vrai sí s
 _NO = """0 0.0 0,0 false no n f off - ✗ ✘ ☐ ❌ nein falsch non faux falso não nao nie ne nu нет hayır hayir nem ei 否
     无 無 假 错 不是 没有 いいえ なし 아니요 아니오"""
 _ON, _OFF = frozenset(_YES.split()), frozenset(["", *_NO.split()])
-"""The cells of yes and no in several languages."""
+"""Cells that mean yes and cells that mean no, in several languages."""
 
 
 def split_names(name: str) -> list[str]:

@@ -118,7 +118,7 @@ def describe_guess(columns: Columns, names: Sequence[str], given: Collection[str
             continue
         is_sure = chosen.strip().casefold() in sure
         if rivals := [name for name in others if not is_sure or name.strip().casefold() in known]:
-            another = f"--{option} names another column: {list_columns(rivals)}"
+            another = f"--{option} NAME selects another column: {list_columns(rivals)}"
             notes.append(f"{chosen!r} is used as the {option}; {another}")
     return notes
 
@@ -164,7 +164,10 @@ class _CellChooser:
         return text, label
 
     def choose_text(self, taken: set[str | None]) -> str:
-        """Return the only column, or the only one with texts, or the one with twice the mean length of any other."""
+        """Return the only column, or the only one with texts, or the one with the longest texts.
+
+        The mean length of the longest must be at least twice that of any other.
+        """
         free = [column for column in self._columns if column not in taken]
         if len(self._columns) == 1 and free:
             return free[0]
@@ -177,7 +180,8 @@ class _CellChooser:
     def choose_label(self, taken: set[str | None]) -> str:
         """Return the only column with few different, short values, or with lists.
 
-        Of several, it is the only one whose name has a well-known word, such as `标签 label` or `sentiment_class`.
+        If there are several, return the only one whose name has a well-known word, such as `标签 label` or
+        `sentiment_class`.
         """
         found = [column for column in self._columns if column not in taken and self._stats[column].may_be_label]
         if len(found) > 1:

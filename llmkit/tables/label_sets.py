@@ -45,7 +45,7 @@ def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
     if not is_rare and not _MIN_ALL_DIFFERENT <= len(counts) == sum(counts.values()):
         return
     examples = ", ".join(repr(label[:40]) for label in list(counts)[:_SHOWN])
-    hint = "--label names another column; to predict numbers, set -s cls.labels=regression"
+    hint = "--label NAME selects another column; to predict numbers, set -s cls.labels=regression"
     what = f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each"
     raise DataError(what, where=where, hint="; ".join([*_describe_lists(counts), *_describe_joins(counts)]) or hint)
 

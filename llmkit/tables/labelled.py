@@ -236,7 +236,8 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
-        raise DataError(what, where=where, hint="give rows with two or more labels; is this the label column?")
+        hint = "give rows with two or more different labels; is this the label column?"
+        raise DataError(what, where=where, hint=hint)
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 
 
@@ -277,7 +278,7 @@ def to_ids(
             what = what.replace("do not occur in the train rows", "the model does not know")
             pairs = [f"{number}={name}" for number, name in enumerate(names[: len(label2id)][:MAX_LINES_SHOWN])]
             pairs += ["..."] if len(label2id) > len(pairs) else []
-            hint = "the model's labels have no names; name LABEL_0, LABEL_1, ... in the order of the model: "
+            hint = "the model's labels have no names; give names to LABEL_0, LABEL_1, ... in the order of the model: "
             hint += f"--label-map {','.join(pairs)}"
         elif variants := {name: folded[fold_label(name)] for name in names if fold_label(name) in folded}:
             hint = f"they differ from known labels only in form: {label_map_option(variants)} merges them"

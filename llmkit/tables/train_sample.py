@@ -15,7 +15,7 @@ from llmkit.core.console import clean_line, count
 from llmkit.tables.label_splits import TEST, TRAIN, rarest_label_strata, sample_rows
 
 UNUSED = TEST + 1
-"""The side of train rows outside of the sample."""
+"""The split number of train rows outside of the sample."""
 _LABELS_SHOWN = 3
 
 
@@ -28,7 +28,7 @@ class TrainSample(NamedTuple):
     def leave_out(
         self, sides: NDArray[np.int8], keys: NDArray[np.uint64], names: Sequence[tuple[str, ...]]
     ) -> list[str]:
-        """Set `sides` of train rows outside of the sample to UNUSED, in place; returns a note with counts.
+        """Set the split number in `sides` to UNUSED for train rows outside of the sample; returns a note with counts.
 
         All arguments have one entry per row. An entry of `names` has the labels of the row, none for regression.
         """

@@ -1,7 +1,8 @@
 """Defaults of fine-tuning that depend on the model and on the number of rows: learning rate, epochs, evaluations.
 
-The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models. Small data
-sets get more epochs, up to 20, to reach a minimum number of steps, which the task gives (Mosbach et al. 2021).
+The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models; LoRA uses ten
+times the rate. The minimum is 3 epochs. Small data sets get more, up to 20, to reach a minimum number of steps, which
+the task gives (Mosbach et al. 2021).
 """
 
 import math

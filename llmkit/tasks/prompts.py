@@ -16,7 +16,7 @@ from llmkit.tokens.unknown import UnknownCount, find_unknown
 
 MAX_SHOWN_CHARACTERS = 60
 PROBES = ("a", "t", "s")
-"""Letters that begin words, one for each common alphabet that separates words by spaces."""
+"""Letters that begin words; encoded after a text, they show whether its final white space joins the next word."""
 
 
 def check_total(settings: Generate, n_prompts: int) -> None:

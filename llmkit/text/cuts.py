@@ -48,7 +48,10 @@ class Window:
         self.text += text[max(0, self.start - position) : max(0, self.stop - position)]
 
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
-        """Return the offsets in the window where `boundary` matches end, ascending; None means sentence ends."""
+        """Return the ends of the matches of `boundary` inside the window, as offsets in the document, ascending.
+
+        None means the ends of sentences.
+        """
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
         else:

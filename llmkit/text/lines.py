@@ -24,10 +24,10 @@ def unify_returns(text: str) -> str:
 
 
 def replace_lone_returns(stream: Iterable[str], *, is_quoted: bool = False) -> Iterator[str]:
-    r"""Yield the text with carriage returns that no line feed follows replaced by line feeds; `\r\n` is kept.
+    r"""Replace each carriage return that is not before a line feed with a line feed; `\r\n` is kept.
 
-    With `is_quoted`, those inside of quotes are kept too, unless the text begins without line feeds, as files of old
-    Macs do.
+    With `is_quoted`, carriage returns inside of quotes are kept too, unless the text begins without line feeds, as
+    files of old Macs do.
     """
     held = ""
     is_inside = 0

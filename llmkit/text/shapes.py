@@ -29,7 +29,7 @@ _RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
 """Lines that rarely occur in the same form within a document."""
 _SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
 _TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
-"""A line that is one token of a vocabulary."""
+"""A line that may be a separator: a special token such as `<sep>` or `[SEP]`, or a line such as `== END ==`."""
 _ROLES = "Instruction|Input|Response|Output|Question|Answer|Human|User|Assistant|System|Q|A"
 _CHINESE_ROLES = "指令|输入|输出|问题|回答|回复|问|答|用户|助手|系统"
 _TURN = re.compile(
@@ -40,7 +40,7 @@ _TURN = re.compile(
 _MIN_RULES = 10
 _MIN_SHORT_RULES = 30
 _MAX_TOKENS = 3
-"""Maximum number of distinct tokens; a text with more of them contains markup."""
+"""Maximum number of distinct lines that match _TOKEN; a text with more of them contains markup."""
 _LABEL = re.compile(r"__label__\S+\s+\S")
 _MIN_TITLES = 10
 _MAX_TITLE_CHARS = 120

@@ -34,7 +34,7 @@ N_NORMALIZERS = "n_normalizers"
 IS_SEQUENCE = "own_is_sequence"
 """Key in the record: whether the tokenizer's own normalizer was a sequence."""
 PLACEHOLDERS = 0xFDD2
-"""First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS has the two before."""
+"""First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS uses the two before it."""
 FINAL_SIGMA = Regex(FINAL_SIGMA_PATTERN)
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 

@@ -19,7 +19,7 @@ MAX_CPU_SECONDS = 5
 MAX_MEMORY_BYTES = 1 << 29
 RUN_CHARS = 2000
 MAX_GROWTH = 100
-"""Maximum length of a normalized text relative to its original. NFKD makes 18 characters of one."""
+"""Maximum length of a normalized text relative to its original. NFKD turns one character into 18."""
 MIN_BOUNDED_CHARS = 10_000
 
 RUNS = (
@@ -58,13 +58,13 @@ def find_fault(steps: dict[str, Any], texts: list[str]) -> str:
     for text in [*texts, *TEXTS, *long]:
         normalized = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
         if len(normalized) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
-            return f"its normalizer makes {len(normalized):,} characters of {len(text):,}"
+            return f"its normalizer turns {len(text):,} characters into {len(normalized):,}"
         if tokenizer.pre_tokenizer is not None:
             tokenizer.pre_tokenizer.pre_tokenize_str(normalized)
         if tokenizer.decoder is not None and text:
             decoded = tokenizer.decoder.decode([text, text[:10]])
             if len(decoded) > MIN_BOUNDED_CHARS + MAX_GROWTH * len(text):
-                return f"its decoder makes {len(decoded):,} characters of {len(text):,}"
+                return f"its decoder turns {len(text):,} characters into {len(decoded):,}"
     return ""
 
 

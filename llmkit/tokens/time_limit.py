@@ -1,8 +1,8 @@
 """A limit in time for calls of the tokenizers library, which cannot be interrupted.
 
 The time that a tokenizer needs may grow with the square of a text's length: for regular expressions that search for an
-end that is not there, or for words of any length in WordPiece. Where such a text may be cut is known to the tokenizer
-alone, so the text is refused.
+end that is not there, or for words of any length in WordPiece. Only the tokenizer knows where such a text may be cut,
+so the text is refused.
 
 The call runs in a thread. After the limit the caller gets an error, and the thread ends with the process.
 """
@@ -36,8 +36,8 @@ def run_limited(encode: Callable[[], T], texts: Sequence[str], tokenizer: str) -
 
     Raises:
         EnvironmentFault: the memory would not be allowed.
-        EncodingTooSlow: the call used too much time, both by the clock, which other threads do not affect, and of the
-            process, which a stopped process does not use.
+        EncodingTooSlow: the call exceeds the limit in wall-clock time and in CPU time of the process. Each alone may
+            be too high: the clock runs on in a stopped process, and other threads use CPU time.
     """
     n_characters = sum(map(len, texts))
     require_address_space(BYTES_PER_CHARACTER * n_characters, "encoding text")

@@ -117,7 +117,7 @@ def _n_bytes(largest: int) -> int:
 
 
 def _find_unknown(state: dict[str, Any]) -> list[str]:
-    """Return texts of patterns and replacements that must be probed: the pattern itself, as a text that may match."""
+    """Return texts to probe unknown patterns and replacements with: the pattern itself, as a text that may match."""
     found: list[str] = []
     for step in _walk([state.get(key) for key in _STEPS]):
         pattern, name = step.get("pattern"), step.get("type")

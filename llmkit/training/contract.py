@@ -134,7 +134,7 @@ class Progress:
     """Seconds by phase as in time_budget.PhaseSeconds; the rest of `seconds` is training."""
     last_evaluation: float = 0.0
     last_sample: float = 0.0
-    """Seconds."""
+    """Duration in seconds, like `last_evaluation`."""
     n_tokens: int = 0
     window_sums: dict[str, float] = field(default_factory=dict)
     window_counts: dict[str, int] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from llmkit.text.inputs import find_files, is_stream
 from llmkit.training.folder import RunFolder, read_series
 
 OPTIONS = {"model": "model", "data": "train", "validation": "validation", "test": "test"}
-"""Maps keys of the section `inputs` to the splits of their files."""
+"""Maps keys of the section `inputs` to the splits of their files, and `model` to itself."""
 
 
 def choose_inputs(

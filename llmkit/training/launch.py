@@ -121,7 +121,7 @@ def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFaul
         return EnvironmentFault(f"the processes could not connect: {first_line(error)}", where="--nproc", hint=hint)
     where = f"--rdzv-endpoint {endpoint}"
     if isinstance(error, RendezvousClosedError):  # it has no message
-        hint = "see the log of that machine, then start every machine again, with --resume if there is a checkpoint"
+        hint = "see the log there, then run the command again on every machine, with --resume if there is a checkpoint"
         return EnvironmentFault("the job had ended on another machine before this one joined", where=where, hint=hint)
     hint = "check that the address is right, the port is open, and the command runs on every machine"
     return EnvironmentFault(f"the machines could not connect: {first_line(error)}", where=where, hint=hint)

@@ -85,7 +85,8 @@ def _read_log(path: Path, missing: list[str]) -> dict[str, list[Record]]:
     if unreadable:
         torn = " (the last one, cut off when the process was killed)" if unreadable == [len(lines)] else ""
         shown = ", ".join(map(str, unreadable[:5])) + (", …" if len(unreadable) > 5 else "")
-        missing.append(f"log.jsonl: line {shown} of {len(lines)} cannot be read{torn} and is left out")
+        noun, verb = ("line", "is") if len(unreadable) == 1 else ("lines", "are")
+        missing.append(f"log.jsonl: {noun} {shown} of {len(lines)} cannot be read{torn} and {verb} left out")
     if not kept and path.is_file() and not unreadable:
         missing.append("log.jsonl is empty: no step has been logged yet")
     log: dict[str, list[Record]] = {}

@@ -41,7 +41,7 @@ THREADS_TRIAL_SECONDS = 0.1
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """Return `bf16`, `tf32` or `fp32`, and the reason in words.
 
-    Only a CPU with bf16 instructions is timed, for at most 0.3 s.
+    Only CPUs with bf16 instructions and Apple GPUs are timed, for at most 0.3 s.
 
     Raises:
         UsageError: the device has no TF32.

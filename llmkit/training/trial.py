@@ -56,11 +56,11 @@ class Trial:
     def fit(self, batches: BatchPlan, *, may_cut: bool) -> BatchPlan:
         """Return the given plan if its micro-batch fits into memory.
 
-        With `may_cut`, return a plan with the same global batch and the largest micro-batch that fits. No more sizes
-        are tried after `MAX_FIT_SECONDS`.
+        With `may_cut`, return a plan with the same global batch, and with the micro-batch halved until it fits. No more
+        sizes are tried after `MAX_FIT_SECONDS`.
 
         Raises:
-            EnvironmentFault: it does not fit; the error names a setting that fits, with the same global batch size.
+            EnvironmentFault: it does not fit; the error suggests half of it, with the same global batch size.
         """
         deadline = time.perf_counter() + MAX_FIT_SECONDS
         while time.perf_counter() < deadline:

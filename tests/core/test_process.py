@@ -160,7 +160,7 @@ def run_work(n_signals: int) -> tuple[int, str, str]:
 def test_first_signal_is_reported_and_deferred_and_the_second_exits_at_once() -> None:
     code, out, err = run_work(1)
     assert (code, out) == (0, "done 1\n")
-    assert err == "SIGTERM: stopping when the table is written; repeat it to stop immediately\n"
+    assert err == "SIGTERM: stopping when the table is written; repeat the signal to stop immediately\n"
     code, out, err = run_work(2)
     assert (code, out) == (128 + signal.SIGTERM, "")
 

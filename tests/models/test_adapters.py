@@ -65,7 +65,7 @@ def test_weights_that_neither_adapter_nor_base_has_are_named(tmp_path: Path) -> 
     folder, _ = save_adapter(tmp_path, "SEQ_CLS")
     shutil.rmtree(tmp_path / "base")
     save_bert(tmp_path / "base")  # without a pooler
-    with pytest.raises(ModelError, match=r"weights bert.pooler.dense.bias are missing from the adapter"):
+    with pytest.raises(ModelError, match=r"the weight bert.pooler.dense.bias is missing from the adapter"):
         resolve_model(str(folder))
 
 

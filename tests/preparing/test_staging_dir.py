@@ -29,7 +29,7 @@ def arm(points, signals, stderr, **_):
         time.sleep(2)  # what comes sooner is the first one, sent twice
         ends = time.monotonic() + 60
         if threading.current_thread() is not threading.main_thread():  # a library's, and another one reports the signal
-            while "repeat it to stop" not in open(stderr).read() and time.monotonic() < ends:
+            while "repeat the signal to stop" not in open(stderr).read() and time.monotonic() < ends:
                 time.sleep(0.05)
 
     def failpoint(name):
@@ -234,7 +234,7 @@ def test_other_request_reuses_nothing_of_a_killed_run(commands: Commands, tmp_pa
 def test_input_that_cannot_be_compared_keeps_no_finished_stages(commands: Commands, tmp_path: Path) -> None:
     more: dict[str, Any] = {"points": ("tokenizing train: document 0",), "stdin": str(commands.books / "0.txt")}
     code, err = commands.run(tmp_path / "data", "-", signals=(signal.SIGTERM,), **more)
-    assert (code, "run it again" in err) == (143, False)
+    assert (code, "the same command resumes" in err) == (143, False)
     assert list(tmp_path.iterdir()) == []
     assert commands.run(tmp_path / "data", "-", signals=(signal.SIGKILL,), **more)[0] == -signal.SIGKILL
     more["stdin"] = str(commands.books / "1.txt")
@@ -265,7 +265,7 @@ def test_signal_between_the_renames_leaves_the_former_folder(commands: Commands,
     shutil.copytree(commands.clean_folder, tmp_path / "data")
     more: dict[str, Any] = {"points": ("data: between renames",), "signals": (signal.SIGTERM,)}
     code, err = commands.run(tmp_path / "data", str(commands.books / "0.txt"), "--overwrite", **more)
-    assert (code, "run it again" in err) == (143, True)
+    assert (code, "the same command resumes" in err) == (143, True)
     assert digests(tmp_path / "data") == commands.clean
 
 
@@ -285,7 +285,7 @@ def test_second_signal_ends_prepare_at_once(commands: Commands, tmp_path: Path, 
     code, err = commands.run(tmp_path / "data", str(commands.books), points=points, signals=signals)
     assert code == 143, "99: it went on for a minute"
     assert "stopped by" not in err, "the second signal leaves no time for it"
-    assert ("repeat it to stop immediately" in err) == (len(points) == 1)
+    assert ("repeat the signal to stop immediately" in err) == (len(points) == 1)
     assert not (tmp_path / "data").exists()
 
 
@@ -295,7 +295,7 @@ def test_signal_in_training_without_threads_of_the_library_ends_it_at_once(comma
     code, err = commands.run(tmp_path / "data", str(commands.books), **more)
     assert (code, finished(tmp_path)) == (143, sorted(CLEANED))
     assert err.splitlines()[1:] == [
-        "stopped by SIGTERM; run it again to resume from the finished stages: cleaned-main (1 shard), staged"
+        "stopped by SIGTERM; the same command resumes from the finished stages: cleaned-main (1 shard), staged"
     ]
 
 

@@ -48,10 +48,10 @@ def test_long_noisy_loss_gets_a_mean_beside_it_and_a_rate_does_not() -> None:
 def test_steps_without_a_finite_number_are_left_out_of_the_curve_and_reported() -> None:
     logged = [{"loss": 3.0, "grad_norm": None}, {"loss": None, "grad_norm": None}, {"loss": math.inf}, {"loss": 2.0}]
     lines = find_non_finite(record(logged))
-    assert lines == ["train loss is not finite at step 2 and 1 more times; the curve leaves this out"]
+    assert lines == ["train loss is not finite at step 2 and 1 more time; the curve omits such values"]
     assert "nan" not in render(record(logged)).lower().replace("finance", "")
     evaluations = [{"step": 7, "loss": None, "pearson": None}, {"step": 8, "pearson": 0.5}]
     assert find_non_finite(record([], evaluations)) == [
-        "eval loss is not finite at step 7; the curve leaves this out",
-        "eval pearson is not finite at step 7; the curve leaves this out",
+        "eval loss is not finite at step 7; the curve omits such values",
+        "eval pearson is not finite at step 7; the curve omits such values",
     ]

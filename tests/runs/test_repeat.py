@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 import llmkit.runs.train
 from llmkit.cli import app
-from llmkit.config.loading import load_recipe
+from llmkit.config.loading import dump_recipe, load_recipe
 from llmkit.config.recipe import Recipe
 from llmkit.core.errors import DataError, Interrupted, UsageError
 from llmkit.evaluating.evaluate import evaluate
@@ -282,3 +282,10 @@ def test_single_run_keeps_its_checkpoints_unless_told_not_to(bert: str, messages
     config = recipe("train.keep_checkpoints=false")
     finetune(config, files={"train": messages}, out=tmp_path / "gone", model=bert)
     assert not (tmp_path / "gone/checkpoints").exists() and (tmp_path / "gone/report.html").is_file()
+
+
+def test_single_run_is_not_resumed_as_a_series(bert: str, messages: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe()))
+    (tmp_path / "manifest.json").write_text('{"task": "cls"}')
+    with pytest.raises(UsageError, match="holds a single run, not a series"):
+        finetune_repeatedly(recipe(), Series(3), files={"train": messages}, out=tmp_path, model=bert, resume=True)

@@ -148,7 +148,7 @@ def test_a_column_chosen_among_several_is_reported_with_the_others(
     columns: str, chosen: tuple[str, str], given: tuple[str, ...], note: str
 ) -> None:
     notes = describe_guess(Columns(chosen[0], None, chosen[1]), columns.split(), given)
-    assert notes == ([note.format("names another column")] if note else [])
+    assert notes == ([note.format("NAME selects another column")] if note else [])
 
 
 def hint_for(rows: list[dict[str, object]]) -> str:

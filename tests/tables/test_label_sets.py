@@ -73,7 +73,7 @@ def test_labels_that_join_others_are_named_with_the_separator(join: str, mark: s
 def test_labels_of_one_row_each_are_refused_and_joins_of_others_lead_to_the_separator() -> None:
     with pytest.raises(DataError, match="5 different labels in 5 rows, such as 'a 0'") as caught:
         require_repeats({f"a {n}": 1 for n in range(5)}, 5, "t.csv")
-    assert "--label names another column" in str(caught.value.problems[0].hint)
+    assert "--label NAME selects another column" in str(caught.value.problems[0].hint)
     with pytest.raises(DataError) as caught:
         require_repeats({"joy, love": 1, "joy,love": 1, "joy": 1, "sad": 1}, 4, "t.csv")
     assert "cls.separator=," in str(caught.value.problems[0].hint)

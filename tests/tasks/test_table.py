@@ -64,5 +64,5 @@ def test_task_of_a_model_follows_from_its_architecture(tmp_path: Path) -> None:
 
 def test_model_of_no_task_is_refused_with_its_architecture(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2Model"]}))
-    with pytest.raises(UsageError, match="is a GPT2Model, which predicts neither tokens nor labels"):
+    with pytest.raises(UsageError, match="is a GPT2Model, not a ForCausalLM"):
         task_of_model(str(tmp_path))

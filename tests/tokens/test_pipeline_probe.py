@@ -24,7 +24,7 @@ def test_ordinary_steps_have_no_fault() -> None:
 def test_growth_is_reported_in_characters() -> None:
     replace = {"type": "Replace", "pattern": {"String": "needle"}, "content": "needle" * 200}
     fault = json.loads(probe({"normalizer": replace}, ["needle" * 100]).stdout)
-    assert fault == "its normalizer makes 120,000 characters of 600"
+    assert fault == "its normalizer turns 600 characters into 120,000"
 
 
 def test_probe_that_takes_too_long_is_ended() -> None:

@@ -95,7 +95,7 @@ class _Pool:
             if trace is not None:
                 raise RuntimeError(f"in a worker:\n{trace}")
             return value
-        hint = "run it again: it resumes from the finished stages; SIGKILL often means that memory ran out"
+        hint = "the same command resumes from the finished stages; SIGKILL often means that memory ran out"
         raise WorkersLost(f"workers died {MAX_TRIES} times at task {number}: {how}", where="--engine local", hint=hint)
 
     def kill(self, why: str = "the workers were stopped") -> None:
@@ -127,7 +127,7 @@ class _Pool:
             except OSError as error:
                 why = f"no worker could be started: {error}"
         self.kill(why)
-        raise WorkersLost(why, where="--engine local", hint="run it again: it resumes from the finished stages")
+        raise WorkersLost(why, where="--engine local", hint="the same command resumes from the finished stages")
 
     def _reap(self, worker: subprocess.Popen[bytes]) -> str:
         """End a worker, and return how it ended."""

@@ -62,7 +62,7 @@ def _connect(ray: Any) -> None:
         if address:
             hint = "start the cluster (`ray start --head`), or unset RAY_ADDRESS to use this machine's cores"
             raise WorkersLost(f"cannot connect to Ray: {reason}", where=f"RAY_ADDRESS={address}", hint=hint) from error
-        hint = "run it again, or use --engine local; Ray's own logs are in its session's folder"
+        hint = "run the command again, or use --engine local; Ray's own logs are in the folder of its session"
         raise WorkersLost(f"Ray does not start: {reason}", where="--engine ray", hint=hint) from error
 
 
@@ -80,7 +80,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
                 raise  # a bug, with the worker's traceback
             except ray.exceptions.RayError as error:
                 what = f"workers died {MAX_TRIES} times at task {number + 1} of {len(tasks)}"
-                hint = "run it again: it resumes from the finished stages; did the workers run out of memory?"
+                hint = "the same command resumes from the finished stages; did the workers run out of memory?"
                 raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
             results[number] = None  # so that Ray can forget it
             yield value

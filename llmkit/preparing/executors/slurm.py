@@ -34,7 +34,7 @@ MAX_ARRAY = 1000
 def require_slurm() -> None:
     """Raise EnvironmentFault if there is no sbatch."""
     if shutil.which("sbatch") is None:
-        hint = "run it on a login node of the cluster, or use --engine local"
+        hint = "run the command on a login node of the cluster, or use --engine local"
         raise EnvironmentFault("sbatch is not on the PATH", where="--engine slurm", hint=hint)
 
 
@@ -72,7 +72,7 @@ def _run_jobs(folder: Path, name: str, n_tasks: int) -> None:
     missing = _missing(folder, n_tasks)
     if missing:
         what = f"{len(missing)} of {n_tasks} tasks have no result after {MAX_TRIES} tries: {_last_line(folder)}"
-        hint = "run it again: it resumes from the finished stages; was SBATCH_TIMELIMIT or the memory too small?"
+        hint = "the same command resumes from the finished stages; was SBATCH_TIMELIMIT or the memory too small?"
         raise WorkersLost(what, where=str(folder), hint=hint)
 
 

@@ -267,8 +267,8 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
     firsts = [group[0] for group in groups]
     if cut := [number for number, sample in enumerate(firsts, 1) if sample.n_prompt_tokens_dropped]:
         n_dropped = firsts[cut[0] - 1].n_prompt_tokens_dropped
-        what = f"longer than the model's context: its first {n_dropped:,} tokens were dropped"
-        notes.append(f"{name_prompts(cut, len(firsts))}: {what}")
+        what = f"the first {n_dropped:,} tokens of {name_prompts(cut[:1], len(firsts))} were dropped"
+        notes.append(f"{name_prompts(cut, len(firsts))}: longer than the model's context; {what}")
     samples = [sample for group in groups for sample in group]
     for word in filter(None, bad_words):
         if n_with := sum(word in sample.text for sample in samples):

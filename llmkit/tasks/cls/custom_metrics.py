@@ -58,7 +58,10 @@ class CustomMetric:
         return known | {"higher_is_better": self.higher_is_better, **self.errors}
 
     def measure(self, arguments: Arguments) -> float | None:
-        """Return the value; None if it is not finite or if the function fails. The first failure is printed."""
+        """Return the value; None if it is not finite or if the function fails.
+
+        Of several failures in a row, only the first is printed.
+        """
         try:
             value = self.call(arguments)
         except UsageError as error:

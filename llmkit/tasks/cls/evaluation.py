@@ -209,7 +209,7 @@ class RowEvaluation:
             fold=tuple(fold) if fold else None, sample=sample_of(run_recipe.train), known=known, quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
-            hint = "give rows that it was not trained on with --data"
+            hint = "set --data to a file with rows that the run was not trained on"
             what = "the rows have changed since the run began, so its held-out rows are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:

@@ -80,10 +80,10 @@ def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) 
 
 def make_sections(figures: Record, metrics: MetricSet, split: str, others: Record) -> list[Section]:
     """Return sections on curves, calibration and errors; `others` has the metrics of all splits."""
-    errors = _make_errors(figures, f"Most confident errors on {split}")
+    errors = _make_errors(figures, f"Worst errors on {split}")
     for other in others:
         if other != split and (found := _make_errors(get_section(others, other), "")):
-            errors.append(Fold(f"Most confident errors on {other}", found))
+            errors.append(Fold(f"Worst errors on {other}", found))
     return [
         Section("Rows", _make_lengths(figures)),
         Section("ROC and precision-recall", _make_curves(figures)),
@@ -131,7 +131,7 @@ def _make_labels(per_class: list[Record], brief: bool) -> Block | None:
     rows, title = per_class, "" if brief else "Scores per label"
     if brief and len(rows) > _MAX_BRIEF_LABELS:
         rows = sorted(rows, key=lambda row: (row["f1"], -row["support"]))[:_N_WORST_LABELS]
-        title = f"the {_N_WORST_LABELS} labels with the lowest F1 of {len(per_class):,}; all are in the JSON output"
+        title = f"the {_N_WORST_LABELS} of {len(per_class):,} labels with the lowest F1; all are in the JSON output"
     known = _BRIEF_COLUMNS if brief else _COLUMNS
     columns = [column for column in known if any(column in row for row in rows)]
     cells = [[row.get("label"), *(row.get(column) for column in columns)] for row in rows]

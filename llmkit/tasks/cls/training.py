@@ -244,7 +244,7 @@ class ClsTraining(TrainingTask):
     def describe_model(self) -> tuple[str, str, str]:
         what = self.label_type.describes_model.format(n_labels=len(self.labelled.label2id))
         if self.label_type.positive is not None and self.label_type.tunes_thresholds:
-            what += f" that predicts {self.recipe.cls.positive_label} above a threshold (in config.json, not 0.5)"
+            what += f" that predicts {self.recipe.cls.positive_label} above the threshold in config.json, not above 0.5"
         return "text-classification", what, "AutoModelForSequenceClassification"
 
     def describe_use(self, network: PreTrainedModel) -> str:
@@ -303,7 +303,7 @@ def open_classifier_training(recipe: ClsRecipe, request: TrainingRequest) -> Tra
     changes = ensure_special_tokens(tokenizer)
     set_template(tokenizer)
     if recipe.cls.augment.mask and tokenizer.mask_token_id is None:
-        hint = "set it to 0; delete and swap need no mask token"
+        hint = "set cls.augment.mask to 0; delete and swap need no mask token"
         raise UsageError("the model's tokenizer has no mask token", where="cls.augment.mask", hint=hint)
     positions = count_positions(config)
     recipe = recipe.with_block_size(positions, tokenizer.model_max_length)

@@ -100,8 +100,9 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
     filled = fill_masks(network, tokenizer, prompts, settings.top_k or DEFAULT_CANDIDATES)
     if cut := [number for number, prompt in enumerate(filled, 1) if prompt.n_prompt_tokens_dropped]:
         n_dropped, n_before = filled[cut[0] - 1].n_prompt_tokens_dropped, filled[cut[0] - 1].n_dropped_before
-        what = f"{n_before:,} tokens at its beginning and {n_dropped - n_before:,} at its end were dropped"
-        console.info(f"{name_prompts(cut, len(prompts))}: longer than the model's context: {what}")
+        first, n_after = name_prompts(cut[:1], len(prompts)), n_dropped - n_before
+        what = f"{n_before:,} tokens at the beginning and {n_after:,} at the end of {first} were dropped"
+        console.info(f"{name_prompts(cut, len(prompts))}: longer than the model's context; {what}")
     return [asdict(prompt) for prompt in filled]
 
 

@@ -62,12 +62,12 @@ class MlmTraining(PretrainingTask):
         if isinstance(self.prepared, RandomPrepared):
             return
         if not can_mask(self.tokenizer):
-            hint = "prepare it again with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
+            hint = "prepare the data with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
             what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
         prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
         if prompt and mask not in prompt:
-            hint = f"put {mask} where a word is missing, or leave it empty"
+            hint = f"put {mask} where a word is missing, or leave the prompt empty"
             raise UsageError(f"the sample prompt {prompt!r} has no {mask}", where="train.sample_prompt", hint=hint)
         if self.prepared.has_split("validation"):
             _ = self.held_out  # to raise errors now and not at the first evaluation

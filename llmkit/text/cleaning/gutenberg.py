@@ -37,7 +37,7 @@ _MAX_GAP = 5_000
 _CREDIT_CHARS = 3_000
 _LICENCE_WITHIN = 3_000
 _FEW_CHARS = 1_000
-"""Longer text after an END line without a licence belongs to the book."""
+"""Text after an END line without a licence belongs to the book if it is longer than this."""
 
 # The names of the project and the words of the lines in French, German, Spanish, Italian and Portuguese files.
 _PROJECT = r"(?:PROJE[KC]?T|PROYECTO|PROGETTO|PROJEC?TO) GUTENBERG"

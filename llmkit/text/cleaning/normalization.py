@@ -89,8 +89,9 @@ def normalize_documents(
 
 
 def count_uncleaned(documents: Iterable[Document], counts: dict[str, StepCounts]) -> Iterator[Document]:
-    """Pass the documents through unchanged; `counts` counts those that the default steps of `prepare` which are not
-    recorded (mojibake, Project Gutenberg, white space) would change.
+    """Pass the documents through unchanged; `counts` counts what the default steps of `prepare` would change.
+
+    Only steps that are not recorded are counted: mojibake, Project Gutenberg, white space.
     """
     for first, texts in group_documents(documents):
         with replay_texts(texts) as replay:

@@ -198,5 +198,5 @@ def is_plausible(text: str) -> bool:
 
 
 def _has_closing_alone(text: str) -> bool:
-    """Whether the text has a closing mark without any opening one."""
+    """Whether the text has a closing quotation mark without any opening one."""
     return "”" in text and not any(mark in text for mark in ("“", "„", " ”", "\n”"))

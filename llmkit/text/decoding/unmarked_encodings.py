@@ -1,6 +1,6 @@
 """Detect Unicode encodings without a byte order mark, encodings that switch character sets, and binary data.
 
-Such data has only ASCII bytes, or NULs, so the scores of encoding_detection.py do not apply to it.
+The scores of encoding_detection.py do not apply to such data: nearly all of it has only ASCII bytes, or NULs.
 
 Independent of streams.
 """

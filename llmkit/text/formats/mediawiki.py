@@ -150,7 +150,7 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _resolve_inline(markup: str) -> str:
-    """Replace templates that only format a text with the text, and variants of Chinese with the simplified one."""
+    """Replace each template that only formats text by this text, and variants of Chinese by the simplified one."""
     if "{{" in markup:
         markup = _QUANTITY.sub(r"\1 \2", _INLINE_TEMPLATE.sub(r"\1", markup))
     return _VARIANTS.sub(_choose_variant, markup) if "-{" in markup else markup

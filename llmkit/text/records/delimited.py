@@ -162,8 +162,9 @@ def names_columns(head: Sequence[str], delimiters: Sequence[str] = DELIMITERS) -
 
 
 def find_full_width_delimiter(records: Sequence[Record]) -> str:
-    """Return a full-width delimiter that the cell of each of at least three records has equally often; empty if there
-    is none, or if most of the cells are sentences or verses.
+    """Return a full-width delimiter that occurs equally often in the first cell of each record.
+
+    Empty if there is none, if there are fewer than three records, or if most of the cells are sentences or verses.
     """
     lines = [cells[0].rstrip() for _, cells in records if isinstance(cells, list)]
     n_sentences = sum(bool(_SENTENCE_END.search(line)) for line in lines)
@@ -200,7 +201,7 @@ def _is_numeric(column: Sequence[str]) -> bool:
 
 
 def _decide_quotes(head: Sequence[str], dialect: Dialect, ending: str) -> Dialect:
-    """Return the dialect with the quoting that parses the sample without an error."""
+    """Return the dialect with the quoting that parses the sample with the fewest errors."""
     text = "\n".join(head)
     if dialect.delimiter not in ("", " ", "\t"):
         dialect = replace(dialect, skip_spaces=_always_spaced(text, dialect.delimiter))

@@ -1,7 +1,7 @@
 """Read the documents of tables: one per row, from the field that holds the text.
 
-Cells are strings: "NA", "null" and "None" are kept; empty cells are skipped and counted. Other columns are left out. A
-note names the left-out columns that contain texts, with their number of characters.
+The strings "NA", "null" and "None" are kept as texts; empty cells are skipped and counted. Other columns are left out.
+A note names the left-out columns that contain texts, with their number of characters.
 """
 
 from collections import Counter
@@ -94,7 +94,7 @@ def _read_chat(rows: RowStream) -> str:
         try:
             texts += to_texts([[row.cells]])
         except BadCell as error:
-            rows.reject(f"the row is {error}, in a chat", row.line)
+            rows.reject(f"the row is not a chat message with a text: it holds {error}", row.line)
     content = "content" if "content" in rows.columns else "value"
     what = "the rows are the messages of one chat, which is one document with lines 'role: content'"
     rows.note(f"{what}; prepare.read.field={content} makes each message a document", f"{len(texts):,} messages")

@@ -233,7 +233,8 @@ def read_records(stream: RowStream, records: Iterator[Record], dialect: Dialect,
             wide = next((mark for mark in FULL_WIDTH_DELIMITERS if any(mark in cell for cell in cells)), "")
             other = f"or set prepare.read.delimiter: this is {dialect.describe()}"
             other = f"or replace the full-width {wide} between its cells" if wide and len(cells) == 1 else other
-            stream.reject(what, line, hint="or start the sheet with its header" if ending == ".xlsx" else other)
+            other = "or make the header the first row of the sheet" if ending == ".xlsx" else other
+            stream.reject(what, line, hint=other)
         elif any(map(UNDECODED.search, cells)):
             stream.reject("bytes that cannot be decoded", line)
         elif stream.has_header and cells == first and len(columns) > 1:
@@ -280,7 +281,7 @@ def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, endin
     if (is_own or stream.read.delimiter != "auto") and (is_known or stream.header != "auto"):
         return
     cells = "" if ending == ".xlsx" else f"{dialect.describe()}, "
-    header = "the first row is the header" if stream.has_header else "no header, so columns are numbered"
+    header = "a header in the first row" if stream.has_header else "no header, so columns are numbered"
     settings = "prepare.read.delimiter, prepare.read.header"
     more = ", ..." if len(first) > 5 else ""
     stream.note(f"read with {cells}{header} ({settings})", f"first row: {list_columns(first[:5])}{more}")
@@ -339,7 +340,7 @@ def _read_json(stream: RowStream, values: Iterator[tuple[int, object]], find: Fi
 
 
 def _read_plain(stream: RowStream, lines: Iterable[str]) -> Rows:
-    """Yield one row per line; blank lines between or after texts count too, so there are as many rows as lines."""
+    """Yield one row per line, with an empty text for a blank line; none if all lines are blank."""
     blank: list[int] = []
     is_empty = True
     for number, line in enumerate(lines, start=1):

@@ -172,7 +172,7 @@ def test_control_characters_of_labels_never_reach_the_terminal(capsys: pytest.Ca
 def test_terminal_shows_the_worst_of_many_labels(capsys: pytest.CaptureFixture[str]) -> None:
     scores = score_labels([f"label {i}" for i in range(77)])
     lines = shown(scores, capsys).splitlines()
-    at = next(i for i, line in enumerate(lines) if line.startswith("the 5 labels with the lowest F1 of 77"))
+    at = next(i for i, line in enumerate(lines) if line.startswith("the 5 of 77 labels with the lowest F1"))
     worst = sorted(row["f1"] for row in scores["per_class"])[:5]
     assert [f"{f1:.4f}" for f1 in worst] == [line.split()[4] for line in lines[at + 2 : at + 7]]
     assert "Most frequent confusions" in lines and len(lines) < 35

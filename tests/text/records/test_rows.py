@@ -29,9 +29,9 @@ def notes(stream: RowStream) -> str:
         ('"Tale 1, a ferry."\n"Tale 2, a ferry."\n', ["one column", "no header", "prepare.read.header", "'Tale 1, a"]),
         (
             "text;label\na;b\nc;d\n",
-            ["semicolons", "first row is the header", "read.delimiter", "'text', 'label'"],
+            ["semicolons", "a header in the first row", "read.delimiter", "'text', 'label'"],
         ),
-        ("kind,words\nx,y\nz,w\n", ["first row is the header", "'kind', 'words'"]),
+        ("kind,words\nx,y\nz,w\n", ["a header in the first row", "'kind', 'words'"]),
         ("评语，甲乙\n很好，甲\n不好，乙\n", ["-s prepare.read.delimiter=，"]),
         ("text，label\n很好，甲\n", ["full-width commas between cells", "'text', 'label'"]),
         ("text,label\na,b\n", []),

@@ -41,8 +41,8 @@ def start_pooler(network: PreTrainedModel, recipe: ClsRecipe, *, is_new: bool) -
 def resolve(recipe: ClsRecipe, config: PreTrainedConfig, n_rows: int, n_labels: int) -> ClsRecipe:
     """Return the recipe with defaults that depend on model and data; see tasks/fine_tuning.py.
 
-    The minimum is 300 steps, or 20 steps per label if that is more. Models of width 256 or less get 200 steps per label, up
-    to 2,000: with few labels, more steps overfit (docs/log.md).
+    The minimum is 300 steps, or 20 steps per label if that is more. Models of width 256 or less get 200 steps per
+    label, up to 2,000: with few labels, more steps overfit (docs/log.md).
     """
     uses_lora = recipe.cls.lora_rank > 0
     return resolve_defaults(recipe, config, n_rows, _min_steps(config, n_labels), uses_lora=uses_lora)

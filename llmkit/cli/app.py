@@ -256,7 +256,8 @@ def _explain(error: BaseException) -> Problem:
         return Problem("stdout is closed", "stdout", "open it, or send the results to a file: > results.txt")
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
-        return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
+        hint = "check disk space and permissions there, then repeat the command"
+        return Problem(error.strerror or str(error), place, hint)
     what = first_line(error) if str(error) else "out of memory"
     hint = "halve train.micro_batch_size, which leaves the result unchanged, or use a smaller model"
     return Problem(what, "memory", hint)

@@ -216,7 +216,7 @@ def evaluate(
     Args:
         model: A run, a model folder or a hub name.
         data: A prepared folder, text files or labelled rows; without it, the held-out data of the run itself.
-        split: Split of a prepared folder; `validation` by default.
+        split: Split of a prepared folder or a run; `validation` by default.
         stride: Tokens scored per window of a causal model; the rest of the window is context.
         text, pair, label: Names of columns of labelled rows.
         keys: Recipe keys, such as `evaluate__precision="bf16"`.

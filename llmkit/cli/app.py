@@ -261,7 +261,8 @@ def _explain(error: BaseException) -> Problem:
         return Problem("stdout is closed", "stdout", "open it, or send the results to a file: > results.txt")
     if isinstance(error, OSError):
         place = str(error.filename or "this machine")
-        return Problem(error.strerror or str(error), place, "check disk space and permissions there, then run it again")
+        hint = "check disk space and permissions there, then repeat the command"
+        return Problem(error.strerror or str(error), place, hint)
     if isinstance(error, ImportError):
         hint = "the libraries of llmkit take 2 GB of address space: ulimit -v unlimited"
         return Problem("a library does not fit the memory that this process may use", first_line(error), hint)

@@ -164,7 +164,8 @@ EvalData = Annotated[
     typer.Option("--data", help="Prepared folder, text, or labelled rows; default: the data of the run."),
 ]
 Split = Annotated[
-    str | None, typer.Option("--split", help="Split of a prepared folder: validation (default), test or train.")
+    str | None,
+    typer.Option("--split", help="Split of a prepared folder or run: validation (default), test or train."),
 ]
 Stride = Annotated[
     int | None, typer.Option("--stride", help="Number of tokens scored per window; the other tokens are context.")

@@ -159,7 +159,7 @@ _NAMES: dict[str, str] = {
     "leave it out: code of models is never run": "trust_remote_code",
     "leave it out: the hub's own login is used (`hf auth login`)": "use_auth_token hub_token",
     "leave it out: rows are not cached; HF_HOME moves the cache of the hub": "overwrite_cache cache_dir",
-    "leave it out: the n-gram baseline is a logistic regression with fixed settings": "c ngram_range solver",
+    "leave it out: the n-gram baseline is a linear model with fixed settings": "c ngram_range solver",
     "leave it out: unused columns are never read": "remove_unused_columns",
     "`llmkit predict MODEL --data FILE` predicts": "do_predict",
 }

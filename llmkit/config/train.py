@@ -9,7 +9,7 @@ from llmkit.config.section import Section
 LENGTHS = {
     "max_steps": "optimizer steps",
     "epochs": "passes over the train split",
-    "max_minutes": "minutes, regardless of the step",
+    "max_minutes": "minutes",
 }
 """Keys that set the length of a run, with their units."""
 
@@ -129,7 +129,8 @@ class Train(Section):
         given = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(given) > 1:
             ends = [f"with {name} alone the run ends after {value:g} {LENGTHS[name]}" for name, value in given.items()]
-            raise ValueError(f"{' and '.join(given)} both set the length of training; keep one: {', '.join(ends)}")
+            names, quantity = " and ".join(given), "both" if len(given) == 2 else "all"
+            raise ValueError(f"{names} {quantity} set the length of training; keep one: {', '.join(ends)}")
         return self
 
     @model_validator(mode="after")

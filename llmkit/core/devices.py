@@ -16,7 +16,7 @@ from llmkit.core import distributed
 
 
 def pick_device() -> torch.device:
-    """Return the first NVIDIA GPU, else Apple's GPU, else the CPU."""
+    """Return the current NVIDIA GPU, else Apple's GPU if there is only one rank, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() and distributed.expected_ranks() == 1 else "cpu")

@@ -147,7 +147,7 @@ def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _
 
 
 def restore_folder(path: Path, delete: Callable[[Path], None] = _delete_tree) -> None:
-    """Restore the old `path` if a process was killed between the two renames; otherwise `delete` its remains."""
+    """Undo a `replace_folder` that was killed between its renames; otherwise `delete` the old folder that it left."""
     old = path.with_name(f".{path.name}.old")
     _restore_old(path, old)
     delete(old)

@@ -41,7 +41,7 @@ def lock_output(out: Path) -> Iterator[None]:
     except OSError as error:
         if path.exists():
             what = f"{str(out)!r} may be in use: its lock cannot be opened: {error.strerror}"
-            hint = "give another --out, or delete the lock if no command of another user writes to this folder"
+            hint = f"give another --out, or delete the lock if no command of another user writes to {out.name}"
             raise EnvironmentFault(what, where=str(path), hint=hint) from None
         # The parent may be read-only, for example the parent of a container volume.
         console.info(f"cannot lock {str(out)!r} ({error.strerror}): do not run two commands that write to it at once")

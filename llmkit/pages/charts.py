@@ -176,7 +176,7 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 
 
 def nice_ticks(low: float, high: float, *, integers: bool = False) -> list[float]:
-    """Return four to seven round numbers that enclose low and high; at least one apart if `integers`."""
+    """Return four to seven round numbers that enclose low and high; with `integers` only whole ones, perhaps fewer."""
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
         low, high = (0.0, 2 * margin) if low == 0 else (low - margin, high + margin)

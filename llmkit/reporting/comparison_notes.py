@@ -16,7 +16,7 @@ LOSSY_TOKENIZERS = {
 }
 """The parts of a text that a tokenizer of this kind loses, besides unknown tokens."""
 _NOT_CONTEXT = ("precision", "data", "split")
-"""Keys of `method` that do not describe the context."""
+"""Keys of `method` that do not describe how much context each scored token had."""
 
 
 def write_notes(rows: Sequence[Record], *, same_tokenizer: bool) -> list[str]:

@@ -15,7 +15,7 @@ def check_request(model: str | None, files: Mapping[str, str], content: str = "t
     if "train" not in files:
         raise UsageError("no training data is given", where="--data", hint=f"give a file with {content}")
     if files["train"] == "-":
-        hint = "write it to a file first: the rows are read again by --resume and eval"
+        hint = "write the rows to a file first: --resume and eval read them again"
         raise UsageError("training cannot read from stdin", where="--data", hint=hint)
     if (Path(files["train"]) / "manifest.json").is_file():
         hint = f"give a file with {content}; llmkit pretrain takes prepared folders"

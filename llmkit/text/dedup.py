@@ -131,7 +131,7 @@ def _rensa() -> Any:
         raise EnvironmentFault(
             "finding near duplicates needs the MinHash library rensa",
             where="prepare.dedup.near",
-            hint="pip install 'llmkit[dedup]', or set it to false",
+            hint="pip install 'llmkit[dedup]', or set prepare.dedup.near to false",
         ) from None
     return rensa
 

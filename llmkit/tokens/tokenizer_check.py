@@ -106,7 +106,7 @@ def _check_ids(model: Any, added: list[dict[str, Any]], where: str) -> None:
     elif isinstance(vocab, list):  # Unigram: the id is the place
         ids += range(len(vocab))
     if wrong := [each for each in ids if type(each) is not int or not 0 <= each < MAX_IDS][:1]:
-        raise _refuse(f"{wrong[0]!r} is not the id of a token; ids are from 0 to {MAX_IDS:,}", where)
+        raise _refuse(f"{wrong[0]!r} is not the id of a token; ids are whole numbers from 0 to {MAX_IDS - 1:,}", where)
     largest, n_tokens = max(ids, default=0), len(set(ids))
     if largest >= 1 << 8 * _n_bytes(n_tokens - 1):
         raise _refuse(f"the largest id is {largest:,}, but there are only {n_tokens:,} tokens", where)

@@ -125,7 +125,7 @@ def require_trackers(names: Sequence[str]) -> None:
     for name in names:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:  # a folder of that name, such as wandb's, is not the package
-            hint = f"pip install 'llmkit[{name}]', or remove it from train.trackers"
+            hint = f"pip install 'llmkit[{name}]', or remove {name} from train.trackers"
             raise EnvironmentFault(f"{name} is not installed", where="train.trackers", hint=hint)
 
 

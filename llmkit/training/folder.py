@@ -126,7 +126,7 @@ def check_run(path: Path, *, resume: bool, overwrite: bool, inputs: Iterable[str
     if resume and overwrite:
         raise UsageError("--resume and --overwrite cannot be used together", where="--overwrite", hint="remove one")
     if resume and not RunFolder(path).recipe.is_file():
-        hint = "start it without --resume"
+        hint = "start a run without --resume"
         raise UsageError(f"there is no run to resume in {str(path)!r}", where="--resume", hint=hint)
     if path.is_file():
         raise UsageError(f"{str(path)!r} is a file", where="--out", hint="give the name of a new folder")

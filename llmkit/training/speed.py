@@ -48,7 +48,7 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, str]:
     """
     if wanted == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < FIRST_WITH_TF32):
         hint = "set train.precision to auto"
-        raise UsageError(f"{device.type} here has no tf32", where="train.precision", hint=hint)
+        raise UsageError(f"the device, {device.type}, has no tf32", where="train.precision", hint=hint)
     if wanted == "bf16" and device.type == "cpu" and not has_bf16_instructions():
         return wanted, "set in the recipe, but this CPU has no bf16 instructions; train.precision=auto is faster"
     if wanted != "auto":

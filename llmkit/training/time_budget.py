@@ -23,8 +23,10 @@ FINAL_SHARE = 0.06
 """Share of the time for scoring held-out data at the end."""
 MIN_BLOCKS = 8
 """Minimum number of held-out blocks per evaluation."""
-CALIBRATION_SHARE, MAX_CALIBRATION_SHARE = 0.05, 0.2
-"""Fractions of the steps after which the run is planned again; after the second, the evaluations are fixed."""
+CALIBRATION_SHARE = 0.05
+"""Fraction of the steps after which a run is planned again; repeated as long as the measured costs change."""
+MAX_CALIBRATION_SHARE = 0.2
+"""Fraction of the steps after which a run is planned again only once, halfway, and the evaluations are fixed."""
 LAST_SHARE = 0.5
 """Fraction of the steps after which the number of steps is fixed."""
 STEP_TOLERANCE = 0.07

@@ -83,7 +83,8 @@ def describe_output_layer(layer: nn.Module) -> str:
     if isinstance(layer, AdaptiveSoftmax):
         return f"vocabulary of {layer.bounds[-1]:,}: adaptive softmax with cutoffs {layer.bounds[1:-1]}"
     n_tokens = cast(nn.Linear, layer).out_features
-    return f"vocabulary of {n_tokens:,}: the loss is computed in chunks of {_chunk_size(n_tokens):,} tokens, for memory"
+    size = _chunk_size(n_tokens)
+    return f"vocabulary of {n_tokens:,}: the loss is computed in chunks of {size:,} tokens, which saves memory"
 
 
 def _chunk_size(vocab_size: int) -> int:

@@ -61,7 +61,7 @@ def check_executor(name: str, inputs: Sequence[str]) -> None:
         hint = did_you_mean(name, [LOCAL, *EXECUTORS])
         raise UsageError(f"unknown executor {name!r}", where="--engine", hint=hint)
     if "-" in inputs:
-        hint = "write it to a file that all machines can read, or use --engine local"
+        hint = "write the text to a file that all machines can read, or use --engine local"
         raise UsageError(f"workers of {name} cannot read standard input", where="-", hint=hint)
     EXECUTORS[name].require()
 

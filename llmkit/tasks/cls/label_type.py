@@ -199,8 +199,8 @@ class LabelType(ABC):
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Return (which rows are wrong, severity), both (rows,).
 
-        The severity is the probability of the predicted label, the largest probability against a true label, or the
-        absolute error.
+        The severity is, for a single label, the probability of the predicted one; for several labels, the largest
+        probability of a wrong decision on one of them; for a number, the absolute error.
         """
 
     def find_errors(

@@ -54,7 +54,7 @@ def score_rows(
     scores = all_reduce_sum({"scores": scores})["scores"]  # rows that other ranks scored are zero
     if n_wrong := int((~np.isfinite(scores).all(1)).sum()):
         what = f"the model's scores of {n_wrong:,} of {len(scores):,} rows are not finite numbers"
-        hint = "its weights are damaged, or too large for the precision: train it again, or give another model"
+        hint = "the weights are damaged, or too large for the precision: train the model again, or give another one"
         raise ModelError(what, where=model.name_or_path or "model", hint=hint)
     return scores
 

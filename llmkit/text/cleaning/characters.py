@@ -131,7 +131,7 @@ def _load_converter() -> Any:
         raise EnvironmentFault(
             "simplify_chinese needs OpenCC",
             where="prepare.clean.simplify_chinese",
-            hint="pip install 'llmkit[chinese]', or set it to false",
+            hint="pip install 'llmkit[chinese]', or set prepare.clean.simplify_chinese to false",
         ) from None
     return opencc.OpenCC("t2s")
 

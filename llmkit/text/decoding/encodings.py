@@ -235,7 +235,7 @@ class TextStream:
         position, texts = self._show_both(head[:WINDOW_BYTES], rival)
         hint = f"set the right one: -s prepare.read.encoding={self.encoding} or -s prepare.read.encoding={rival}"
         if not is_text:
-            hint = f"if one of them is right: -s prepare.read.encoding={self.encoding}; else convert the file to UTF-8"
+            hint = f"{hint}; if both are wrong, convert the file to UTF-8"
         return DataError(
             f"the encoding is {'unclear' if is_text else 'unknown; all known encodings are unlikely'}: {texts}",
             where=self._where(head, offset, position),

@@ -189,7 +189,7 @@ def _inflate(body: bytes, where: str) -> bytes:
             continue
         if unpacker.unconsumed_tail:
             what = f"the compressed page unpacks to more than {MAX_RECORD_BYTES // 1_000_000} MB"
-            raise DataError(what, where=where, hint="leave it out")
+            raise DataError(what, where=where, hint="remove the record from the file")
         return found
     return body
 

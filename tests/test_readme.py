@@ -55,7 +55,8 @@ def test_llmkit_commands_of_the_page_run(page: str, tmp_path: Path, monkeypatch:
     for name in ("spam.csv", "test.csv"):
         (tmp_path / name).write_text("message,kind\n" + "".join(rows))
     (tmp_path / "new.csv").write_text("message\nwin it\n")
-    write_conll(tmp_path / "train.conll", make_tagged(60))
+    for name in ("train.conll", "test.conll"):
+        write_conll(tmp_path / name, make_tagged(60))
     (tmp_path / "letters.txt").write_text("you win cash at home\n")
     for name in ("train.json", "dev.json"):
         shutil.copy(ROOT / "recipes/smoke/questions.json", tmp_path / name)

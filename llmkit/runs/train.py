@@ -254,6 +254,11 @@ def _train(
         again = resume_command(run, recipe)
         raise Interrupted(trainer.stop_signal, f"saved at step {step} of {plan.n_steps}; continue with: {again}")
     best = progress.best_step or step
+    if best != step and not (run.checkpoints / f"step-{best}").exists():
+        what = f"the checkpoint of step {best}, the best on held-out data, is missing; step {step} is saved instead"
+        if distributed.is_main_process():
+            _warn(run, step, what)
+        progress.best_step = best = step
     if step < plan.n_steps or best != step:
         early = f"stopped early at step {step} of {plan.n_steps}; " if step < plan.n_steps else ""
         console.info(f"{early}keeping the weights of step {best}, the best on held-out data")
@@ -285,7 +290,7 @@ def _export(run: RunFolder, trainer: TrainingLoop, task: TrainingTask, network: 
         checkpoint = run.checkpoints / f"step-{best}"
         fault = verify_checkpoint(checkpoint)
         if fault is not None:
-            hint = "restore the checkpoint from a backup and add --resume, or train again with --overwrite"
+            hint = f"restore the checkpoint from a backup, or delete it to save step {last} instead; then add --resume"
             raise ModelError(f"the best checkpoint is damaged: {fault}", where=str(checkpoint), hint=hint)
         network = task.open_model(str(checkpoint))
     network.eval()

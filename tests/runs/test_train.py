@@ -82,6 +82,26 @@ def test_damaged_newest_checkpoint_is_renamed_and_training_resumes(
     assert (out / "checkpoints/step-6.damaged").is_dir()
 
 
+def test_run_with_a_damaged_best_checkpoint_is_refused_and_ends_with_the_last_weights_without_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    rising = ("optim.learning_rate=3", "optim.schedule=constant", "train.eval_steps=1", "train.save_steps=1")
+    metrics = pretrain(recipe(*rising), data=data, out=out)
+    best = out / f"checkpoints/step-{metrics['training']['best_step']}"
+    assert metrics["training"]["best_step"] < metrics["training"]["steps"] == 6
+    shutil.rmtree(out / "model")
+    (best / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="the best checkpoint is damaged") as caught:
+        pretrain(recipe(*rising), data=data, out=out, resume=True)
+    assert "delete it to save step 6 instead; then add --resume" in caught.value.problems[0].hint
+    shutil.rmtree(best)
+    metrics = pretrain(recipe(*rising), data=data, out=out, resume=True)
+    assert "the best on held-out data, is missing; step 6 is saved instead" in capsys.readouterr().err
+    assert metrics["training"]["best_step"] == 6
+    assert (out / "model/model.safetensors").is_file()
+
+
 def test_dry_run_renames_and_makes_nothing(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

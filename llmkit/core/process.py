@@ -141,12 +141,12 @@ def defer_signals(until: str) -> Iterator[None]:
     the signal during the call. `until` completes "stopping when ...".
     """
     if os.name == "nt" or threading.current_thread() is not threading.main_thread():
-        yield  # signals cannot be watched in this way
+        yield  # a wakeup file descriptor needs POSIX and the main thread
         return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_watch_signals, args=(reader, until), daemon=True)
+    thread = threading.Thread(target=_log_signals, args=(reader, until), daemon=True)
     thread.start()
     try:
         yield
@@ -157,7 +157,7 @@ def defer_signals(until: str) -> Iterator[None]:
         os.close(reader)
 
 
-def _watch_signals(reader: int, until: str) -> None:
+def _log_signals(reader: int, until: str) -> None:
     """Log the first signal: Python writes the number of each signal to the pipe, as one byte."""
     n_received = 0
     while byte := os.read(reader, 1):

@@ -356,7 +356,7 @@ class DistributedOptions:
 
 
 def _is_count(text: str) -> bool:
-    """Whether the text is a positive number that `int` reads; launch.py compares it with the machine."""
+    """Whether the text is a positive integer below 10^9; launch.py compares it with the number of GPUs or cores."""
     return text.isascii() and text.isdecimal() and 0 < len(text.lstrip("0")) < 10
 
 

@@ -38,7 +38,7 @@ class Ner(Section):
     words: Literal["auto", "spaces", "punctuation", "characters"] = Field(
         default="auto",
         description="How texts are split into words: at spaces; also around punctuation and Chinese characters; or "
-        "into characters. auto: as the words of the train file are, punctuation for texts.",
+        "into characters. auto: recognized from the words of the train file; punctuation if it has texts.",
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",

@@ -49,7 +49,10 @@ class Section(BaseModel):
 
 
 def _to_number(value: object, annotation: Any) -> object:
-    """Convert text such as `1e3` for a field of numbers. Booleans become text: pydantic accepts them as 1 and 0."""
+    """Convert text such as `1e3` for a field of numbers.
+
+    Booleans become text, so that pydantic refuses them; it would accept True and False as 1 and 0.
+    """
     types = {annotation, *get_args(annotation)}
     if isinstance(value, list):
         inner = next((get_args(each)[0] for each in types if get_origin(each) is list), str)

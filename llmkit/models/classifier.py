@@ -120,7 +120,7 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
     """Make a regression model predict `std` times its output plus `mean`, in place, by changing its last layer.
 
     A head without a bias gets the mean from the bias of the layer norm before it, as in GPT-2: with output W (h + b),
-    the bias b + mean W / |W|^2 adds the mean. Returns whether the model has such a bias; otherwise it is unchanged.
+    the bias b + mean W / |W|^2 adds the mean. Returns False, and changes nothing, if neither of them has a bias.
     """
     heads = [
         module

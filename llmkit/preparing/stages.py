@@ -111,7 +111,7 @@ def build_prepared(inputs: Inputs, settings: Prepare, work: Path, map_shards: Ma
         saved, shards = save_encoding_tokenizer(tokenizer, work), [shard for name in given for shard in staged[name]]
         (check,) = map_shards(partial(check_text, segmenter is not None), [(saved, shards)])
         if check.reason:
-            console.info(f"tokenizing with tokenizers: {check.reason}")
+            console.info(f"tokenizing with the tokenizers library: {check.reason}")
         return partial(encode_shard, saved, check, segmenter, work)
 
     def store(folder: Path) -> Facts:

@@ -100,7 +100,7 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
 
 
 def _find_rule(lines: Sequence[str]) -> tuple[str, str] | None:
-    """Return (note, example) if a line that is a mark without text occurs repeatedly; else None."""
+    """Return (note, example) if a separator line, such as `=====` or `<sep>`, occurs repeatedly; else None."""
     counts = Counter(stripped for line in lines if len(stripped := line.strip()) <= _MAX_TITLE_CHARS)
     if len(lines) - len(counts) < _MIN_RULES - 1:
         return None

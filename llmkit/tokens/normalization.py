@@ -105,7 +105,8 @@ def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> C
     """Return `clean` with the normalization of the tokenizer's model, and remove it from the tokenizer; logs the
     changes.
 
-    The prepared data then has the record, and the tokenizer has the fingerprint and speed of the first training.
+    The manifest of the prepared data then records the normalization. Without it, the tokenizer has the same fingerprint
+    as when the model was trained, and encodes as fast.
     """
     normalization = normalization_of(tokenizer)
     remove_normalization(tokenizer)

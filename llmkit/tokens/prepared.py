@@ -48,7 +48,7 @@ class Prepared:
             DataError: there is no such split, or its number of tokens differs from the manifest's.
         """
         if not self.has_split(name):
-            hint = f"it has: {', '.join(self.manifest['splits'])}; prepare.split.{name} sets its fraction"
+            hint = f"its splits: {', '.join(self.manifest['splits'])}; prepare.split.{name} sets the fraction of {name}"
             raise DataError(f"the prepared folder has no {name} split", where=str(self.path), hint=hint)
         self._check(name, hashes=False)
         split = Split(self.path / name)

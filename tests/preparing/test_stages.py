@@ -170,7 +170,7 @@ def test_fast_encoder_is_checked_once_a_run_on_text_of_all_splits(
     monkeypatch.setattr(shards, "check_encoder", lambda *_, **__: EncoderCheck(reason="it is odd"))
     capsys.readouterr()
     prepare([str(books)], tmp_path / "slow", settings(*FIRST), engine="fake", **given)
-    assert "tokenizing with tokenizers: it is odd\n" in capsys.readouterr().err
+    assert "tokenizing with the tokenizers library: it is odd\n" in capsys.readouterr().err
     assert digests(tmp_path / "slow") == digests(tmp_path / "data")
 
 

@@ -65,7 +65,7 @@ def choose_encoder(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, 
     bare = make_encoding_tokenizer(tokenizer)
     check = check_encoder(bare, texts, set("".join(texts)), with_offsets=with_offsets)
     if check.reason:
-        console.info(f"tokenizing with tokenizers: {check.reason}")
+        console.info(f"tokenizing with the tokenizers library: {check.reason}")
     return make_encoder(bare, check)
 
 
@@ -124,7 +124,7 @@ def test_one_wrong_id_means_tokenizers_encodes_all_texts(
     encoder = choose_encoder(tokenizer, [*TEXTS, "late"])
     assert (
         capsys.readouterr().err
-        == f"tokenizing with tokenizers: fastokens 9.9 returns different ids for {spoiled[:40]!r}\n"
+        == f"tokenizing with the tokenizers library: fastokens 9.9 returns different ids for {spoiled[:40]!r}\n"
     )
     assert same_ids(encoder, tokenizer, [spoiled])
 
@@ -158,8 +158,8 @@ def test_a_tokenizer_that_fastokens_refuses_stays_with_tokenizers(
 
     install(monkeypatch, SimpleNamespace(Tokenizer=SimpleNamespace(from_json_str=refuse)))
     assert same_ids(choose_encoder(tokenizer, []), tokenizer, TEXTS)
-    output = "tokenizing with tokenizers: the fast encoder does not support this tokenizer: unknown variant `Odd`\n"
-    assert capsys.readouterr().err == output
+    reason = "the fast encoder does not support this tokenizer: unknown variant `Odd`"
+    assert capsys.readouterr().err == f"tokenizing with the tokenizers library: {reason}\n"
 
 
 def test_without_fastokens_one_line_says_how_to_get_it(
@@ -245,7 +245,7 @@ def test_a_wrong_chunk_encoder_is_found_and_replaced(
     monkeypatch.setattr(fast_encoding, "ChunkEncoder", Wrong)
     monkeypatch.setattr(fast_encoding, "MAX_MISMATCHED", 0)
     encoder = choose_encoder(tokenizer, [*TEXTS, "x"], with_offsets=with_offsets)
-    assert "tokenizing with tokenizers: chunk encoding returns different ids for" in capsys.readouterr().err
+    assert "tokenizing with the tokenizers library: chunk encoding returns different ids for" in capsys.readouterr().err
     assert same_ids(encoder, tokenizer, ["x", "axb xx"])
     pairs = zip(encoder.encode_with_offsets(["axb"]), encode_with_offsets(tokenizer, ["axb"]), strict=True)
     assert all(np.array_equal(*parts) for pair in pairs for parts in zip(*pair, strict=True))

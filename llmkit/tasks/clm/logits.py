@@ -78,8 +78,9 @@ def _encode_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> l
 
 
 def make_processors(decoding: GenerationConfig, mask: Tensor) -> LogitsProcessorList:
-    """Return the processors for prompts (rows, width) with `mask`, 0 for padding on the left; `num_beams` rows per
-    prompt.
+    """Return the processors for the ids of a batch, which has `num_beams` rows per prompt.
+
+    `mask` (prompts, width) is 0 for padding, which is on the left.
     """
     n_beams = decoding.num_beams or 1
     padding = (mask == 0).sum(1).repeat_interleave(n_beams)

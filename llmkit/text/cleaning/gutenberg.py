@@ -208,9 +208,9 @@ def _find_header_begin(before: str) -> int | None:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """Return the end of the footer that begins at `begin`, and whether a book follows. For a quoted line, end = begin.
+    """Return the end of the footer that begins at `begin`, and whether a book follows.
 
-    `paired`: the file has a header.
+    If the book only quotes the first line of a footer at `begin`, the end is `begin`. `paired`: the file has a header.
     """
     line_end = text.find("\n", begin) + 1 or len(text)
     if small_print := _SMALL_PRINT.match(text, begin):

@@ -14,7 +14,7 @@ def test_recipe_without_a_task_for_rows_is_refused_with_what_to_write(
         monkeypatch, capsys, "finetune", "--data", "rows.csv", "--model", "m", "--out", str(tmp_path / "o")
     )
     assert code == 2
-    assert "set `task: cls or ner or qa` in it" in err
+    assert "set `task: cls or ner or qa` in the recipe" in err
 
 
 def test_options_on_columns_beat_the_recipe_and_a_dry_run_writes_nothing(

@@ -81,7 +81,7 @@ def test_refused_change_names_both_values_and_the_options_that_allow_it() -> Non
         check(changed, "data")
     [problem] = caught.value.problems
     assert "data: dddddddddddd -> eeeeeeeeeeee; optim.learning_rate: 0.1 -> 0.2" in problem.what
-    assert "with: llmkit pretrain-clm --data d --out 'a run' --resume;" in problem.hint
+    assert "own values: llmkit pretrain-clm --data d --out 'a run' --resume;" in problem.hint
     assert problem.hint.endswith("--allow data --allow optim.learning_rate")
     check(changed, "data", "optim.learning_rate")
 

@@ -295,7 +295,7 @@ def test_stopped_command_leaves_no_worker_and_the_next_one_resumes(
     output = command.communicate(timeout=300)[0]
     assert command.returncode == (-number if number == signal.SIGKILL else 128 + number), output
     assert "Traceback" not in output
-    assert number == signal.SIGKILL or "to resume from the finished stages: cleaned-main" in output
+    assert number == signal.SIGKILL or "resumes from the finished stages: cleaned-main" in output
     assert workers and not psutil.wait_procs(workers, timeout=120)[1]
     again = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

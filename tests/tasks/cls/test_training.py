@@ -144,7 +144,7 @@ def test_threshold_of_the_positive_label_is_tuned_saved_and_used_by_predict(
             assert (row["prediction"] == "spam") is (row["p(spam)"] > threshold)
     again = evaluate(load_recipe(tmp_path / "run" / "recipe.yaml"), model=str(tmp_path / "run"))
     assert again["f1_positive"] == result["f1_positive"]
-    assert "above a threshold" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "at least their threshold" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Ner(Section):
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
-        description="Entities whose type is not in the train file; refuse: error; ignore: count and tag as O.",
+        description="Entities whose type is not in the train file; refuse: error; ignore: count and read as O.",
     )
     validation: float = Field(
         default=0.1,

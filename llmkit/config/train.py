@@ -43,7 +43,8 @@ class Train(Section):
     )
     precision: Literal["auto", "bf16", "tf32", "fp32"] = Field(
         default="auto",
-        description="auto: bf16 if a short trial on this device shows that it is faster, else fp32. tf32: GPUs only.",
+        description="auto: bf16 on NVIDIA GPUs that support it, and on CPUs and Apple GPUs if a short trial shows that "
+        "it is faster; else fp32. tf32: NVIDIA GPUs only.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the weights, the data order and dropout.")
     log_steps: int = Field(default=10, ge=1, le=10**9, description="Optimizer steps between log records.")

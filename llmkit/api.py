@@ -91,7 +91,7 @@ def pretrain(
         model: Run, model folder or hub name to start from; default: `inputs.model` of the recipe, else from scratch.
         task: Task if the recipe names none: `clm` (causal language model) or `mlm` (BERT).
         resume: Continue the run in `out`; `auto`: start it if there is none.
-        allow: With `resume`, the names of fields or fingerprints that may have changed.
+        allow: With `resume`, the names of recipe fields or fingerprints that may have changed.
         overwrite: Replace an earlier run in `out`.
         dry_run: Check everything and write nothing; returns the resolved recipe and the number of parameters.
         keys: Recipe keys, such as `train__max_steps=100, model__size="mini"`.
@@ -262,7 +262,7 @@ def predict(
         keys: Recipe keys, such as `evaluate__batch_size=64`.
 
     Returns:
-        The rows in their order, each with `prediction` and `probability`; an empty list if `out` is given.
+        The rows in the order of `data`, each with `prediction` and `probability`; an empty list if `out` is given.
 
     Raises:
         UsageError, DataError, EnvironmentFault, ModelError: see llmkit.core.errors.
@@ -360,7 +360,7 @@ def _load_model_recipe(
     """Load the recipe for a command that uses a model; by default, the recipe in the model's run folder.
 
     Raises:
-        UsageError: a recipe that is not valid, or a keyword that the command of this name does not read.
+        UsageError: a recipe that is not valid, or a keyword that `command` does not read.
     """
     from llmkit.config.command_keys import check_overrides
 

@@ -48,7 +48,7 @@ def demo(recipe: Recipe, *, out: Path, corpus: str | None = None, prompt: str | 
 
 
 def _is_former_demo(run: Path, data: Path) -> bool:
-    """Whether the run was trained on the demo's own prepared folder."""
+    """Whether the run was trained on the demo's own prepared folder; true for a run without a manifest."""
     folder = RunFolder(run)
     if not is_run(run) or not folder.manifest.is_file():
         return is_run(run)

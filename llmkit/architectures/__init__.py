@@ -20,7 +20,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         TRANSFORMER,
     )
 }
-"""Architectures by family; the first one of a task is its default."""
+"""Architectures by family; the first architecture of a task is the task's default."""
 
 
 def families_of(task: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Describe an architecture, to build, train, plan and optimize its models; one file per architecture.
+"""What llmkit must know of an architecture to build, train, plan and optimize its models; one file per architecture.
 
 These files do not import torch: llmkit checks recipes before it loads torch. The networks come from transformers,
 models/recurrent.py and models/transformer.py.
@@ -53,13 +53,13 @@ class EncoderHeads:
     """The heads of an encoder for masked language modelling."""
 
     prefixes: dict[str, str]
-    """Prefixes of parameter names and descriptions of these parts; more specific prefixes come first."""
+    """Descriptions of the model's parts by the prefix of their parameter names; more specific prefixes come first."""
     token_head: str
-    """Prefix of the parameters that only masked tokens pass through, without the output layer."""
+    """Prefix of the parameters through which only masked tokens pass, apart from the output layer."""
     token_logits: "Callable[[PreTrainedModel, Tensor], Tensor]"
-    """Logits (tokens, vocabulary) of hidden states (tokens, width)."""
+    """Computes logits (tokens, vocabulary) from hidden states (tokens, width)."""
     pair_logits: "Callable[[PreTrainedModel, Any], Tensor] | None" = None
-    """Logits (sequences, 2) of the encoder's output; None without a head for pairs."""
+    """Computes logits (sequences, 2) from the encoder's output; None without a head for pairs."""
     once_per_sequence: tuple[str, ...] = ()
     """Prefixes of the parameters that only one token per sequence passes through."""
     rescale_embeddings: "Callable[[PreTrainedModel], None] | None" = None
@@ -80,27 +80,27 @@ class Architecture:
     task: str
     """The pretraining task that trains the architecture."""
     model_type: str
-    """Name in transformers."""
+    """`model_type` of the transformers configuration."""
     config_fields: Callable[[NetworkShape], dict[str, Any]]
     """Returns the fields of the transformers configuration."""
     sizes: Sizes
     """n_layer, n_embd, n_head and n_kv_head by `model.size`."""
     reads: tuple[str, ...]
-    """Fields of the recipe's model section that this architecture uses and other architectures do not."""
+    """Fields of the recipe's model section that this architecture uses, except those that all architectures use."""
     activation_bytes: tuple[int, int, int, int]
-    """Activation bytes per token and width: of a layer in fp32, of a layer under autocast, additional bytes of a
-    layer if only attention is in fp32, and outside of the layers. Counted from the tensors that autograd saves
+    """Activation bytes per token and unit of width: of a layer in fp32, of a layer under autocast, added to a layer
+    under autocast if its attention is in fp32, and outside of the layers. Counted from the tensors that autograd saves
     (tests/training/test_batches.py)."""
     kernels: tuple[str, ...] = (ATTENTION, DROPOUT, GELU)
     """The changes of models/kernels/optimized.py that are tested with this architecture."""
     heads: EncoderHeads | None = None
     """Heads of an encoder for masked language modelling; None for other architectures."""
     even_width: bool = False
-    """Whether `n_embd` must be even, for sinusoidal positions."""
+    """Whether `n_embd` must be even, as sinusoidal positions require."""
     even_heads: bool = False
-    """Whether the width of a head must be even, for rotary positions."""
+    """Whether the width of a head must be even, as rotary positions require."""
     carries_state: bool = False
-    """Whether the model can carry its state from block to block."""
+    """Whether the model can carry its recurrent state from block to block."""
     plain_lm_head: bool = False
     """Whether the logits are `lm_head(last_hidden_state)`."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BertForMaskedLM, BertForPreTraining, PreTrainedModel
 
-# Google's small models (Turc et al. 2019, table 1) and the two of Devlin et al. 2018, section 3.
+# tiny to medium: Turc et al. 2019, table 1; base and large: Devlin et al. 2018, section 3.
 SIZES: Sizes = {
     "tiny": {"n_layer": 2, "n_head": 2, "n_embd": 128},
     "mini": {"n_layer": 4, "n_head": 4, "n_embd": 256},

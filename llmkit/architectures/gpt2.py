@@ -1,8 +1,8 @@
 """GPT-2 (Radford et al. 2019) from transformers.
 
-transformers initializes weights as in section 2.3 and in the original code, and a test checks this: matrices and
-embeddings from a normal distribution with standard deviation 0.02, the two projections into the residual stream of each
-block scaled by 1/sqrt(2 * n_layer), biases 0, layer norms 1.
+transformers initializes weights as in section 2.3 of the paper and in the original code, and a test checks this:
+matrices and embeddings from a normal distribution with standard deviation 0.02, the two projections into the residual
+stream of each block scaled by 1/sqrt(2 * n_layer), biases 0, layer norms 1.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def _config_fields(shape: NetworkShape) -> dict[str, Any]:
         "embd_pdrop": shape.dropout,
         "attn_pdrop": shape.attention_dropout,
         "tie_word_embeddings": shape.tie_embeddings,
-        # The formula of GPT-2's gelu_new in one fused kernel: 1.7 times faster steps on a CPU.
+        # Computes GPT-2's gelu_new in one fused kernel; steps on a CPU are 1.7 times as fast.
         "activation_function": "gelu_pytorch_tanh",
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmkit.architectures.base import OUTPUT_FIELDS, Architecture, NetworkShape, Sizes
 
-# Zaremba et al. 2014, section 4.1.
+# small, medium and large as in Zaremba et al. 2014, section 4.1.
 SIZES: Sizes = {
     "tiny": {"n_layer": 1, "n_embd": 128},
     "small": {"n_layer": 2, "n_embd": 200},

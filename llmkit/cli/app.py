@@ -203,7 +203,7 @@ def _report(error: BaseException) -> int:
         console.info(str(explain_typer_error(error, sys.argv[1:])))
         return error.exit_code
     if isinstance(error, RuntimeError) and is_loss_of_others(error):
-        hint = "its own message is above; the saved checkpoint is intact: continue with --resume"
+        hint = "that rank's message is above; the saved checkpoint is intact: continue with --resume"
         what = f"lost the connection to another rank: {first_line(error).rpartition('] ')[2]}"
         console.info(str(TrainingFailed(what, where=f"rank {os.environ.get('RANK', '0')}", hint=hint)))
         return TrainingFailed.exit_code
@@ -213,8 +213,8 @@ def _report(error: BaseException) -> int:
 def _wait_for_first(error: BaseException) -> None:
     """Wait until rank 0 has reported an error that occurred on all ranks; the launcher then ends this rank.
 
-    If the launcher does not end it, the error occurred only on this rank; it is then reported in full with the number
-    of the rank.
+    If the launcher does not end this rank, the error occurred only here; the caller then reports it in full, below the
+    number of the rank.
     """
     if isinstance(error, Interrupted):
         return
@@ -238,7 +238,7 @@ def _find_signal(error: BaseException | None) -> Interrupted | None:
 def _leave(code: int) -> NoReturn:
     """End the process after its exit handlers, without the interpreter's teardown of torch.
 
-    The teardown takes over a second, and one rank may wait for another in it.
+    The teardown takes over a second, and ranks may wait for each other during it.
     """
     atexit._run_exitfuncs()  # there is no public function for this
     try:

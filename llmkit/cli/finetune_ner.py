@@ -35,8 +35,8 @@ def finetune_ner_command(
 ) -> None:
     """Fine-tune a tagger of entities on tagged words.
 
-    Files are CoNLL columns, or tables with lists of words and tags, or texts with the characters of entities. Schemes
-    (BIO, IOB1, BIOES, BMES) and columns are recognized and printed.
+    Files are CoNLL columns, or tables with lists of words and tags, or texts with the character offsets of
+    entities. Schemes (BIO, IOB1, BIOES, BMES) and columns are recognized and printed.
     """
     from llmkit.cli.row_training import RowTraining
 

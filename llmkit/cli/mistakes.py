@@ -31,7 +31,7 @@ def explain_typer_error(error: Any, arguments: Sequence[str]) -> Problem:
     command = error.ctx.command_path if error.ctx else "llmkit"
     listed = f"{command} --help lists arguments and options"
     parameters: list[Any] = error.ctx.command.params if error.ctx else []
-    if hasattr(error, "possibilities"):  # of an option that does not exist
+    if hasattr(error, "possibilities"):  # the error of an unknown option
         known = [name for parameter in parameters for name in parameter.opts]
         typed = _find_word(error.option_name, arguments)
         value = _find_value(typed, arguments)

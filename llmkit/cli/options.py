@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmkit.config.recipe import Recipe
 
 COMMAND_STARTED = time.perf_counter()
-"""Start time of `train.max_minutes`: the import of the command line, before slow imports."""
+"""Time from which `train.max_minutes` counts: the import of this module, before slow imports."""
 LAUNCHER_OPTIONS = ("--nproc", "--nnodes", "--rdzv-endpoint")
 
 
@@ -98,7 +98,7 @@ Nnodes = Annotated[
 ]
 RdzvEndpoint = Annotated[
     str | None,
-    typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address of one of the machines."),
+    typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Address of one machine; the same on all."),
 ]
 
 # ---- labelled rows ----
@@ -108,7 +108,7 @@ TaggedRows = Annotated[
     str | None, typer.Option("--data", help="Tagged words: CoNLL columns, .jsonl .csv .parquet, hf:NAME.")
 ]
 TagColumn = Annotated[
-    int | None, typer.Option("--tag-column", help="CoNLL column with the tags, from 1, negative from the last.")
+    int | None, typer.Option("--tag-column", help="CoNLL column with the tags; 1 is the first, -1 the last.")
 ]
 ValidationRows = Annotated[
     str | None, typer.Option("--validation", help="Validation rows; without it, a tenth of --data is held out.")
@@ -300,7 +300,7 @@ def check_command(config: "Recipe", path: Path | None, command: str, task: str |
     """Check that a recipe belongs to this command; `task` is the command's task.
 
     Raises:
-        UsageError: it belongs to another command; the error names this command.
+        UsageError: it belongs to another command; the error names that command.
     """
     if command in config.COMMANDS and task in (None, config.task):
         return

@@ -119,7 +119,7 @@ def show_series(result: dict[str, Any], task: str, out: Path) -> None:
 def show_table(table: "Table") -> None:
     """Show a table: styled and fitted to the width of a terminal, or as plain lines of any width in a pipe.
 
-    Control characters are removed from cells, because cells may come from data.
+    Control characters in cells are escaped, because cells may come from data.
     """
     # Imported here, because `--help` does not need these libraries.
     from rich import box

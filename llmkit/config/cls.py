@@ -68,7 +68,7 @@ class Cls(Section):
     label: str | None = Field(default=None, description="Column of the label; default: detected and reported.")
     header: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the first line of a .csv or .tsv is a header; without it, columns are 1, 2, ...",
+        description="Whether the first line of a .csv or .tsv is a header; columns without a header are 1, 2, ...",
     )
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the labels of a cell, such as |."
@@ -133,8 +133,8 @@ class Cls(Section):
     augment: Augment = Augment()
     positive_label: LabelName | None = Field(
         default=None,
-        description="Label whose F1 is reported as f1_positive. If there are two labels, it is predicted above a "
-        "threshold, which is tuned on the validation rows and saved with the model.",
+        description="Label whose F1 is reported as f1_positive. If there are two labels, it is predicted if its "
+        "probability exceeds a threshold, which is tuned on the validation rows and saved with the model.",
     )
     metric: str = Field(
         default="auto",

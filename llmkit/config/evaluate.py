@@ -17,8 +17,8 @@ class Evaluate(Section):
         default=None,
         ge=2,
         le=10**7,
-        description="Tokens per window; default: as in training for classifiers and on a run's own data, else the "
-        "longest context.",
+        description="Tokens per window; default: the block size of training for classifiers and for a run on its own "
+        "data, else the model's longest context.",
     )
     stride: int | None = Field(
         default=None,

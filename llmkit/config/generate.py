@@ -62,7 +62,7 @@ class Generate(Section):
     @classmethod
     def _temperature_does_not_overflow(cls, temperature: float) -> float:
         if 0 < temperature < 0.01:
-            raise ValueError("set it to 0 (greedy decoding) or at least 0.01")
+            raise ValueError("values between 0 and 0.01 can overflow; set it to 0 (greedy decoding) or at least 0.01")
         return temperature
 
     @field_validator("stop")

@@ -45,7 +45,7 @@ class Inputs(Section):
     def written_to(self, folder: Path) -> Self:
         """Return a copy with local paths relative to `folder`, where the recipe is written.
 
-        Each of them begins with `.`, so that it is not read as a hub name.
+        Each of these paths begins with `.`, so that it is not read as a hub name.
         """
         found = {}
         for name, value in self.given.items():

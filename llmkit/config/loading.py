@@ -56,7 +56,7 @@ def load_recipe(
 
     Raises:
         UsageError: an unreadable file, invalid YAML, unknown keys, wrong types or ranges; lists all problems.
-        ModelError: the same in the copy of a run folder.
+        ModelError: all problems are in the recipe that a run folder keeps.
     """
     try:
         return _load_recipe(path, overrides, task, columns or {}, forget_columns)
@@ -157,7 +157,7 @@ def _resolve_code(values: dict[str, Any], folder: Path, *, forget: bool) -> None
 
 
 def _is_kept(path: Path) -> bool:
-    """Whether a recipe is the copy in a run folder."""
+    """Whether a recipe file is the copy that llmkit keeps in a run folder."""
     return path.name == "recipe.yaml" and (path.parent / "manifest.json").is_file()
 
 
@@ -251,7 +251,7 @@ def _parse_yaml(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reports the position of invalid values, such as 2024-13-45 or `!!bool maybe`; PyYAML raises bare errors."""
+    """Reports the position of invalid values, such as 2024-13-45 or `!!bool maybe`; PyYAML's own errors lack it."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         problem = "an invalid value"
@@ -304,7 +304,7 @@ def _malformed(setting: str) -> Problem:
         key, _, value = setting.partition(":")
         hint = f"write = between key and value: -s {key.strip()}={value.strip() or 'VALUE'}"
         return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
-    # `-seed 1` is read as `-s eed`.
+    # Typer reads `-seed 1` as `-s eed`.
     hint = describe_unknown(name, where) or describe_unknown(f"s{name}", where) or "such as -s train.max_steps=100"
     return Problem(f"--set needs section.key=value, not {setting!r}", where, hint)
 

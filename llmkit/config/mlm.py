@@ -14,8 +14,8 @@ class Mlm(Section):
     whole_words: bool = Field(default=True, description="Mask all tokens of a word together; false: single tokens.")
     sentence_objective: Literal["nsp", "sop", "none"] = Field(
         default="nsp",
-        description="nsp: predict if the second segment follows the first (BERT); sop: predict the order of segments "
-        "(ALBERT); none: no pairs, full sentences (RoBERTa).",
+        description="nsp: predict whether the second segment follows the first (BERT); sop: predict the order of "
+        "segments (ALBERT); none: no pairs, full sentences (RoBERTa).",
     )
     short_share: float = Field(
         default=0.1,

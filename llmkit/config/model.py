@@ -18,8 +18,8 @@ class Model(Section):
     family: str = Field(default="gpt2", description="Architecture; default: gpt2, or bert for task mlm.")
     size: Literal["tiny", "mini", "small", "medium", "base", "large", "xl"] = Field(
         default="tiny",
-        description="Layers x width. gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: Google's "
-        "BERT sizes. gru, lstm: small 2x200.",
+        description="Preset of layers x width. gpt2, llama: tiny 4x128, mini 6x384, small 12x768. bert, modernbert: "
+        "Google's BERT sizes. gru, lstm: small 2x200.",
     )
     n_layer: int | None = Field(default=None, ge=1, le=1_000, description="Number of layers.")
     n_head: int | None = Field(default=None, ge=1, le=10_000, description="Number of attention heads.")
@@ -41,7 +41,7 @@ class Model(Section):
         default="auto", description="Initialization of the matrices; auto: as in the architecture's paper."
     )
     init_range: float = Field(
-        default=0.1, gt=0, le=100, description="normal: standard deviation; uniform: maximum absolute value."
+        default=0.1, gt=0, le=100, description="init normal: standard deviation; init uniform: maximum absolute value."
     )
     n_positions: int | None = Field(
         default=None, ge=1, le=10**6, description="Maximum context length; default: train.block_size."

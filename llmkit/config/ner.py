@@ -26,10 +26,10 @@ class Ner(Section):
         default="auto", description="Whether the first line of a .csv or .tsv is a header."
     )
     token_column: int | None = Field(
-        default=None, ge=-1000, le=1000, description="CoNLL: column of the words, from 1, negative from the last."
+        default=None, ge=-1000, le=1000, description="CoNLL: column of the words; 1 is the first, -1 the last."
     )
     tag_column: int | None = Field(
-        default=None, ge=-1000, le=1000, description="CoNLL: column of the tags, from 1, negative from the last."
+        default=None, ge=-1000, le=1000, description="CoNLL: column of the tags; 1 is the first, -1 the last."
     )
     scheme: Literal["auto", "BIO", "IOB1", "BIOES", "BMES", "IO"] = Field(
         default="auto", description="Scheme of the tags; auto: recognized from all tags of the train file. The model "
@@ -42,7 +42,7 @@ class Ner(Section):
     )
     unseen_labels: Literal["refuse", "ignore"] = Field(
         default="refuse",
-        description="Entities whose type is not in the train file; refuse: error; ignore: count them and read O.",
+        description="Entities whose type is not in the train file; refuse: error; ignore: count and read as O.",
     )
     validation: float = Field(
         default=0.1,

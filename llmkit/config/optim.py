@@ -60,7 +60,7 @@ class Optim(Section):
         default=0.25,
         gt=0,
         lt=1,
-        description="schedule plateau: the learning rate is multiplied by this at each plateau.",
+        description="schedule plateau: factor that multiplies the learning rate at each plateau.",
     )
     warmup_steps: float = Field(
         default=0.05, ge=0, le=10**9, description="Optimizer steps of warmup; below 1: a fraction of all steps."
@@ -76,7 +76,7 @@ class Optim(Section):
     def _every_setting_is_read(self) -> "Optim":
         fields = type(self).model_fields
         if self.momentum and self.name != "sgd":
-            raise ValueError("momentum applies only to sgd; set adam_beta1 or muon_momentum for the others")
+            raise ValueError("momentum applies only to sgd; for other optimizers set adam_beta1 or muon_momentum")
         if self.plateau_factor != fields["plateau_factor"].default and self.schedule != "plateau":
             raise ValueError("plateau_factor applies only to schedule plateau; remove it")
         if self.min_learning_rate_ratio and self.schedule in ("plateau", "constant"):

@@ -130,7 +130,7 @@ def _to_yaml(value: object) -> str:
 
 
 def _suggest_key(location: Key, kind: type[Recipe], where: str, value: object) -> str:
-    """Return a hint with the key that was probably meant instead of an unknown key of the section with this value."""
+    """Return a hint for an unknown key that was set to `value`: the key that was probably meant, else known keys."""
     own = _section_at(location[:-1], kind).model_fields
     known = describe_unknown(".".join(location), where, value)
     if known is not None:

@@ -18,15 +18,15 @@ class Qa(Section):
     )
     answer_start: str | None = Field(
         default=None,
-        description="Column of the character where the answer starts; default: detected, else the answer is searched.",
+        description="Column of the answer's start in the context, in characters; default: detected, else searched for.",
     )
     separator: str | None = Field(
         default=None, min_length=1, description="Separator between the answers of a cell, such as |."
     )
     unanswerable: Literal["auto"] | bool = Field(
         default="auto",
-        description="Whether the model may leave a question without an answer; auto: if train questions have none. "
-        "false: such questions are left out of training.",
+        description="Whether the model may leave a question without an answer; auto: if some train questions have "
+        "no answer. false: such questions are left out of training.",
     )
     language: Literal["auto", "en", "zh"] = Field(
         default="auto",

@@ -1,6 +1,6 @@
 """Recipes: one YAML file describes how a model is made from raw text or labelled rows.
 
-`task` decides which sections it has.
+`task` decides which sections the recipe has.
 """
 
 import json
@@ -52,11 +52,11 @@ class Recipe(Section):
 
     @property
     def block_size(self) -> int:
-        """Return the number of tokens per sequence: the recipe's, or the default, at most `model.n_positions`."""
+        """Return the number of tokens per sequence: `train.block_size`, else the default up to `model.n_positions`."""
         return self.train.block_size or min(self.BLOCK_SIZE, self.model.n_positions or self.BLOCK_SIZE)
 
     def with_block_size(self, *limits: int | None) -> Self:
-        """Return a copy with `train.block_size` set: the recipe's value, or else the default, lowered to the limits.
+        """Return a copy with `train.block_size` set: the recipe's value, else the default lowered to the limits.
 
         A limit of None is ignored.
         """

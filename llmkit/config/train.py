@@ -43,7 +43,8 @@ class Train(Section):
     )
     precision: Literal["auto", "bf16", "tf32", "fp32"] = Field(
         default="auto",
-        description="auto: bf16 if a short trial shows that it is faster here, else fp32. tf32: GPUs only.",
+        description="auto: bf16 on NVIDIA GPUs that support it, and on CPUs and Apple GPUs if a short trial shows that "
+        "it is faster; else fp32. tf32: NVIDIA GPUs only.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the weights, the data order and dropout.")
     log_steps: int = Field(default=10, ge=1, le=10**9, description="Optimizer steps between log records.")
@@ -102,8 +103,9 @@ class Train(Section):
     )
     compile: Literal["auto", "none", "layers", "whole", "graphs"] = Field(
         default="auto",
-        description="Mode of torch.compile; auto: the fastest in a trial on GPUs, in runs of 15 minutes or more; "
-        "else none.",
+        description="Use of torch.compile. layers: layers one by one; whole: model and loss; graphs: like whole, with "
+        "CUDA graphs; auto: in runs of 15 minutes or more on GPUs, the fastest of none, layers and whole in a trial; "
+        "otherwise none.",
     )
     ddp_timeout: int = Field(
         default=1800,

@@ -41,7 +41,7 @@ _HARMLESS = "\t\u200c\u200d\u00a0\u202f\u3000"
 
 
 _INVISIBLE = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
-"""Zero-width characters that do not affect the text around them."""
+"""Zero-width characters, which are removed from lines; the visible text stays the same."""
 
 
 def list_some(names: Sequence[str], n_shown: int = 3) -> str:
@@ -60,7 +60,7 @@ def clean_lines(text: str) -> str:
 
 def clean_line(text: str) -> str:
     """Return the text as one line: `\u23ce` for newlines, spaces for other white space and invisible characters, and
-    escapes such as `\\x1b` for control characters. Keeps joiners.
+    escapes such as `\\x1b` for control characters. Keeps zero-width joiners, which emoji need.
     """
     if text.isprintable():
         return text

@@ -1,7 +1,7 @@
 """The device that models run on and its memory: NVIDIA GPUs, Apple GPUs and CPUs.
 
-Only this module chooses devices. Only single processes use Apple GPUs (`mps`), because torch cannot exchange
-gradients between them. llmkit has not run on one yet; tests mock the list of devices.
+Only this module chooses devices. Only a run with one process uses an Apple GPU (`mps`), because torch cannot exchange
+gradients between Apple GPUs. llmkit has not run on an Apple GPU yet; tests mock the list of devices.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return the free GPU memory; on Apple GPUs a fraction of the machine's memory; None on a CPU."""
+    """Return the free GPU memory; on an Apple GPU, Metal's recommended maximum less the allocated; None on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     if device.type == "mps":
@@ -82,9 +82,9 @@ def tune_malloc() -> None:
 
 
 def trim_malloc() -> None:
-    """Release the memory that training has freed to the operating system.
+    """Return memory that training no longer uses to the operating system.
 
-    The final evaluation has larger tensors that would not fit into that memory and would raise the peak (docs/log.md).
+    Otherwise the tensors of the final evaluation, too large for the freed blocks, would raise the peak (docs/log.md).
     """
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
@@ -102,7 +102,7 @@ def align_weights(model: nn.Module) -> None:
 
 
 def measure_memory() -> dict[str, int]:
-    """Return peak memory in bytes for the log. Every rank calls it.
+    """Return peak memory in bytes for the log. All ranks must call this function, which gathers their values.
 
     `peak_memory` is the highest value of any rank; with several ranks, `peak_memory_total` is their sum. On a CPU,
     memory means the resident memory of a process.
@@ -112,7 +112,7 @@ def measure_memory() -> dict[str, int]:
 
 
 def peak_bytes() -> int:
-    """Return peak memory in bytes, of torch on a GPU or of this process; 0 if unknown.
+    """Return the peak memory in bytes: torch's on a GPU, this process's on a CPU; 0 if unknown.
 
     Torch reports no peak for Apple GPUs; the value is then the current use.
     """

@@ -1,7 +1,7 @@
 """Rank and world size of this process, and collective operations over all ranks.
 
 torchrun, accelerate and Kubeflow set RANK, WORLD_SIZE, MASTER_ADDR and the like in the environment; SLURM's own names
-are translated. A single process is rank 0 of 1; for it all functions here are no-ops. torch is imported inside of
+are translated. A single process is rank 0 of 1; its collective operations return at once. torch is imported inside of
 functions, so commands without torch can read the rank.
 """
 
@@ -27,7 +27,7 @@ N_PORTS = 2_000
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SLURM_VARIABLES = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Set by mpirun; accelerate reads them."""
+"""Number of processes, as mpirun sets it; accelerate reads these variables."""
 MAX_RANKS = 1_000_000
 LAUNCHER = "LLMKIT_LAUNCHER_PID"
 """Environment variable with the process id of training/launch.py."""
@@ -45,13 +45,14 @@ ACCELERATE_DEFAULTS = {
 }
 """Settings that `accelerate launch` puts into the environment, with their neutral values."""
 _is_alone = False
+"""Whether this process is in a block of `main_process_first`, where it acts as a single process."""
 
 
 def init_from_env() -> None:
     """Check the variables of launchers and SLURM, and translate SLURM's if `srun` started one process per rank.
 
-    With --nproc, or if the variables do not describe several ranks, they are removed, so that no library reads them. A
-    message names them; without --nproc, a world size of 1 needs no message.
+    The variables are removed, so that no library reads them, if --nproc is given or if they do not describe several
+    ranks. A message lists the removed variables, except for a world size of 1 without --nproc.
 
     Raises:
         UsageError: a variable is not a number in its range, or one that several ranks need is missing, or mpirun
@@ -127,7 +128,7 @@ def _find_slurm_host() -> str:
     hosts = environ.get("SLURM_STEP_NODELIST", "localhost")
     if "MASTER_ADDR" in environ:
         return environ["MASTER_ADDR"]
-    with suppress(FileNotFoundError):  # for example in a container
+    with suppress(FileNotFoundError):  # a container may lack scontrol
         listed = subprocess.run(["scontrol", "show", "hostnames", hosts], capture_output=True, text=True)
         return (listed.stdout.split() or [hosts])[0]
     return environ.get("SLURM_LAUNCH_NODE_IPADDR", hosts)
@@ -140,7 +141,7 @@ def _slurm_port() -> str:
 
 
 def die_with_launcher() -> None:
-    """End this rank when its launcher dies, if llmkit started it; Linux only.
+    """If training/launch.py started this rank, end the rank when the launcher dies; Linux only.
 
     A rank that waits in a collective cannot handle a signal from the launcher.
     """
@@ -162,7 +163,7 @@ def is_main_process() -> bool:
 def _drop_accelerate_settings() -> list[str]:
     """Remove accelerate's settings from the environment, so its classes do not read them.
 
-    Returns those that change training, such as `use_fsdp=true`.
+    Returns the settings that differ from their neutral values, such as `use_fsdp=true`.
     """
     found = {
         name: os.environ.pop(f"ACCELERATE_{name.upper()}", neutral) for name, neutral in ACCELERATE_DEFAULTS.items()
@@ -192,18 +193,19 @@ def init_process_group(device_type: str, timeout_seconds: float) -> None:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         PartialState(cpu=device_type == "cpu", backend=backend, timeout=timedelta(seconds=timeout_seconds))
-    except RuntimeError as error:  # torch raises different types if an address does not answer
+    except RuntimeError as error:  # its subclass depends on how the connection failed
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        hint = "check that all of them run and can reach this address; train.ddp_timeout sets how long they wait"
+        hint = "check that all ranks run and can reach this address; train.ddp_timeout sets how long they wait"
         what = f"the {expected_ranks()} ranks could not connect: {first_line(error)}"
         raise EnvironmentFault(what, where=where, hint=hint) from error
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """Run the block on every rank separately; the other ranks then wait for rank 0.
+    """Run the block on every rank as in a single process, without collectives; then wait until all ranks have left it.
 
-    They wait without a timeout, because a launcher kills the last rank soon after the other ranks have exited.
+    Rank 0 may work in the block for hours. The other ranks wait for it, because a launcher kills the last rank soon
+    after the other ranks have exited.
     """
     global _is_alone
     if world_size() == 1:

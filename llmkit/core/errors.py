@@ -22,7 +22,7 @@ from llmkit.core.console import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: `what` describes it with the value, `where` is its location, `hint` is a fix."""
+    """One problem: `what` says what is wrong with which value, `where` is the location, `hint` is a fix."""
 
     what: str
     where: str
@@ -54,7 +54,7 @@ class LlmkitError(Exception):
         return "\n\n".join(map(str, self.problems))
 
     def __reduce__(self) -> "tuple[object, tuple[tuple[Problem, ...]]]":
-        return type(self).from_problems, (self.problems,)  # pickle would drop `where` and `hint`
+        return type(self).from_problems, (self.problems,)  # by default, pickle would call the class with `what` alone
 
 
 class UsageError(LlmkitError):
@@ -69,14 +69,14 @@ class DataError(LlmkitError):
     exit_code = 3
 
 
-class EnvironmentFault(LlmkitError):  # noqa: N818 - the contract's name
+class EnvironmentFault(LlmkitError):  # noqa: N818 - a public name
     """A problem of the machine: disk, permissions, lock, memory, network, or a missing package."""
 
     exit_code = 4
 
 
-class TrainingFailed(LlmkitError):  # noqa: N818 - the contract's name
-    """Training stopped because continuing would have damaged the model."""
+class TrainingFailed(LlmkitError):  # noqa: N818 - a public name
+    """Training stopped: the loss spiked, a loss or gradient is not finite, or a rank died."""
 
     exit_code = 5
 
@@ -88,7 +88,7 @@ class ModelError(LlmkitError):
 
 
 SAME_SIGNAL_SECONDS = 0.5
-"""Signals closer together count as one: `timeout` signals the process and then its group."""
+"""Signals closer together count as one: `timeout` sends its signal to the process and then to the process group."""
 
 
 class Interrupted(BaseException):
@@ -115,7 +115,7 @@ def find_near(word: str, known: Iterable[str], cutoff: float = MIN_SIMILARITY) -
     names = {_simplify(name): name for name in sorted(known)}
     simple = _simplify(word)
     near = get_close_matches(simple, names, n=1, cutoff=cutoff)
-    swapped = [name for name in names if sorted(name) == sorted(simple)]  # two letters in the wrong order
+    swapped = [name for name in names if sorted(name) == sorted(simple)]  # letters in the wrong order
     return next((names[name] for name in [*near, *swapped]), None)
 
 

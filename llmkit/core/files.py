@@ -26,7 +26,7 @@ from llmkit.core.output_paths import refuse_special
 
 PARTIAL = ".partial"
 PROCESS = re.compile(r"\.[0-9]+-[0-9a-f]{6}(?=\.partial$)")
-"""The part of a temporary name that belongs to one process."""
+"""The part of a temporary file's name that identifies the process."""
 MAX_NAME_BYTES = 200
 """Maximum bytes of the target's name in a temporary name; most file systems allow 255 bytes in total."""
 
@@ -65,7 +65,7 @@ def new_file(path: Path) -> Iterator[TextIO]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in FULL_DISK_ERRNOS and error.filename is None:
-            error.filename = str(path)  # a failed write does not know it
+            error.filename = str(path)  # the error of a failed write has no file name
         raise
     sync_folder(path.parent)
 
@@ -77,7 +77,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Replace `path` with `value` as JSON, atomically. NaN is refused, because JSON has no NaN.
+    """Replace `path` with `value` as JSON, atomically. NaN and infinity are a ValueError, because JSON has neither.
 
     `indent=None` writes one line, ten times as fast.
     """
@@ -85,7 +85,7 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
 
 
 def nan_to_null(value: Any) -> Any:
-    """Return a result with None for numbers that are not finite, as JSON has neither NaN nor infinity."""
+    """Return a copy of a result with None instead of NaN and infinity, which JSON lacks."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
 def new_folder(path: Path) -> Iterator[Path]:
     """Create a folder that replaces `path` when the block succeeds, and is removed when it raises.
 
-    Files that a killed process left there are deleted first.
+    The temporary folder that a killed process left is deleted first.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     restore_folder(path)
@@ -138,7 +138,7 @@ def replace_folder(partial: Path, path: Path, delete: Callable[[Path], None] = _
             path.rename(old)
             failpoint(f"{path.name}: between renames")
         partial.rename(path)
-    except BaseException:  # a signal too
+    except BaseException:  # also Interrupted, which a signal raises
         _restore_old(path, old)
         raise
     failpoint(f"{path.name}: after rename")

@@ -1,6 +1,6 @@
 """Peak FLOP/s, memory and link speeds of GPUs and CPUs by name, from hardware.yaml.
 
-Independent of models and of this machine (devices.py, machine.py). A device that is not in the table can be measured.
+Knows nothing of models, nor of this machine, which devices.py and machine.py describe.
 """
 
 import re
@@ -14,7 +14,8 @@ import yaml
 from llmkit.core.errors import UsageError, did_you_mean
 
 SLOWER_KINDS = {"laptop", "max", "mig", "d"}
-"""Words in a device's name that mark a slower variant: laptop, Max-Q, a MIG slice, the reduced 4090 D."""
+"""Words in a device's name that mark a slower variant: laptop, Max-Q, a MIG slice, the reduced 4090 D. The table
+has no entries for these variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def default_mfu(kind: str) -> Mfu:
 
 
 def framework_bytes(kind: str) -> int:
-    """Return the memory of libraries and driver without a model."""
+    """Return the memory that libraries and driver use before a model is loaded."""
     return int(_read_file()["framework_gb"][kind] * 1e9)
 
 

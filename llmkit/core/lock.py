@@ -31,7 +31,7 @@ def lock_output(out: Path) -> Iterator[None]:
         EnvironmentFault: another process holds the lock (the error names the process, its machine and the start time),
             or the lock of another user cannot be opened.
     """
-    if os.name == "nt":  # has no flock
+    if os.name == "nt":  # Windows has no flock
         yield
         return
     out = out.resolve()  # the lock must not depend on how the path is written
@@ -49,7 +49,7 @@ def lock_output(out: Path) -> Iterator[None]:
         return
     _held.add(file)
     try:
-        with suppress(OSError):  # the file of another user of the group
+        with suppress(OSError):  # open for reading only if another user created the lock file
             os.truncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}".encode())
         yield
@@ -78,7 +78,7 @@ def _open_locked(path: Path, out: Path) -> int:
     while True:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:  # the lock of another user of the group
+        except PermissionError:  # another user created the lock file
             file = os.open(path, os.O_RDONLY)
         is_free = _try_lock(file)
         if is_free is None:

@@ -1,8 +1,8 @@
 """This machine: the cores, memory and threads that the process may use, and a description for the run's record.
 
-torch counts the physical cores of the affinity mask (`taskset`) but does not read quotas: with a quota of 1.5 CPUs on
-64 cores it would start 64 threads. `limit_threads` therefore sets OMP_NUM_THREADS to a smaller quota before torch
-loads. A value that the user has set is checked and never changed.
+torch counts the physical cores of the affinity mask (`taskset`) but does not read the CPU quotas of control groups:
+with a quota of 1.5 CPUs on 64 cores it would start 64 threads. `limit_threads` therefore sets OMP_NUM_THREADS to a
+smaller quota before torch loads. A value that the user has set is checked and never changed.
 
 Names of host and user are never recorded. Limits are read below `root`, so that a test can describe another machine.
 """
@@ -27,7 +27,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "nu
 
 def describe_machine() -> dict[str, Any]:
     """Describe CPU, cores, torch's threads (and the reason for their number), memory, accelerator and platform."""
-    import torch  # `prepare` needs only the versions
+    import torch  # imported here, because `prepare` needs only `describe_versions`
 
     from llmkit.core.devices import describe_gpu
 
@@ -57,7 +57,7 @@ def find_version(package: str) -> str | None:
 
 
 def describe_command() -> list[str]:
-    """Return the command line without the path of the program and without passwords."""
+    """Return the command line without the path of the program and without secrets."""
     program = Path(sys.argv[0]).name
     return ["llmkit" if program == "__main__.py" else program, *map(redact, sys.argv[1:])]
 
@@ -84,16 +84,16 @@ def total_memory() -> int | None:
 
 
 MIN_ADDRESS_SPACE = 400 << 20
-"""For the threads of a library, each of which reserves address space of its own."""
+"""Bytes of address space that a library needs for its threads, each of which reserves its own part."""
 
 
 def require_address_space(n_bytes: int, what: str) -> None:
-    """Check that a library may allocate so much under the limit that `ulimit -v` sets.
+    """Check that a library may allocate `n_bytes` under the limit that `ulimit -v` sets.
 
     A library in Rust ends the process if an allocation fails, and Python can neither prevent nor report that.
 
     Raises:
-        EnvironmentFault: it may not.
+        EnvironmentFault: the limit leaves too little address space.
     """
     try:
         import resource  # not on Windows
@@ -108,12 +108,12 @@ def require_address_space(n_bytes: int, what: str) -> None:
         raise EnvironmentFault(
             f"{what} needs {n_needed / 1e9:.1f} GB of address space, and {n_left / 1e9:.1f} GB are left",
             where=f"limit of the address space: {limit / 1e9:.1f} GB (ulimit -v)",
-            hint="raise it, or remove it: ulimit -v unlimited",
+            hint="raise the limit, or remove it: ulimit -v unlimited",
         )
 
 
 VARIABLES = ("MKL_NUM_THREADS", "OMP_NUM_THREADS")
-"""Variables that torch's kernels read, the strongest first."""
+"""Variables that torch's kernels read; the first one that is set applies."""
 MAX_THREADS = 65_536
 """Maximum number of threads: a larger one is a mistake, and starting so many threads would end the process."""
 
@@ -168,7 +168,7 @@ def limit_threads() -> None:
     """
     global _decided
     _decided = decide_threads(os.environ)
-    for name in VARIABLES:  # libgomp rejects an empty one
+    for name in VARIABLES:  # libgomp rejects an empty variable
         if not os.environ.get(name, "-").strip():
             del os.environ[name]
     if _decided.source == "quota":
@@ -215,10 +215,10 @@ def read_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
                     *read_text(folder / "cpu.cfs_quota_us").split(),
                     *read_text(folder / "cpu.cfs_period_us").split(),
                 ]
-                if len(quota) == 2 and quota[0].isdigit():  # "max" and "-1" mean none
+                if len(quota) == 2 and quota[0].isdigit():  # "max" and "-1" mean no limit
                     cores.append(int(quota[0]) / int(quota[1]))
                 limit = (read_text(folder / "memory.max") or read_text(folder / "memory.limit_in_bytes")).strip()
-                if limit.isdigit() and int(limit) < 2**60:  # version 1 writes none as nearly 2**63
+                if limit.isdigit() and int(limit) < 2**60:  # version 1 writes no limit as nearly 2**63
                     n_bytes.append(int(limit))
     return min(cores, default=None), min(n_bytes, default=None)
 

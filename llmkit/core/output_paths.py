@@ -85,10 +85,12 @@ def refuse_special(path: Path, where: str = "--out") -> None:
 
 
 def refuse_inputs_inside(out: Path, inputs: Iterable[str]) -> None:
-    """Check that no input is in the folder to replace, with links resolved; names that are not files are skipped.
+    """Check that no input is in the folder to replace, with links resolved.
+
+    Names that do not exist as a path, such as `hf:NAME`, are skipped.
 
     Raises:
-        UsageError: an input is in it; the error names the first one.
+        UsageError: an input is in the folder; the error names the first such input.
     """
     folder = out.resolve()
 

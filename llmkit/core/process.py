@@ -70,12 +70,12 @@ class StopRequest:
         return [int(self.number == number) for number in SIGNALS]
 
     def is_same(self) -> bool:
-        """Whether a new signal repeats the first one: `timeout` signals the process and then its group."""
+        """Whether a signal now is the first one again: `timeout` sends it to the process and then to its group."""
         return time.monotonic() - self._received_at < SAME_SIGNAL_SECONDS
 
 
 def combine_votes(votes: list[int]) -> int | None:
-    """Return the signal that any rank received. Ranks receive it at different times and must stop at the same step."""
+    """Return the signal that any rank received, or None. Ranks receive it at different times and must stop together."""
     by_signal = dict(zip(SIGNALS, votes, strict=True))
     return next((number for number in reversed(SIGNALS) if by_signal[number]), None)
 
@@ -88,7 +88,7 @@ def init_worker(worker_id: int) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    if multiprocessing.get_start_method() == "forkserver":  # the default since Python 3.14: the parent is the server
+    if multiprocessing.get_start_method() == "forkserver":  # default since Python 3.14; the fork server is the parent
         die_with_parent(None)
     else:
         parent = multiprocessing.parent_process()
@@ -99,7 +99,7 @@ def die_with_parent(parent: int | None) -> None:
     """End this process when its parent, the process with this number, dies; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if parent is not None and os.getppid() != parent:  # it died before the call
+        if parent is not None and os.getppid() != parent:  # the parent died before the call
             os._exit(128 + signal.SIGKILL)
 
 
@@ -168,5 +168,5 @@ def _log_signals(reader: int, until: str) -> None:
             os._exit(128 + byte[0])
         while select.select([reader], [], [], SAME_SIGNAL_SECONDS)[0]:
             if not os.read(reader, 1):
-                return  # Python has handled the signal
+                return  # the block has ended, and Python handles the signal
         console.info(f"{signal.Signals(byte[0]).name}: stopping when {until}; repeat the signal to stop immediately")

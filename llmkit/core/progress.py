@@ -153,7 +153,7 @@ def _start_progress() -> "Progress":
         TextColumn("{task.fields[status]}", markup=False),
         console=VisibleCursor(file=sys.stderr, force_terminal=True, highlight=False),
         auto_refresh=False,
-        redirect_stdout=False,  # rows that a pipe reads
+        redirect_stdout=False,  # stdout may be a pipe for rows
         transient=True,
     )
     progress.start()

@@ -4,7 +4,7 @@
 links. This module checks all of them first; `models/loading.py` and `tokens/loading.py` call it. Pickles are refused
 unless the user writes `pickle:FOLDER` (models/pickles.py).
 
-Independent of architectures. The safetensors library checks its own files.
+Knows nothing of architectures. The safetensors library checks its own files.
 """
 
 import json
@@ -20,7 +20,7 @@ from llmkit.core.output_paths import expand_home
 CONFIG, INDEX, TOKENIZER = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
 ADAPTER = "adapter_config.json"
 CHECKED = (CONFIG, INDEX, TOKENIZER, ADAPTER)
-"""Files whose names libraries follow."""
+"""JSON files that name other files, models or classes, which libraries open."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 CONVERT = "convert it to safetensors (docs/faults.md, row 41), or if you trust it, give pickle:FOLDER as its name"
@@ -35,7 +35,7 @@ def check_model_files(name: str, fetch: Callable[[str], Path | None] | None = No
     With `weights`, also refuse a folder whose weights are only pickles.
 
     Raises:
-        ModelError: names the file, and the key in it.
+        ModelError: it refers to something outside; the error names the file and the key.
         EnvironmentFault: there is no permission to read a file of the folder.
     """
     folder = expand_home(name)

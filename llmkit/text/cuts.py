@@ -85,8 +85,8 @@ def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
 
 
 def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[int]:
-    """Return one distinct candidate per target (one or two), ascending, with the smallest total distance; empty if there
-    are too few.
+    """Return one distinct candidate per target (one or two), ascending, with the smallest total distance; empty if
+    there are too few.
     """
     if not all(candidates):
         return []

@@ -7,8 +7,8 @@ costs almost nothing on a text that does not need it.
 STEPS has one line per step, in the order in which they run. Mojibake is repaired before control characters are
 removed because mojibake contains some. Entities are decoded first, so that the later steps see their characters.
 
-A step that removes more than a third of a document's characters is counted in `notes`, with an example. Independent
-of files and formats.
+If a step of REMOVING_STEPS removes more than a third of a document's characters, the document is counted in the step's
+`notes`, with an example. Independent of files and formats.
 """
 
 from collections import Counter
@@ -215,6 +215,8 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("simplified", lambda clean: clean.simplify_chinese, _spelling(simplify_chinese)),
 )
 COUNTED_IN_CHARACTERS = frozenset({"front matter", "gutenberg"})
-"""Steps whose `StepCounts.removed` are numbers of characters; the kinds of the other steps name what is counted."""
+"""Steps whose `StepCounts.removed` counts characters; for other steps, each key of `removed` names what it counts."""
 REMOVING_STEPS = frozenset({"controls", "front matter", "soft hyphens", "gutenberg", "subtitle times"})
-"""Steps that should remove a small part of a text; the others rewrite it, or remove white space or punctuation."""
+"""Steps that should remove a small part of a text, so that removing more than a third of it is worth a note. The other
+steps rewrite the text, or remove white space or punctuation.
+"""

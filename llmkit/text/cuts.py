@@ -18,7 +18,7 @@ MIN_REACH, MAX_REACH = 200, 5_000
 the text after the target, clamped to these limits.
 """
 MAX_WORD_CHARS = 100
-"""Maximum length of a document without any boundary that counts as one word and is not cut."""
+"""A document without any boundary counts as one word, and is not cut, up to this number of characters."""
 
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE_END = re.compile(r"[^\S\n]*\n\s*")

@@ -70,9 +70,9 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """Yield, for each document, True, or False if it is a duplicate of an earlier one; `keys` are in document order.
+    """Yield False for each document that is a duplicate of an earlier one, else True.
 
-    Adds the counts of each step to `counts`.
+    `keys` are in document order. Adds the counts of each step to `counts`.
     """
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:

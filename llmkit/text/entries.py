@@ -250,7 +250,7 @@ def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
             head += read_head(raw, _PACKED_HEAD_BYTES)
         if entry.reopens:
             raw.close()
-            if len(head) < HEAD_BYTES:  # a small file: reopening it would take a tenth of the time to read it
+            if len(head) < HEAD_BYTES:  # keep its bytes: reopening a small file costs a tenth of reading it
                 small = head
                 entry = replace(entry, open_raw=lambda: _keep_small(small, raw))
         else:

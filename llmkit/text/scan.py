@@ -1,7 +1,7 @@
 """Find the distinct non-ASCII characters of a text in one scan of its UTF-8.
 
 Cleaning steps mostly change characters outside printable ASCII, of which a text has only a few dozen distinct ones, so
-a step can skip a text that has none of its characters. Scanning UTF-8 is two to ten times as fast as scanning a str
+a step can skip a text without characters to change. Scanning UTF-8 is two to ten times as fast as scanning a str
 that contains a character beyond Latin-1, such as a curly quote. `casefold_utf8` works on UTF-8 for the same reason.
 
 Independent of the cleaning steps.

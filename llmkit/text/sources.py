@@ -59,7 +59,7 @@ def describe_notes(sources: Iterable[Source]) -> list[str]:
 def describe_encodings(sources: Iterable[Source]) -> list[str]:
     """Return one line per detected legacy encoding, with its first source and a line of text.
 
-    For commands other than `prepare`, which lists the encodings in its receipt, and only if `read.encoding` is `auto`.
+    Call this function only if `read.encoding` is `auto`. `prepare` lists the encodings in its receipt instead.
     """
     guesses = ((each.encoding, each.path, each.example) for each in sources)
     legacy = (each for each in guesses if each[2] and not each[0].startswith("utf"))

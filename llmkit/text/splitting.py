@@ -36,7 +36,7 @@ SHORT_CHARS, MIN_SHORT = 5_000, 20
 MIN_SHORT different documents, so that each is at most 5 % of them.
 """
 TINY_CHARS = 200
-"""If the mean length is below this, as of one or two sentences, `auto` needs only one document per split."""
+"""Below this mean length, that of one or two sentences, `auto` splits by document even below MIN_SHORT documents."""
 MIN_HELD_OUT_CHARS = 1_000
 """A smaller held-out split is reported as too small."""
 _HASH_RANGE = 1 << 64
@@ -51,7 +51,7 @@ class SplitPlan:
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Splits of documents, by text hash, that override the random assignment if it makes a split empty or inexact."""
+    """Splits of documents, by text hash, that override the hash if it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Split by tail: character positions where train and validation end, by text hash; only for documents that are
     stored in several parts.

@@ -106,7 +106,7 @@ def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[N
 
 
 Choose = Callable[[Hashes], NDArray[np.bool_]]
-"""Returns a mask of the windows to hash, given the products of their first words."""
+"""Returns a mask of the windows to hash, given the products of their first 8 bytes and _ANCHOR."""
 
 
 def _below(every: int) -> Choose:

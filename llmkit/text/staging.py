@@ -1,8 +1,8 @@
 """Store cleaned documents on disk for the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow` with one row per part and its non-ASCII characters (scan.py), in batches of bounded
-size that are memory-mapped for reading, and `totals.arrow` with one row per document. Both are renamed into place when
-complete, and the same documents always produce the same bytes.
+Two Arrow files: `documents.arrow` has one row per part, with its text, its distinct non-ASCII characters (scan.py) and
+its source, in batches of bounded size that are memory-mapped for reading; `totals.arrow` has one row per document. Both
+are renamed into place when complete, and the same documents always produce the same bytes.
 
 A text may be staged in several folders: `shards.json` in a separate folder lists them in order, each with a .npy mask
 of the documents that are kept. Such a folder is read like any other.

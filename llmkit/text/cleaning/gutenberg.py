@@ -10,7 +10,8 @@ A single such line is not enough to remove text, because books and essays quote 
 - A header starts with a title line of Project Gutenberg, or consists of fields such as `Title:`. It ends within the
   first 40,000 characters of the file, and no END line precedes it. Text before the header stays.
 - A footer follows a header of the same file, or the licence follows within 3,000 characters. It ends at the next
-  header, or with the last paragraph that names Project Gutenberg; two mentions are at most 5,000 characters apart.
+  header, or with the last paragraph that names Project Gutenberg; consecutive mentions are at most 5,000
+  characters apart.
 - Small print at the end of a file is a footer, not a header that would contain the whole book.
 
 A text without these lines is left unchanged. A file may hold several books one after another. Works part by part: a

@@ -193,7 +193,7 @@ def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
 def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
     """Yield pieces that end at blank lines; the first has at least `n_first` characters unless the text is shorter.
 
-    A paragraph of more than 200,000 characters is cut at a line end.
+    A paragraph of more than 200,000 characters is cut at a line end, if it has one.
     """
     held = ""
     first = True

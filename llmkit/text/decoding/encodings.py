@@ -309,7 +309,7 @@ class TextStream:
         if guess.rival is None and name != self.encoding:
             return f"the file is damaged there, or has another encoding (-s prepare.read.encoding={name})"
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
-            return f'the byte is {best.encodings[0]} in a UTF-8 file: "{best.text}"; correct it there'
+            return f'in {best.encodings[0]}, the word with this byte is "{best.text}"; write it in UTF-8'
         return "the file is damaged there, or has another encoding"
 
 

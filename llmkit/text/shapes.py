@@ -26,7 +26,7 @@ _MARKS = (
     "\f",
 )
 _RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
-"""A line that may separate documents, such as `=====`; it rarely occurs often within one document."""
+"""A line that may separate documents, such as `=====`; within a document it is seldom repeated."""
 _SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
 _TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
 """A line that may be a separator: a special token such as `<sep>` or `[SEP]`, or a line such as `== END ==`."""

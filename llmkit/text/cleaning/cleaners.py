@@ -136,13 +136,14 @@ def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
         examples = step.get("examples", {})
         if name == LANGUAGES:
             for language, n in step["dropped"].items():
-                what = f"dropped: in {language!r}, not in prepare.clean.languages"
+                what = f"dropped, because {language!r} is not in prepare.clean.languages"
                 lines.append(f"{_documents(n)} {what}: {examples[language]}")
         for kind, n in step.get("notes", {}).items():
             if kind == LARGE_REMOVAL:
-                lines.append(f"cleaning step {name!r} removed more than a third of {_documents(n)}: {examples[kind]}")
+                what = f"cleaning step {name!r} removed more than a third of the text of {_documents(n)}"
+                lines.append(f"{what}: {examples[kind]}")
             elif name == LANGUAGES and kind == TOO_SHORT:
-                lines.append(f"{_documents(n)} kept: too short to judge the language: {examples[kind]}")
+                lines.append(f"{_documents(n)} kept, because too short to judge the language: {examples[kind]}")
             elif name == MARKS and n >= MIN_MARKS:
                 option = f"prepare.clean.{OPTIONS[kind]}=true {VERBS.get(kind, 'removes them')}"
                 lines.append(f"{n:,} {kind} stay in the text ({option}): {examples[kind]}")

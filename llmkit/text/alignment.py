@@ -1,7 +1,8 @@
-"""Map the characters of a normalized text to the characters of the given text.
+"""Map the characters of a normalized text to the characters of the original text.
 
-The two texts are compared by words. A word that changed its length is mapped as a whole, so a part of it may cover more
-characters than it came from, never fewer.
+The two texts are compared by pieces: words of ASCII letters and digits, and single other characters. If a changed
+passage has another length, each of its characters is mapped to the complete original passage, so a range may be too
+long, but never too short.
 """
 
 import re
@@ -16,14 +17,19 @@ _PIECES = re.compile(r"[a-zA-Z0-9]+|.", re.DOTALL)
 
 
 class Alignment(NamedTuple):
-    """For each character of the normalized text, the first character that it came from, and the one after the last."""
+    """For each character of the normalized text, the range of original characters that it came from; `ends` are
+    exclusive.
+    """
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
 
 
 def align_characters(given: str, normalized: str) -> Alignment | None:
-    """Return the characters of `given` that each character of `normalized` came from; None if positions are equal."""
+    """Return the characters of `given` that each character of `normalized` came from.
+
+    Returns None for texts of equal length, whose positions are assumed to be equal.
+    """
     if len(given) == len(normalized):
         return None
     before, after = _PIECES.findall(given), _PIECES.findall(normalized)

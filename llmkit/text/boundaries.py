@@ -1,7 +1,7 @@
 """Cut plain text into documents: lines, paragraphs, or the text between separators.
 
-A line ends only at a line feed; U+2028 stays inside a line. A paragraph ends at a blank line, which may contain white
-space, at a form feed, or at U+2029; in paragraphs, U+2028 and U+0085 also end a line.
+A line ends only at a line feed or carriage return; U+2028 stays inside a line. A paragraph ends at a blank line, which
+may contain white space, at a form feed, or at U+2029; in paragraphs, U+2028 and U+0085 also end a line.
 """
 
 import re
@@ -22,13 +22,15 @@ _MAX_SEPARATOR_CHARS = 1000
 """Maximum length of a separator in a text that arrives in pieces."""
 
 _MIN_LINES = 10
-"""A file without blank lines is noted only if it has at least this number of lines."""
+"""Minimum number of lines for a note on a file without blank lines."""
 MAX_SEPARATOR_SECONDS = 10.0
-"""Maximum CPU time for one piece of text; a pattern that does not backtrack needs milliseconds."""
+"""Maximum CPU time to search one piece of text for the user's separator. A pattern that does not backtrack needs
+milliseconds.
+"""
 
 
 def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterator[Document]:
-    """Yield the non-blank documents of a text; adds a note to `source` if it has no separator or no blank line.
+    """Yield the non-blank documents of a text; adds a note to `source` if the separator or a blank line is missing.
 
     Raises:
         DataError: a document exceeds MAX_ROW_CHARS, or the separator backtracks for longer than MAX_SEPARATOR_SECONDS.
@@ -46,12 +48,12 @@ def split_documents(stream: Iterable[str], read: Read, source: Source) -> Iterat
     if n_pieces > 1 or not index:
         return
     if read.documents == "separator":
-        line_ends = "; the text has \\n for every line end" if "\\r" in read.separator else ""
+        line_ends = "; every line end is read as \\n" if "\\r" in read.separator else ""
         source.notes[
             f"prepare.read.separator {read.separator!r} does not occur, so the file is one document{line_ends}"
         ] = ""
     if read.documents == "paragraph" and n_lines >= _MIN_LINES:
-        what = "without blank lines, the file is one document; to make each line one: prepare.read.documents=line"
+        what = "no blank line, so the file is one document; to make each line a document: prepare.read.documents=line"
         source.notes[what] = f"{n_lines:,} lines"
 
 
@@ -80,7 +82,10 @@ def _split(stream: Iterable[str], pattern: re.Pattern[str], margin: int, where: 
 
 
 def _find_all(pattern: re.Pattern[str], text: str, start: int, where: str) -> Iterable[re.Match[str]]:
-    """Like `pattern.finditer`, but a user's pattern may take at most MAX_SEPARATOR_SECONDS."""
+    """Like `pattern.finditer`, but a user's pattern may take at most MAX_SEPARATOR_SECONDS.
+
+    The limit needs a Unix signal, so it applies in the main thread only.
+    """
     is_own = pattern in (_LINE, _PARAGRAPH)
     if is_own or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         return pattern.finditer(text, start)

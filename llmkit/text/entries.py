@@ -142,7 +142,7 @@ def find_entries(path: str, source: Source) -> Iterator[Entry]:
 
 
 class _WatchedFile(io.BufferedReader):
-    """A file that remembers its size and time of change when it was opened."""
+    """An open file, with the size and modification time that it had when it was opened."""
 
     def __init__(self, path: str) -> None:
         super().__init__(io.FileIO(path))  # takes half the time of Path.open
@@ -151,7 +151,7 @@ class _WatchedFile(io.BufferedReader):
 
 
 class _SmallFile(io.BytesIO):
-    """The bytes of a small file, which was read at once, with what a `_WatchedFile` remembers."""
+    """The complete bytes of a small file, with the path, size and modification time of its `_WatchedFile`."""
 
     def __init__(self, data: bytes, file: _WatchedFile) -> None:
         super().__init__(data)
@@ -169,8 +169,8 @@ def _keep_small(data: bytes, file: BinaryIO) -> BinaryIO:
 def _require_unchanged(file: BinaryIO, shown: str) -> None:
     """Raise DataError if the file of a `_WatchedFile` was written, replaced or removed since it was opened.
 
-    Streams and members of archives are not checked. Inodes are not compared, because some network file systems give a
-    file a new one.
+    Streams and members of archives are not checked. Inodes are not compared, because some network file systems
+    give an unchanged file a new inode.
     """
     if not isinstance(file, _WatchedFile | _SmallFile) or not stat.S_ISREG(file.opened.st_mode):
         return
@@ -182,7 +182,7 @@ def _require_unchanged(file: BinaryIO, shown: str) -> None:
     except FileNotFoundError:
         same, what = False, "changed while it was read: it was removed or renamed"
     if not same:
-        raise DataError(what, where=shown, hint="wait until nothing writes to it, or copy it and give the copy")
+        raise DataError(what, where=shown, hint="wait until no program writes to it, or name a copy instead")
 
 
 def _find(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
@@ -250,7 +250,7 @@ def _peek(entry: Entry) -> tuple[Entry, bytes, Format | None]:
             head += read_head(raw, _PACKED_HEAD_BYTES)
         if entry.reopens:
             raw.close()
-            if len(head) < HEAD_BYTES:  # keep a complete small file: reopening it takes a tenth of the time to read it
+            if len(head) < HEAD_BYTES:  # keep its bytes: reopening a small file costs a tenth of reading it
                 small = head
                 entry = replace(entry, open_raw=lambda: _keep_small(small, raw))
         else:
@@ -299,7 +299,7 @@ def _find_in_zip(entry: Entry, source: Source, depth: int) -> Iterator[Entry]:
 
 
 def _find_member(name: str, member: Entry, source: Source, depth: int) -> Iterator[Entry]:
-    """Yield the entries of an archive member; an error in the member is raised when it is opened."""
+    """Yield the entries of an archive member; an error in the member is raised when its entry is opened."""
     if is_lock_file(name):
         source.skip(LOCK_FILE, member.path)
     elif is_hidden(name):

@@ -101,14 +101,14 @@ def split_endings(name: str) -> tuple[str, str]:
 
 
 def _suffix(name: str) -> str:
-    """Return `Path(name).suffix`; pathlib takes longer than reading a small file."""
+    """Return `Path(name).suffix` without pathlib, which takes longer than reading a small file."""
     base = os.path.basename(name)  # noqa: PTH119
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
 
 
 def display_name(name: str) -> str:
-    """Return a name as text; bytes that are not UTF-8, which Linux allows in names, become `\xe9`."""
+    r"""Return a name as text; bytes that are not UTF-8, which Linux allows in names, become escapes such as `\xe9`."""
     try:
         name.encode()
         return name
@@ -117,7 +117,7 @@ def display_name(name: str) -> str:
 
 
 def file_size(name: str) -> int | None:
-    """Return the size in bytes; None if there is no such file."""
+    """Return the size in bytes; None if there is no regular file of that name."""
     try:
         found = os.stat(name)  # noqa: PTH116 - Path is slower than the call
     except (OSError, ValueError):
@@ -263,7 +263,7 @@ def _match_deep(pattern: str) -> list[str]:
     top = str(Path(*pieces[:n_plain]))
     if not Path(top).is_dir():
         return []
-    names = _walk_links(top, Counter())  # a pattern matches no hidden file
+    names = _walk_links(top, Counter())  # hidden files, which no pattern matches, are not counted
     return sorted(name for name in names if _matches(Path(name).parts[n_plain:], pieces[n_plain:]))
 
 
@@ -311,7 +311,7 @@ def _is_dump(name: str) -> bool:
         with Path(name).open("rb") as file:
             head = file.read(1 << 20)
     except OSError:
-        return True  # an error when it is read
+        return True  # reading the file reports the error
     if packing := detect_compression(head):
         head = unpack_head(head, packing, HEAD_BYTES)
     found = detect_format(head[:HEAD_BYTES])

@@ -26,8 +26,8 @@ def unify_returns(text: str) -> str:
 def replace_lone_returns(stream: Iterable[str], *, is_quoted: bool = False) -> Iterator[str]:
     r"""Replace each carriage return that is not before a line feed with a line feed; `\r\n` is kept.
 
-    With `is_quoted`, carriage returns inside of quotes are kept too, unless the text begins without line feeds, as
-    files of old Macs do.
+    With `is_quoted`, carriage returns inside quotes are kept too, except in files of old Macs, whose only line ending
+    is `\r`: the first piece with a line ending has no line feed.
     """
     held = ""
     is_inside = 0

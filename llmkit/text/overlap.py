@@ -106,17 +106,20 @@ def find_windows(train: Iterable[Document], samples: Sequence[Sample]) -> list[N
 
 
 Choose = Callable[[Hashes], NDArray[np.bool_]]
-"""Returns a mask of the windows to hash, given the products of their first words."""
+"""Returns a mask of the windows to hash, given the products of their first 8 bytes and _ANCHOR."""
 
 
 def _below(every: int) -> Choose:
-    """Choose windows that may be in a sample of 1/`every` of the windows."""
+    """Return a function that chooses the windows that may be in a sample of 1/`every` of the windows."""
     limit = np.uint64(-(-(1 << 64) // min(every, 1 << _ANCHOR_BITS)) - 1)
     return lambda products: products <= limit
 
 
 def _one_of(wanted: Sequence[Hashes], every: int) -> Choose:
-    """Choose windows that may have a wanted hash; `every` is the smallest sampling interval of the wanted samples."""
+    """Return a function that chooses the windows that may have a wanted hash.
+
+    `every` is the smallest sampling interval of the wanted samples.
+    """
     if every > 1:
         return _below(every)
     known = np.zeros(1 << _FILTER_BITS, bool)
@@ -130,7 +133,7 @@ def _upper_bits(hashes: Hashes) -> Offsets:
 
 
 class _Search:
-    """A sample and a mask of its hashes that were found; a bit table rejects nearly all other hashes."""
+    """A sample and a mask of its hashes that were found; a lookup table rejects nearly all other hashes."""
 
     def __init__(self, wanted: Hashes, every: int) -> None:
         self.wanted, self._every = wanted, every
@@ -157,7 +160,7 @@ class _Search:
 
 def _downsample(hashes: Hashes, every: int) -> Hashes:
     """Return 1/`every` of the hashes: those below a threshold."""
-    # `compress` is twice as fast as indexing by a mask, `take` as indexing by offsets.
+    # `compress` is twice as fast as indexing by a mask, and `take` is twice as fast as indexing by offsets.
     return hashes.compress(hashes < np.uint64((1 << 64) // every)) if every > 1 else hashes
 
 
@@ -227,7 +230,7 @@ def _fold(text: str) -> bytes:
     data = casefold_utf8(text)
     others = scan_text(text).others
     if len(data) < _FEW_BYTES and len(others) <= _MAX_REPLACED:
-        for char in others:  # casefolding makes no character a mark
+        for char in others:  # casefolding turns no character into a mark
             if _mark_table()[min(ord(char), 0xFFFF)]:
                 data = data.replace(char.encode(), b"")
         return data.translate(None, _ASCII_MARKS)

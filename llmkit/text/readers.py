@@ -68,7 +68,7 @@ def read_documents(inputs: Sequence[str], read: Read, sources: list[Source]) -> 
 
 
 MAX_BAD_FILES, MAX_LISTED = 1000, 10
-"""Maximum number of unreadable files before reading stops; the error names the first of them."""
+"""Reading stops after MAX_BAD_FILES unreadable files; the error lists MAX_LISTED problems."""
 
 
 def read_files(files: Sequence[str], read: Read, sources: list[Source], bad: list[LlmkitError]) -> Iterator[Document]:
@@ -101,7 +101,7 @@ def raise_bad_files(errors: Sequence[LlmkitError]) -> None:
     if len(problems) > 1:
         n_files = f"{len(errors):,} files" if len(errors) < MAX_BAD_FILES else f"{len(errors):,} files or more"
         what = f"{n_files} cannot be read" + (", the first of them above" if len(places) > MAX_LISTED else "")
-        hint = "correct or remove them, or leave them out and count them with --skip-bad"
+        hint = "correct or remove them; --skip-bad skips and counts them"
         problems.append(Problem(what, "the inputs", hint))
     raise next((type(error) for error in errors if isinstance(error, DataError)), AccessDenied).from_problems(problems)
 

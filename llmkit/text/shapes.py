@@ -26,7 +26,7 @@ _MARKS = (
     "\f",
 )
 _RULE = re.compile(r"%|§+|⁂|※|—+|([-=_~#+])\1{4,}")
-"""Lines that rarely occur in the same form within a document."""
+"""A line that may separate documents, such as `=====`; within a document it is seldom repeated."""
 _SHORT_RULE = re.compile(r"([-=_~#+*.·•◆◇○●※＊－＝～・–])(?: *\1){1,39}")
 _TOKEN = re.compile(r"</?[A-Za-z_]\w{0,19}>|<\|[\w ]{1,30}\|>|\[/?[A-Z_]{2,12}\]|[#=*-]{2,5} ?[A-Z]{3,12} ?[#=*-]{2,5}")
 """A line that may be a separator: a special token such as `<sep>` or `[SEP]`, or a line such as `== END ==`."""
@@ -90,7 +90,7 @@ def _describe_lines(head: str) -> tuple[str, str] | None:
     if "__label__" in head and are_fasttext(lines):
         return "lines begin with __label__, as in fastText files; the labels stay in the text", example
     if kind := find_table(lines):
-        return f"looks like {kind}, but is prepared as plain text; with that suffix its fields are read", example
+        return f"looks like {kind}, but is prepared as plain text; give it that suffix to read its fields", example
     if rule := _find_rule(lines) or _find_turns(lines):
         return rule
     if _are_titles(lines, len(whole)):
@@ -127,7 +127,7 @@ def _find_turns(lines: Sequence[str]) -> tuple[str, str] | None:
         return None
     start = re.sub(r"\\([# ])", r"\1", re.escape(turns[0]))
     setting = f"-s prepare.read.documents=separator -s 'prepare.read.separator=\\n(?={start})'"
-    what = f"looks like instructions or chats, which are prepared as plain text; to make each {turns[0]!r} a document"
+    what = f"looks like instructions or chats, but is prepared as plain text; to begin a document at each {turns[0]!r}"
     return f"{what}: {setting}", f"{first:,} near the beginning"
 
 

@@ -35,7 +35,7 @@ class Source:
     encoding: str = ""
     """Python codec name; empty for formats with an encoding of their own (parquet, epub, hf)."""
     example: str = ""
-    """A line of text in `encoding`, if that is neither ASCII nor UTF-8."""
+    """A line of the decoded text, if `encoding` is neither ASCII nor UTF-8."""
     documents: int = 0
     characters: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class Source:
     """Guesses and omissions, each with the setting that changes it, mapped to an example from the source."""
 
     def skip(self, reason: str, where: str) -> None:
-        """Count a skipped item and log it."""
+        """Count a skipped item; the first five of each reason are logged."""
         self.skipped[reason] += 1
         if self.skipped[reason] <= 5:  # all are counted in the manifest
             log.warning("skipped: %s (%s)", where, reason)
@@ -59,7 +59,7 @@ def describe_notes(sources: Iterable[Source]) -> list[str]:
 def describe_encodings(sources: Iterable[Source]) -> list[str]:
     """Return one line per detected legacy encoding, with its first source and a line of text.
 
-    `prepare` lists encodings in its receipt instead. Call it only if `read.encoding` is `auto`.
+    Call this function only if `read.encoding` is `auto`. `prepare` lists the encodings in its receipt instead.
     """
     guesses = ((each.encoding, each.path, each.example) for each in sources)
     legacy = (each for each in guesses if each[2] and not each[0].startswith("utf"))

@@ -1,10 +1,10 @@
-"""Split documents into train, validation and test, before anything is joined.
+"""Split documents into train, validation and test, before documents are joined into blocks.
 
 By document: a hash of (seed, text) assigns each complete document, so its split does not depend on other documents, and
 equal documents are in the same split. If there are only a few short documents, those with the lowest hashes are held
 out. By tail: the first 1 - validation - test of each document is train, followed by validation and test, cut at the
-nearest end of a paragraph, sentence, line or word. By position: the same, cut at exactly that character, so that
-validation 0.1 and test 0 produce the usual split of tinyshakespeare. A fraction of 0 omits the split.
+nearest end of a paragraph, sentence, line or word. By position: as by tail, but cut at exactly the fraction of the
+characters; validation 0.1 and test 0 give the usual split of tinyshakespeare. A fraction of 0 omits the split.
 
 Sources are ignored: volumes of a series may be in different splits. overlap.py measures shared text.
 """
@@ -32,11 +32,11 @@ MIN_DOCUMENTS = 100
 the documents with the lowest hashes, or splits by tail.
 """
 SHORT_CHARS, MIN_SHORT = 5_000, 20
-"""Maximum mean length of short documents, and the minimum number of short documents for which `auto` splits by
-document: each is then at most 5 %.
+"""Below MIN_DOCUMENTS, `auto` splits by document if the mean length is below SHORT_CHARS and there are at least
+MIN_SHORT different documents, so that each is at most 5 % of them.
 """
 TINY_CHARS = 200
-"""Maximum mean length of documents of one or two sentences, for which `auto` always splits by document."""
+"""Below this mean length, that of one or two sentences, `auto` splits by document even below MIN_SHORT documents."""
 MIN_HELD_OUT_CHARS = 1_000
 """A smaller held-out split is reported as too small."""
 _HASH_RANGE = 1 << 64
@@ -51,7 +51,7 @@ class SplitPlan:
     validation: Fraction
     test: Fraction
     forced: dict[str, SplitName]
-    """Splits of documents, by text hash, that override the rule where it makes a split empty or of a wrong size."""
+    """Splits of documents, by text hash, that override the hash if it makes a split empty or of a wrong size."""
     cuts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Split by tail: character positions where train and validation end, by text hash; only for documents that are
     stored in several parts.
@@ -74,7 +74,7 @@ class SplitPlan:
         return [end.as_integer_ratio() for end in ends]
 
     def splits_of(self, text_hashes: Iterable[str]) -> Iterator[SplitName]:
-        """Yield the split of each document, which is assigned as a whole."""
+        """Yield the split of each document, for a split by document."""
         validation_end, test_end = (ceil(end * _HASH_RANGE) for end in (self.validation, self.validation + self.test))
         for text_hash in text_hashes:
             value = _hash(self.seed, text_hash)
@@ -142,7 +142,8 @@ def _split_few(ordered: Sequence[str], plan: SplitPlan) -> dict[str, SplitName]:
     n_validation, n_test = (
         max(1, round(len(ordered) * share)) if share else 0 for share in (plan.validation, plan.test)
     )
-    n_validation = min(n_validation, len(ordered) - 1 - (n_test > 0))  # 0.5 and 0.49 of 30 leave one to train on
+    # Keep at least one to train on: 0.5 and 0.49 of 30 documents are 15 each.
+    n_validation = min(n_validation, len(ordered) - 1 - (n_test > 0))
     n_test = min(n_test, len(ordered) - 1 - n_validation)
     names: list[SplitName] = ["validation"] * n_validation
     names += ["test"] * n_test

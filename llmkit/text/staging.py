@@ -1,8 +1,8 @@
 """Store cleaned documents on disk for the passes over them: split, tokenizer training, encoding.
 
-Two Arrow files: `documents.arrow` with one row per part and its non-ASCII characters (scan.py), in batches of bounded
-size that are memory-mapped for reading, and `totals.arrow` with one row per document. Both are renamed into place when
-complete, and the same documents always produce the same bytes.
+Two Arrow files: `documents.arrow` has one row per part, with its text, its distinct non-ASCII characters (scan.py) and
+its source, in batches of bounded size that are memory-mapped for reading; `totals.arrow` has one row per document. Both
+are renamed into place when complete, and the same documents always produce the same bytes.
 
 A text may be staged in several folders: `shards.json` in a separate folder lists them in order, each with a .npy mask
 of the documents that are kept. Such a folder is read like any other.
@@ -107,13 +107,16 @@ class Shard:
     kept: Path | None = None
     """A .npy with a mask of the documents that are kept; None: all."""
     batches: tuple[int, int] | None = None
-    """The batches of a slice, as a range; a slice may begin and end inside a document. None: all batches."""
+    """Begin and end of the batches, if the shard is a slice of a folder; None: all batches.
+
+    A slice may begin and end inside a document.
+    """
     with_part_before: bool = False
     """Whether to also read the part before a slice that begins inside a document."""
 
 
 def link_shards(folder: Path, shards: Iterable[tuple[Path, list[bool] | None]]) -> None:
-    """Write a shards.json in `folder` that lists these folders in order, with masks of the documents to keep."""
+    """Write a shards.json in `folder` that lists `shards` in order: (folder, mask of its documents to keep)."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for number, (shard, kept) in enumerate(shards):
@@ -135,7 +138,7 @@ def find_shards(folder: Path) -> list[Shard]:
 
 
 def slice_shards(shards: Iterable[Shard]) -> list[Shard]:
-    """Cut shards into slices of bounded size; a large file is staged as a single shard."""
+    """Cut shards into slices of bounded size, because a large file is staged as a single shard."""
     slices: list[Shard] = []
     for shard in shards:
         with _open_batches(shard.folder / DOCUMENTS_FILE) as reader:
@@ -153,7 +156,7 @@ def read_staged(folder: Path) -> Iterator[Document]:
 
 
 def read_totals(folder: Path) -> Iterator[Total]:
-    """Yield one Total per document, in the same order."""
+    """Yield one Total per document, in the order of `read_staged`."""
     for shard in find_shards(folder):
         yield from read_shard_totals(shard)
 
@@ -186,12 +189,13 @@ def read_others(shard: Shard) -> set[str]:
 
 
 def sample_shards(shards: Sequence[Shard], n_chars: int, stretch: int) -> list[str]:
-    """Sample about `n_chars` characters: evenly spaced passages of the shards, or all of a small text.
+    """Sample about `n_chars` characters: evenly spaced passages of `stretch` characters, or all of a small text.
 
     The last text is the beginning of the longest part, up to a third of `n_chars`. Only the sampled text is read;
     documents that are not kept are sampled too.
     """
-    files = [folder / DOCUMENTS_FILE for folder in dict.fromkeys(shard.folder for shard in shards)]  # slices share one
+    folders = dict.fromkeys(shard.folder for shard in shards)  # several slices may be of one folder
+    files = [folder / DOCUMENTS_FILE for folder in folders]
     sizes = (batch.column("n_chars").to_numpy().sum() for file in files for batch in _read_batches(file))
     every = max(1, -(-int(sum(sizes)) // n_chars))
     texts: list[str] = []
@@ -231,7 +235,10 @@ def read_shard_totals(shard: Shard) -> Iterator[Total]:
 
 
 def read_skipped_lengths(shard: Shard) -> list[int]:
-    """Return the lengths, in characters, of the parts before a slice that belong to its first document."""
+    """Return the lengths, in characters, of the parts before a slice that belong to its first document.
+
+    The part that `with_part_before` adds is not among them.
+    """
     if shard.batches is None or not next(_read_kept(shard)):
         return []
     lengths: list[int] = []
@@ -246,7 +253,7 @@ def read_skipped_lengths(shard: Shard) -> list[int]:
 
 
 def count_inner_chars(shard: Shard) -> int | None:
-    """Return the number of characters of a slice inside one document; None if a document ends in the shard."""
+    """Return the number of characters of a slice inside one document; None for other shards."""
     if shard.batches is None:
         return None
     n_chars = 0
@@ -276,7 +283,7 @@ def _count_documents_before(shard: Shard) -> int:
 
 
 def _read_kept(shard: Shard) -> Iterator[bool]:
-    """Yield whether each document of the shard is kept; without a mask, an infinite series of True."""
+    """Yield whether each document of the shard is kept, followed by True without end."""
     if shard.kept is not None:
         yield from islice(np.load(shard.kept).tolist(), _count_documents_before(shard), None)
     yield from repeat(True)
@@ -315,7 +322,7 @@ def _to_array(cells: Sequence[Any], kind: Any) -> Any:
 
 
 class _BatchWriter:
-    """Writes rows to an Arrow file, in batches of at most 4 M characters (or one row)."""
+    """Writes rows to an Arrow file, in batches of at most 4 M characters (or one longer row) and 50,000 rows."""
 
     def __init__(self, path: Path, schema: Any) -> None:
         self._path = path

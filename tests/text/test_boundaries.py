@@ -88,14 +88,16 @@ def test_a_separator_that_does_not_occur_is_noted() -> None:
 def test_a_separator_with_carriage_returns_gets_a_note_on_line_ends() -> None:
     source = Source("a.txt")
     assert split("One.\r\n\r\nTwo.", source, documents="separator", separator=r"\r\n\r\n") == ["One.\n\nTwo."]
-    assert r"has \n for every line end" in next(iter(source.notes))
+    assert r"every line end is read as \n" in next(iter(source.notes))
 
 
 def test_a_text_without_blank_lines_is_one_paragraph_and_it_is_noted() -> None:
     source = Source("a.txt")
     assert len(split("　　一段。\n" * 10, source, documents="paragraph")) == 1
     assert source.notes == {
-        "without blank lines, the file is one document; to make each line one: prepare.read.documents=line": "10 lines"
+        "no blank line, so the file is one document; to make each line a document: prepare.read.documents=line": (
+            "10 lines"
+        )
     }
     for text in ("一段。\n" * 9, "一段。\n\n" * 20, ""):
         split(text, other := Source("b.txt"), documents="paragraph")

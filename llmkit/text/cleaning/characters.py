@@ -25,7 +25,8 @@ _CONTROL = re.compile(
 _PAIRS = ("вЂ", "‚Ä", "ΓÇ")
 _SUSPICIOUS = re.compile("[\xc2-\xf4][\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|" + "|".join(_PAIRS))
 _LEADS = frozenset(map(chr, range(0xC2, 0xF5)))
-# Matches a superset of the first kind in UTF-8 bytes: a pattern with a fixed first byte is searched at memory speed.
+# Matches all pairs of the first kind, and others, in UTF-8: a pattern with a fixed first byte is searched at memory
+# speed.
 _LEAD_BYTES = re.compile(rb"\xc3[\x82-\xb4][\xc2\xc5\xc6\xcb\xe2]")
 
 
@@ -39,7 +40,10 @@ def fix_line_ends(text: str) -> str:
 
 
 def remove_controls(text: str, removed: Counter[str]) -> str:
-    """Remove control characters, byte order marks inside the text, lone surrogates and noncharacters."""
+    """Remove control characters, byte order marks inside the text, lone surrogates and noncharacters.
+
+    The control character U+0085 (next line) becomes a line feed.
+    """
     if not _has_controls(text):
         return text
     removed.update(map(_name_control, _CONTROL.findall(text)))
@@ -84,7 +88,7 @@ def normalize_nfc(text: str) -> str:
 
 @cache
 def _is_nfc_stable(char: str) -> bool:
-    """Whether NFC never changes the character or its neighbours; False for all beyond the basic plane."""
+    """Whether NFC never changes the character or its neighbours; False for all above U+FFFF."""
     return char < "\U00010000" and not combines_with_previous(char) and unicodedata.is_normalized("NFC", char)
 
 

@@ -7,8 +7,8 @@ costs almost nothing on a text that does not need it.
 STEPS has one line per step, in the order in which they run. Mojibake is repaired before control characters are
 removed because mojibake contains some. Entities are decoded first, so that the later steps see their characters.
 
-A step that removes more than a third of a document's characters is counted in `notes`, with an example. Independent
-of files and formats.
+If a step of REMOVING_STEPS removes more than a third of a document's characters, the document is counted in the step's
+`notes`, with an example. Independent of files and formats.
 """
 
 from collections import Counter
@@ -136,13 +136,14 @@ def describe_notes(steps: Mapping[str, Mapping[str, Any]]) -> list[str]:
         examples = step.get("examples", {})
         if name == LANGUAGES:
             for language, n in step["dropped"].items():
-                what = f"dropped: in {language!r}, not in prepare.clean.languages"
+                what = f"dropped, because {language!r} is not in prepare.clean.languages"
                 lines.append(f"{_documents(n)} {what}: {examples[language]}")
         for kind, n in step.get("notes", {}).items():
             if kind == LARGE_REMOVAL:
-                lines.append(f"cleaning step {name!r} removed more than a third of {_documents(n)}: {examples[kind]}")
+                what = f"cleaning step {name!r} removed more than a third of the text of {_documents(n)}"
+                lines.append(f"{what}: {examples[kind]}")
             elif name == LANGUAGES and kind == TOO_SHORT:
-                lines.append(f"{_documents(n)} kept: too short to judge the language: {examples[kind]}")
+                lines.append(f"{_documents(n)} kept, because too short to judge the language: {examples[kind]}")
             elif name == MARKS and n >= MIN_MARKS:
                 option = f"prepare.clean.{OPTIONS[kind]}=true {VERBS.get(kind, 'removes them')}"
                 lines.append(f"{n:,} {kind} stay in the text ({option}): {examples[kind]}")
@@ -215,6 +216,8 @@ STEPS: tuple[tuple[str, Callable[[Clean], bool], Step], ...] = (
     ("simplified", lambda clean: clean.simplify_chinese, _spelling(simplify_chinese)),
 )
 COUNTED_IN_CHARACTERS = frozenset({"front matter", "gutenberg"})
-"""Steps whose `StepCounts.removed` are numbers of characters; the kinds of the other steps name what is counted."""
+"""Steps whose `StepCounts.removed` counts characters; for other steps, each key of `removed` names what it counts."""
 REMOVING_STEPS = frozenset({"controls", "front matter", "soft hyphens", "gutenberg", "subtitle times"})
-"""Steps that should remove a small part of a text; the others rewrite it, or remove white space or punctuation."""
+"""Steps that should remove a small part of a text, so that removing more than a third of it is worth a note. The other
+steps rewrite the text, or remove white space or punctuation.
+"""

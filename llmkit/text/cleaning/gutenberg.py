@@ -10,7 +10,8 @@ A single such line is not enough to remove text, because books and essays quote 
 - A header starts with a title line of Project Gutenberg, or consists of fields such as `Title:`. It ends within the
   first 40,000 characters of the file, and no END line precedes it. Text before the header stays.
 - A footer follows a header of the same file, or the licence follows within 3,000 characters. It ends at the next
-  header, or with the last paragraph that names Project Gutenberg, at most 5,000 characters after the previous one.
+  header, or with the last paragraph that names Project Gutenberg; consecutive mentions are at most 5,000
+  characters apart.
 - Small print at the end of a file is a footer, not a header that would contain the whole book.
 
 A text without these lines is left unchanged. A file may hold several books one after another. Works part by part: a
@@ -39,7 +40,8 @@ _LICENCE_WITHIN = 3_000
 _FEW_CHARS = 1_000
 """Text after an END line without a licence belongs to the book if it is longer than this."""
 
-# The names of the project and the words of the lines in French, German, Spanish, Italian and Portuguese files.
+# The project's name, and below the words of START and END lines, include those of French, German, Spanish, Italian and
+# Portuguese files.
 _PROJECT = r"(?:PROJE[KC]?T|PROYECTO|PROGETTO|PROJEC?TO) GUTENBERG"
 _START = re.compile(
     rf"[ \t]*\*{{3}} ?(?:START|D[ÉE]BUT|BEGINN|ANFANG|COMIENZO|INICIO|INIZIO|INÍCIO)\b[^*\n]{{0,60}}{_PROJECT}"
@@ -102,7 +104,7 @@ class _State(Enum):
 
 
 class _Frame:
-    """The state between the parts of one file."""
+    """Removes header, credit and footer from one file, part by part."""
 
     def __init__(self, removed: Counter[str]) -> None:
         self.changed = False
@@ -208,9 +210,9 @@ def _find_header_begin(before: str) -> int | None:
 
 
 def _find_footer_end(text: str, begin: int, paired: bool) -> tuple[int, bool]:
-    """Return the end of the footer that begins at `begin`, and whether a book follows.
+    """Return the end of the footer that begins at `begin`, and whether another book follows.
 
-    If the book only quotes the first line of a footer at `begin`, the end is `begin`. `paired`: the file has a header.
+    If the line at `begin` is only a quotation in the book, the end is `begin`. `paired`: the file has a header.
     """
     line_end = text.find("\n", begin) + 1 or len(text)
     if small_print := _SMALL_PRINT.match(text, begin):

@@ -3,8 +3,9 @@
 The candidates are the languages with a two-letter code, `zxx` (no language, such as tables and code) and the wanted
 ones: with all 140 labels of py3langid, one in thirty paragraphs of Chinese novels would be labelled Wu.
 
-Up to three passages of the document's first part are classified together. A document with less than 24 UTF-8 bytes of
-letters (eight Chinese characters, 24 letters of English) is too short to classify and is kept.
+Up to three passages of a document's first part, or of several short parts, are classified together. A document with
+less than 24 UTF-8 bytes of letters (eight Chinese characters, 24 letters of English) is too short to classify and is
+kept.
 """
 
 import re

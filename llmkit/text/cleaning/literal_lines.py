@@ -26,7 +26,7 @@ class LiteralLines:
         self._is_fenced = False
 
     def find(self, lines: Sequence[str]) -> list[bool]:
-        """Whether each line is literal; a part begins and ends between paragraphs."""
+        """Return, for each line of a part, whether it is literal; parts must begin and end between paragraphs."""
         found: list[bool] = []
         for is_blank, group in groupby(lines, lambda line: not line.strip()):
             paragraph = list(group)

@@ -2,7 +2,7 @@
 matter, subtitle times.
 
 Each is removed or decoded only if `prepare.clean` enables it. `count_marks` counts the marks that stay in the text, and
-hyphens at line ends (wrapping.py), so that `prepare` can name the option.
+hyphens at line ends (wrapping.py), so that `prepare` can name the option that changes them.
 """
 
 import html
@@ -32,7 +32,7 @@ _HYPHENATED = re.compile(r"[^\W\d_]-\n[ \t]*[^\W\d_]")
 
 _BROKEN_WORD = re.compile(r"\xad\n[ \t]*([^\W\d_]\S*)(?:[ \t]+|\n|\Z)")
 
-# The names are those of HTML 4 and some of HTML 5; the semicolon is required, so that `AT&T` is not an entity.
+# Matches all names of HTML 5; the semicolon is required, so that `AT&T` is not an entity.
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _OPEN_ENTITY = re.compile(r"&#?\w{0,32}\Z")
 

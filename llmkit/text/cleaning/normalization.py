@@ -20,7 +20,7 @@ from llmkit.text.documents import Document, StepCounts, emit_document, group_doc
 
 TRAVELLING = ("html_entities", "soft_hyphens", "unicode", "lowercase", "strip_punctuation", "simplify_chinese")
 """Fields of `prepare.clean` that are recorded."""
-_RECORDED_IF_SET = ("html_entities", "soft_hyphens")  # earlier versions of llmkit read records without them
+_RECORDED_IF_SET = ("html_entities", "soft_hyphens")  # earlier versions of llmkit reject records with these fields
 _OTHERS_OFF = {"mojibake": False, "gutenberg": False, "whitespace": False}
 _NOT_RECORDED = Clean(unicode="none")
 _CHINESE = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")

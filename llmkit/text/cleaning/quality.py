@@ -87,7 +87,7 @@ def _count_in_repeated_ngrams(text: str) -> tuple[int, int]:
 def _kind_table() -> NDArray[np.uint8]:
     """Return the kind of each code point: _OTHER for letters and ordinary punctuation, _BLANK, _DIGIT or _SYMBOL."""
     table = np.zeros(0x110000, dtype=np.uint8)
-    for code in range(0x30000):  # private use and unassigned planes follow
+    for code in range(0x30000):  # nearly all above are unassigned or for private use
         char = chr(code)
         category = unicodedata.category(char)
         if char.isspace():

@@ -1,9 +1,9 @@
 """Normalize the white space of a document: trailing blanks, paragraph indents, blank lines.
 
-Removes blanks at line ends, except exactly two spaces, Markdown's line break; indents of full-width spaces (U+3000) or
-before Chinese, which are typography; blank lines beyond two in a row; and blank lines at the start and the end. Keeps a
-line feed at the end of the text, spaces inside a line and all other indents (verse, code). tinyshakespeare stays
-unchanged.
+Removes blanks at line ends, except exactly two spaces, which are Markdown's line break; indents of full-width spaces
+(U+3000) or before Chinese text, which only mark paragraphs; blank lines beyond two in a row; and blank lines at the
+start and the end. Keeps a line feed at the end of the text, spaces inside a line and all other indents (verse, code).
+tinyshakespeare stays unchanged.
 
 White space at the end of a part is held back until the next part arrives.
 """
@@ -44,7 +44,7 @@ def normalize_whitespace(texts: Iterable[str], count: StepCounts) -> Iterator[st
         if last and begun and "\n" in held:
             body += "\n"
             end = held[1:] if held[0] == "\n" else None
-        # Characters are only removed, so equal lengths mean equal texts; the same object has its scan cached.
+        # Characters are only removed, so equal lengths mean equal texts. The scan of the object `joined` is cached.
         body = joined if len(body) == len(joined) else _cache_utf8(normalized, blank_start, end, body)
         n_out += len(body)
         yield body
@@ -78,7 +78,7 @@ def _find_blank_ends(utf8: bytes, max_ends: int) -> list[int] | None:
         offsets = np.flatnonzero(codes[1:] == ord("\n")) + 1
         before = codes[offsets - 1]
         is_blank = (before == ord(" ")) | (before == ord("\t"))
-        for i in np.flatnonzero((before == 0xA0) | (before == 0x80)):  # the last byte of other characters too
+        for i in np.flatnonzero((before == 0xA0) | (before == 0x80)):  # also the last byte of other characters
             is_blank[i] = utf8.endswith(_BLANK_ENDS, 0, int(offsets[i]) + 1)
         return offsets[is_blank].tolist() if np.count_nonzero(is_blank) <= max_ends else None
     ends: list[int] = []

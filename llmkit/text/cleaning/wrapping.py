@@ -4,8 +4,8 @@ A line counts as wrapped if the first word of the next line would not have fitte
 percentile of the lengths of lines with a next line in their paragraph, in the first 100,000 characters of the document.
 The text counts as verse, a list or a table, and no lines are joined, if less than half of these lines are wrapped, more
 than half end a sentence, more than three quarters of the next lines begin with a capital, or the last lines of all
-paragraphs are long. Blank lines, indents, and lines that begin like a list item, heading, quotation or table row always
-start a new line. Literal lines (literal_lines.py), such as code, are never joined.
+paragraphs are long. Blank lines, indented lines, and lines that begin like a list item, heading, quotation or table
+row are never joined to the line before. Literal lines (literal_lines.py), such as code, are never joined.
 
 Words are joined only between lower-case letters. The hyphen stays if the word occurs with a hyphen elsewhere in the
 same part of the document (`well-known`) and never without it. If neither form occurs, it stays after one letter
@@ -191,7 +191,10 @@ def _find_width(lines: Sequence[str], is_literal: Sequence[bool]) -> int:
 
 
 def complete_paragraphs(texts: Iterable[str], n_first: int = 0) -> Iterator[str]:
-    """Yield pieces that end at blank lines; the first has at least `n_first` characters unless the text is shorter."""
+    """Yield pieces that end at blank lines; the first has at least `n_first` characters unless the text is shorter.
+
+    A paragraph of more than 200,000 characters is cut at a line end, if it has one.
+    """
     held = ""
     first = True
     for text, last in mark_last(texts):

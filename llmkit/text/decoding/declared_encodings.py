@@ -18,7 +18,7 @@ MARKS = (
 UNICODE = ("ascii", "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32", "utf-7")
 HAS_C1 = re.compile("[\x80-\x9f]")
 MIN_UNLIKELY = 20.0
-"""Minimum lead in nats of another encoding over the one that the user named, to add a note."""
+"""Minimum lead, in nats, for an encoding to count as much likelier than the one that the user or the page names."""
 _DECLARED_AS = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "us-ascii": "utf-8"}
 _NO_CHARSETS = ("unicode-escape", "raw-unicode-escape", "unicode_escape", "raw_unicode_escape", "idna", "punycode")
 

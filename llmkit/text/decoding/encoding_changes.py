@@ -57,7 +57,7 @@ def find_change(data: bytes, encoding: str) -> tuple[int, str] | None:
     for rival in rivals:
         rival_texts, scores = _score_lines(samples, rival)
         gains = np.where([a != b for a, b in zip(texts, rival_texts, strict=True)], scores - own, 0.0)
-        if rival not in SINGLE_BYTE and encoding in SINGLE_BYTE:  # it decodes `°C` in `20°C` as one character
+        if rival not in SINGLE_BYTE and encoding in SINGLE_BYTE:  # the rival decodes `°C` in `20°C` as one character
             gains = np.where([_TAKES_ASCII.search(sample) is None for sample in samples], gains, 0.0)
         better = np.flatnonzero(gains > _LINE_MARGIN)
         n_high = sum(len(samples[number].translate(None, ASCII)) for number in better)

@@ -1,8 +1,8 @@
 """Detect the encoding of bytes without a byte order mark: the one whose decoded text is the most probable.
 
 The candidates are the single-byte and East Asian encodings that Python supports and that are in use. Encodings that
-decode to the same text form one reading. Only words with non-ASCII bytes are decoded, each once, so that a frequent
-name counts once.
+decode to the same text form one reading. Only a sample of the words is decoded: those with non-ASCII bytes, each once,
+so that a frequent name counts once, and some ASCII words, because they indicate the language.
 
 Independent of files, byte order marks or errors.
 """
@@ -18,7 +18,7 @@ from llmkit.text.decoding.text_scores import is_plausible, score_texts
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Rarity of an encoding, in nats, and the languages that are written in it."""
+    """Rarity of an encoding, in nats that are subtracted from its score, and the languages that are written in it."""
 
     rarity: float
     languages: frozenset[str]
@@ -104,13 +104,13 @@ _FIND_UTF8 = re.compile(_UTF8_CHAR)
 _HIGH_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _MIN_ASCII_PER_HIGH = 8
 _MIN_EAST_ASIAN_LEAD = 15.0
-"""Minimum lead, in nats, of an East Asian encoding over single-byte ones, for ASCII text with isolated other bytes."""
+"""Minimum lead, in nats, of an East Asian encoding over single-byte ones, if non-ASCII bytes are few and isolated."""
 _TAKES_LETTER = re.compile(rb"[\x80-\xff][A-Za-z][a-z]")
 ASCII = bytes(range(128))
 _SPACES = bytes.maketrans(b"\n\r\t", b"   ")
 _MIN_UTF8_SHARE = 0.8
 _MAX_STRAY_COST = 12.0
-"""Maximum loss in nats of a line that is decoded with a byte in another encoding, compared with the line without it."""
+"""Maximum loss, in nats, of a text with a decoded stray byte, compared with the text without the byte."""
 _SAME_FAMILY = {"cp950", "big5hkscs"}
 """Encodings that differ in a few punctuation marks only; the more likely one is chosen, however small its lead."""
 
@@ -143,7 +143,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     """Detect UTF-8 or a legacy encoding of bytes that are not all ASCII and have no byte order mark.
 
     `complete`: the bytes do not end inside a character. If at least 80 % of the non-ASCII bytes are valid UTF-8, the
-    bytes are damaged UTF-8.
+    bytes count as damaged UTF-8.
     """
     if is_valid(data, "utf-8", complete=complete):
         return Guess(("utf-8",))
@@ -169,7 +169,7 @@ def detect_legacy(data: bytes, *, complete: bool) -> Guess:
     # One byte is little evidence for a rare encoding.
     is_rare = complete and n_high == 1 and min(CANDIDATES[name].rarity for name in best.encodings) > 0
     is_sure = not rivals or best.score - rivals[0].score >= (_RARE_MARGIN if is_rare else MARGIN)
-    # A stray byte looks like an East Asian character that consumes the ASCII letter after it.
+    # East Asian encodings decode a stray byte and the ASCII letter after it as one character.
     if n_high <= 2 and not SINGLE_BYTE.keys() & {*best.encodings} and _TAKES_LETTER.search(data):
         rivals = [each for each in rivals if SINGLE_BYTE.keys() & {*each.encodings}]
         is_sure = not rivals
@@ -215,7 +215,10 @@ def find_utf8_word(data: bytes, encoding: str) -> bytes | None:
 
 
 def sample_words(data: bytes, *, n_bytes: int = _SAMPLE_BYTES) -> bytes:
-    """Return the distinct words with non-ASCII bytes, and half as many bytes of other words, joined by spaces."""
+    """Return a sample of the distinct words, joined by spaces.
+
+    It has up to `n_bytes` bytes of the words with non-ASCII bytes, and about half of that of the ASCII words.
+    """
     high: dict[bytes, None] = {}
     other: dict[bytes, None] = {}
     n_high = n_other = 0
@@ -251,7 +254,7 @@ def score_as(sample: bytes, encoding: str) -> float:
 
 def rank_stray_byte(data: bytes, start: int, end: int) -> Reading | None:
     """Return the word around a byte that is invalid UTF-8; the byte is decoded in the single-byte encoding that the
-    context supports. None if it supports no encoding.
+    context supports. None if the context supports no encoding.
     """
     before = data[max(0, start - 500) : start].lstrip(bytes(range(0x80, 0xC0))).translate(_SPACES)
     after = data[end : end + 200].translate(_SPACES)

@@ -6,9 +6,9 @@ the encoding with the most probable text. If two encodings are nearly as probabl
 encoding, a DataError shows a line in both. One broken byte in a UTF-8 file is an error that names the byte; it never
 turns the file into Latin-1.
 
-A legacy encoding is a guess: the receipt names it with a line of text, and `read.encoding` overrides it. Later chunks
-are compared with the guess: where encodings that gave the same text so far differ, the more probable one is chosen.
-Independent of formats or documents.
+A legacy encoding is a guess: the receipt of `prepare` names it with a line of text, and `read.encoding` overrides it.
+Later chunks are compared with the guess: where encodings that gave the same text so far differ, the more probable one
+is chosen. Independent of formats or documents.
 """
 
 import codecs
@@ -62,10 +62,9 @@ class TextStream:
     """Iterates over pieces of decoded text, of at most CHUNK_BYTES of input each (more where the encoding is unclear).
 
     `encoding` is a Python codec name or `auto`; after reading, the attribute `encoding` is the encoding in use (`ascii`
-    if there are only ASCII bytes), and `example` a line of text in an encoding that is neither ASCII nor UTF-8. A byte
-    order mark is removed. Raises DataError, with the path and byte offset, for binary data, an unclear encoding, C1
-    control characters from a legacy encoding, and undecodable bytes unless `errors` is another of Python's error
-    handlers.
+    if there are only ASCII bytes), and `example` is a line of the text, if that is neither `ascii` nor `utf-8`. A
+    byte order mark is removed. Raises DataError, with the path and byte offset, for binary data, an unclear encoding,
+    C1 control characters from a legacy encoding and, if `errors` is `strict`, undecodable bytes.
     """
 
     def __init__(self, file: BinaryIO, encoding: str, path: str, errors: str = "strict") -> None:
@@ -94,7 +93,7 @@ class TextStream:
             _find_codec(wanted)  # raises UsageError for an unknown name
             family = codecs.lookup(wanted).name.replace("utf-8-sig", "utf-8")
             if marked.startswith(family):
-                self.encoding = marked  # for "utf-16" too, whose codec would expect another mark
+                self.encoding = marked  # also for "utf-16", whose codec would expect another mark
             else:
                 head_offset = 0
         head = head[head_offset:]
@@ -125,7 +124,7 @@ class TextStream:
             source.notes[what] = f"number: {self._n_replacements:,}"
 
     def _detect(self, head: bytes, offset: int) -> bytes:
-        """Choose the encoding by the window at the first non-ASCII byte; returns `head` and the bytes read."""
+        """Choose the encoding by the window at the first non-ASCII byte; returns `head` and all bytes read after it."""
         start = find_high(head)
         start = max(head.rfind(b"\n", 0, start), head.rfind(b" ", 0, start)) + 1  # the beginning of its word
         n_bytes = WINDOW_BYTES
@@ -300,7 +299,7 @@ class TextStream:
         )
 
     def _explain(self, error: UnicodeDecodeError, data: bytes) -> str:
-        """Describe possible meanings of the bytes around an undecodable byte."""
+        """Return a hint on the cause of an undecodable byte; `data` are the bytes around it."""
         if data.isascii():
             return "the file is damaged or cut off there"
         guess = detect_legacy(data, complete=False)
@@ -310,12 +309,12 @@ class TextStream:
         if guess.rival is None and name != self.encoding:
             return f"the file is damaged there, or has another encoding (-s prepare.read.encoding={name})"
         if self.encoding == "utf-8" and (best := rank_stray_byte(error.object, error.start, error.end)):
-            return f'the byte is {best.encodings[0]} in a UTF-8 file: "{best.text}"; correct it there'
+            return f'in {best.encodings[0]}, the word with this byte is "{best.text}"; write it in UTF-8'
         return "the file is damaged there, or has another encoding"
 
 
 def decode_all(data: bytes, charset: str, path: str) -> str:
-    """Return a message or page in the charset that it declares, or in the detected encoding if that is wrong."""
+    """Decode a message or page in the charset that it declares, or in the detected encoding if the charset is wrong."""
     found = decode_declared(data, charset)
     return found[0] if found else "".join(TextStream(io.BytesIO(data), "auto", path))
 

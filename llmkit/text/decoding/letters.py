@@ -12,7 +12,9 @@ import numpy as np
 
 PAIRS_FILE = Path(__file__).with_name("letter_pairs.npz")
 PAIR_SCALE = 16
-"""The table holds round(-PAIR_SCALE * ln P); 255 means not seen."""
+"""The tables hold round(-PAIR_SCALE * ln P), where P is the probability of a letter given the previous letter, or of an
+ideograph; 255 means not seen.
+"""
 SCRIPTS = ("latin", "greek", "cyrillic", "hebrew", "arabic", "thai")
 IDEOGRAPHIC = ("zh-hans", "zh-hant", "ja", "ko")
 _RANGES = (
@@ -24,7 +26,7 @@ _RANGES = (
 )  # fmt: skip
 # Letters that older encodings replace by others, including the two ways to write some Romanian letters.
 _SAME = str.maketrans("șțیىکςİΐΰ", "şţييكσiιυ")
-# Words are assigned to a script without regard to accents; these are the rates of unseen pairs.
+# Weights in `_smooth`: of single letters for pairs, and of the uniform distribution for single letters.
 _UNSEEN = 0.02
 _ANY_LETTER = 0.03
 

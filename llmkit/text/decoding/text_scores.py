@@ -100,7 +100,7 @@ class TextScore:
 
 
 def score_texts(texts: Sequence[str], languages: Sequence[Container[str]]) -> list[TextScore]:
-    """Return the scores of the texts; a language that is not in `languages`, the expected languages, costs 4 nats."""
+    """Return the scores of the texts. `languages` has the expected languages of each text; any other costs 4 nats."""
     tables = load_letters()
     chars = [np.frombuffer(f"\n{text}\n".encode("utf-32-le", "surrogatepass"), "<u4") for text in texts]
     document = np.repeat(np.arange(len(texts)), [len(each) for each in chars])
@@ -142,7 +142,8 @@ def _score_symbols(codes: Any, script: Any, tables: LetterTables) -> Any:
     """Return the cost of each symbol, and for letters the costs of case and of mixed scripts."""
     costs, between, beside, is_upper = _load_costs()
     is_letter = script >= 0
-    after, before = np.roll(is_letter, 1), np.roll(is_letter, -1)  # the texts begin and end with line feeds
+    # np.roll does not join letters of two texts, because each text begins and ends with a line feed.
+    after, before = np.roll(is_letter, 1), np.roll(is_letter, -1)
     scores = np.where(is_letter | (tables.ideograph[codes] > 0), 0, costs[codes])
     scores += np.where(is_letter, 0, between[codes] * (after & before) + beside[codes] * (after | before))
     is_box = (codes >= 0x2500) & (codes < 0x25A0)

@@ -39,7 +39,10 @@ _ANY_LANGUAGE = frozenset[str]()
 
 
 def detect_wide(head: bytes) -> str:
-    """Detect UTF-16 without a mark: NULs (high bytes of ASCII) at even or odd offsets only, or common Chinese."""
+    """Detect UTF-16 and UTF-32 without a byte order mark; empty if the bytes are neither.
+
+    The signs are NULs (the high bytes of ASCII) at only even or only odd offsets, or text that is likely when decoded.
+    """
     head = head[: 1 << 12]
     if head.isascii() and b"\0" not in head:
         return ""

@@ -25,8 +25,8 @@ MAX_SENTENCE_CHARS = 1000
 # Groups: marks; closing quotes; white space; the first character after opening quotes. Every repeat is possessive and
 # the rest is optional, so a million dots take linear time. (?=(group*))\2 is a possessive group, because Python 3.11.0
 # to 3.11.4 match group*+ wrongly (CPython issue 106052). [1] is a reference, ` "` the closing quote of tokenized
-# text (he went . " She), ` 12॥` the number of a verse, \u200c and above joiners and directions; “ and « close
-# in German and Urdu, before white space; French has a space before »; an emoji closes.
+# text (he went . " She), ` 12॥` the number of a verse, \u200c to \u202e joiners and direction marks; “ and «
+# close in German and Urdu, before white space; French has a space before »; an emoji closes.
 _MARK = re.compile(
     rf"""([.!?…。！？；｡．;‼‽⁇⁈⁉{marks_of.TERMINALS}]++)"""
     r"""(?=((?:[”’״"')\]}»›_*」』）》】〉〕］｝\u200c-\u200f\u202a-\u202e\ufe0f\U0001f300-\U0001faff]|[“‘«‹](?=\s)|\[\d{1,3}\]"""
@@ -41,7 +41,7 @@ _LETTER = re.compile(r"[^\W_]")
 _CJK_STOP = re.compile(r"(?<=[\u3040-\u9fff])(?<![一二三四五六七八九十百千零〇两])\.(?=[“「《]?[\u3040-\u9fff])")
 _CJK_MARK = re.compile("[。！？]")
 _PARAGRAPHS = re.compile(r"(\n[^\S\n]*+\n)")
-_INSIDE_SENTENCE = re.compile(r"[^\W_]（[^（）\n]*[！？]）\Z")  # but （兵车也。）二，衣服 are two
+_INSIDE_SENTENCE = re.compile(r"[^\W_]（[^（）\n]*[！？]）\Z")  # but （兵车也。）二，衣服 are two sentences
 _BLANK_LINE = re.compile(r"\n[^\S\n]*+\n\s*+")
 
 _LAST_WORD = re.compile(r"[^\W_\u2e80-\ud7af](?=((?:[^\W_\u2e80-\ud7af]|[.'’])*))\1\Z")

@@ -10,8 +10,8 @@ Limits: the lists of words are short, and two sentences without a space between 
 import re
 
 MIN_CHARS = 22
-"""Minimum length of a sentence; shorter runs of text are clauses. A run after a final particle or before a starting
-word may be shorter.
+"""Minimum length of a sentence; shorter runs of text are clauses. A run that ends with a final particle, or precedes a
+word that begins sentences, may be shorter.
 """
 
 MAX_CLAUSE = 200

@@ -1,8 +1,8 @@
 """Count words, for the perplexity per word, and find Chinese word boundaries with jieba.
 
 Counted words are separated by white space, and each line end counts as one word, as in WikiText and PTB. The count
-equals the number of tokens of the `word` tokenizer for any tokenizer of the model. Chinese, Japanese, Thai and related
-scripts have no spaces between words, so text in them has no word count.
+is the number of tokens of llmkit's `word` tokenizer, so it does not depend on the tokenizer of the model. Chinese,
+Japanese, Thai and related scripts have no spaces between words, so text in them has no word count.
 
 jieba sees only runs of Chinese characters; the words of all other text come from the tokenizer.
 """
@@ -21,7 +21,7 @@ from llmkit.core.errors import EnvironmentFault
 from llmkit.text.scan import TextScan, scan_text
 
 MAX_UNSPACED_SHARE = 0.1
-"""Maximum fraction of characters in scripts without spaces: an English book may quote Chinese."""
+"""Maximum fraction of `unspaced` characters in a text with a word count: an English book may quote Chinese."""
 
 # Thai, Lao and Tibetan; Burmese; Khmer; kana; Chinese.
 UNSPACED = re.compile(
@@ -33,7 +33,7 @@ _FEW_BYTES = 5_000
 
 
 def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
-    """Count `words` (and line ends and the document's end), and `unspaced` characters of scripts without spaces.
+    """Count `words`, with line ends and the document's end, and `unspaced`, the characters of scripts without spaces.
 
     A text that contains the word tokenizer's <eos> or <pad> literally has three tokens there, but one word here.
     """
@@ -45,7 +45,7 @@ def count_words(text: str, *, ends_document: bool) -> dict[str, int]:
 
 
 def _count_separated(scan: TextScan) -> int:
-    """Return the number of words between white space. U+001C to U+001F are not white space, unlike in str.split."""
+    """Return the number of words separated by white space. Unlike in str.split, U+001C to U+001F do not separate."""
     data = scan.utf8
     for space in scan.others & _SPACES:
         data = data.replace(space.encode(), b" ")
@@ -57,8 +57,9 @@ def _count_separated(scan: TextScan) -> int:
 
 
 def valid_word_count(totals: Mapping[str, int]) -> int | None:
-    """Return the word count of a text from the summed counts of its parts and `characters`; None for unspaced
-    scripts.
+    """Return the word count of a text; None if more than MAX_UNSPACED_SHARE of its characters are unspaced.
+
+    `totals` has the sums of `count_words` over the text's parts, and `characters`.
     """
     return totals["words"] if totals["unspaced"] <= MAX_UNSPACED_SHARE * totals["characters"] else None
 

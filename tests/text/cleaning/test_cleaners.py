@@ -181,7 +181,7 @@ def test_a_step_that_removes_over_a_third_of_a_document_is_noted_once_with_an_ex
     list(clean_documents([*documents, Document("A whole text.\n" * 9, "d.txt")], settings, False, counts))
     assert counts[step].notes == {"more than a third removed": 3}
     (line,) = [line for line in describe(counts) if "third" in line]
-    assert line.startswith(f"cleaning step {step!r} removed more than a third of 3 documents: ")
+    assert line.startswith(f"cleaning step {step!r} removed more than a third of the text of 3 documents: ")
     assert "% of a.txt, document 0" in line
 
 
@@ -226,8 +226,8 @@ def test_documents_in_other_languages_are_dropped_and_counted_with_an_example() 
     assert (count.documents_in, count.documents_out, count.dropped) == (5, 3, {"de": 2})
     assert count.notes == {"en": 1, "zh": 1, "too short to judge": 1}
     dropped, short = describe(counts)
-    assert dropped.startswith("2 documents dropped: in 'de', not in prepare.clean.languages: 'Die Fähre")
-    assert short == "1 document kept: too short to judge the language: 'ok' in 4.txt"
+    assert dropped.startswith("2 documents dropped, because 'de' is not in prepare.clean.languages: 'Die Fähre")
+    assert short == "1 document kept, because too short to judge the language: 'ok' in 4.txt"
     assert "empty" in counts and not counts["empty"].dropped
 
 

@@ -36,7 +36,7 @@ def describe_labels(counts: Mapping[str, int]) -> list[str]:
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
-    """Check that labels repeat: refuse labels that are all different, or many labels with fewer than two rows on average.
+    """Check that labels repeat: refuse labels that are all different, or many labels with under two rows on average.
 
     Raises:
         DataError: with examples, and the setting that is probably meant.

@@ -91,7 +91,10 @@ def rarest_label_strata(label_sets: Iterable[tuple[str, ...]], counts: Mapping[s
 
 
 class _Ranking:
-    """The different keys, their strata, and their ranks in the stratum; a hash of seed and key defines the ranks."""
+    """The different keys, their strata, and their ranks in the stratum; a hash of seed and key defines the ranks.
+
+    A key that occurs in several strata is in the one with the smallest number.
+    """
 
     def __init__(self, keys: NDArray[np.uint64], strata: NDArray[np.int64], seed: int) -> None:
         unique, inverse = np.unique(keys, return_inverse=True)

@@ -239,7 +239,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
-        hint = "give rows with two or more different labels; is this the label column?"
+        hint = "give rows with two or more different labels; is this the label column? --label NAME selects another"
         raise DataError(what, where=where, hint=hint)
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 

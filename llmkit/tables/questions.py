@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(slots=True)
 class QuestionCounts:
-    """What was corrected, and what needs a note, in a file of questions."""
+    """Counts of questions, and of answers that were corrected or contradict a mark, for notes on a file."""
 
     answers: AnswerCounts = field(default_factory=AnswerCounts)
     contradictory: LineRefs = field(default_factory=LineRefs)
@@ -69,7 +69,7 @@ class QuestionCounts:
         """Return notes on the corrections."""
         notes = self.answers.describe(path, unit)
         if self.contradictory.n:
-            what = f"{count(self.contradictory.n, 'question')} marked as impossible with answers, which are not used"
+            what = f"{count(self.contradictory.n, 'question')} marked as impossible despite answers, which are not used"
             notes.append(f"{path}: {what} ({self.contradictory.describe(unit)})")
         return notes
 
@@ -87,7 +87,7 @@ class QuestionFile:
 
     @property
     def kept(self) -> list[str]:
-        """Return the columns that predictions keep."""
+        """Return the columns that are copied to the predictions."""
         if self.is_nested:
             return [name for name in ("id", "title", "question", "context") if name]
         return [name for name in self.rows.columns if name not in self.rows.computed]

@@ -1,4 +1,4 @@
-"""Schemes of tags: recognize BIO, IOB1, BIOES (BILOU), BMES and tags without prefixes, and read the entities.
+"""Recognize the scheme of tags (BIO, IOB1, BIOES or BILOU, BMES, or types without prefixes), and read the entities.
 
 Sequences that break the rules of their scheme are read as conlleval does: an inside tag without a beginning starts an
 entity. They are counted by `count_violations`. Entities are (first word, word after the last, type); llmkit trains on

@@ -1,4 +1,4 @@
-"""Split texts into words for tagging, and join words to a text: every word has its place in characters.
+"""Split texts into words for tagging, and join words to a text, with the character offsets of each word.
 
 Words that were given without a text are joined with spaces, except between Chinese or Japanese characters.
 """

@@ -102,9 +102,9 @@ class RowStream:
                 self.add_column(name, partial(get_value, path=name))
 
     def add_column(self, name: str, compute: Callable[[dict[str, object]], object]) -> None:
-        """Add a column that is computed from the cells of each row; rows for which that gives MISSING lack it.
+        """Add a column that `compute` derives from the cells of each row.
 
-        Rows for which `compute` raises BadCell are rejected.
+        A row lacks the column if `compute` returns MISSING, and is rejected if `compute` raises BadCell.
         """
 
         def add(rows: Iterable[Row]) -> Iterator[Row]:
@@ -270,7 +270,8 @@ def require_unique(columns: Sequence[str], where: str, *, has_header: bool = Tru
     """Raise DataError if two columns have the same name."""
     duplicates = [name for name, n in Counter(columns).items() if n > 1]
     if duplicates:
-        hint = "give each column a different name" + ("; or is the first line a row?" if has_header else "")
+        no_header = "; is the first line a row? Then set prepare.read.header=false"
+        hint = "give each column a different name" + (no_header if has_header else "")
         raise DataError(f"more than one column is called {duplicates[0]!r}", where=where, hint=hint)
 
 

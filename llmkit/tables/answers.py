@@ -1,7 +1,8 @@
 """Read the answers of a question from a cell, and find them in the context.
 
 An answer is a part of its context: a text and the character where it starts. A start that does not fit is corrected to
-the nearest occurrence of the text. An answer without a start is the first occurrence. Both are counted.
+the nearest occurrence of the text. An answer without a start is the first occurrence. Corrections are counted, and so
+are answers without a start that occur several times.
 """
 
 import ast
@@ -64,7 +65,7 @@ ABSENT = "not in the context: not trained on, but scored"
 
 
 def parse_answers(cell: object, start: object, separator: str | None) -> list[GivenAnswer]:
-    """Return the answers in a cell: a text, a list, or the objects of SQuAD and of its form on the hub.
+    """Return the answers in a cell: a text, a list, or objects as in the files of SQuAD or its data set on the hub.
 
     `start` is the cell of a separate column of starts, else None. An empty cell or list has no answers.
 

@@ -1,8 +1,9 @@
 """Read files of CoNLL columns: one word per line with its tag, a blank line after each sentence.
 
 Columns are separated by tabs if every line has one, else by any white space. `-DOCSTART-` lines and comments, which
-begin with # before the first word of a sentence, are left out. The columns of words and tags are decided by the first
-sentences, said with an example, and can be set. Each sentence is a row with `tokens` and, if there are any, `tags`.
+begin with # before the first word of a sentence, are left out. The first sentences decide which columns hold words and
+tags; a note names these columns with an example, and `ner.token_column` and `ner.tag_column` change them. Each sentence
+is a row with `tokens` and, if the file has tags, `tags`.
 """
 
 import re
@@ -73,7 +74,8 @@ def _log_notes(source: Source) -> None:
 def _read(stream: RowStream, token_column: int | None, tag_column: int | None) -> Rows:
     entry = next(find_entries(stream.path, stream.source))
     if entry.ending == ".html":
-        raise DataError("this is an HTML page, not columns of words", where=entry.path, hint="give the file itself")
+        hint = "give the data file, not the web page that shows it"
+        raise DataError("this is an HTML page, not columns of words", where=entry.path, hint=hint)
     with open_text(entry, stream.source, stream.read) as text:
         lines = enumerate(split_lines(unify_line_ends(text), stream.path), start=1)
         head = list(islice(lines, _N_SAMPLE_LINES))

@@ -149,7 +149,7 @@ class _CellChooser:
         self._stats = {column: _compute_stats(column, [row.get(column) for row in sample]) for column in columns}
 
     def find_candidates(self, taken: set[str | None]) -> list[str]:
-        """Return columns that may be a text or a label: without a role, not row numbers, not mostly empty."""
+        """Return the columns not in `taken` that may be a text or a label: no ids, not mostly empty."""
         stats = self._stats
         return [c for c in self._columns if c not in taken and (stats[c].has_text or stats[c].may_be_label)]
 

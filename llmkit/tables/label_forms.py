@@ -60,7 +60,7 @@ def to_decimal(word: str) -> float:
 def fold_label(label: str) -> str:
     """Return a key that ignores case, width, the encoding of accents and invisible characters.
 
-    It is equal for `Neg`, `NEG` and `neg.`, and for `1`, `1.0` and `True`.
+    `Neg`, `NEG` and `neg.` have equal keys, and so do `1`, `1.0` and `True`.
     """
     folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", label)).casefold().strip(" .!\t_")
     folded = " ".join(folded.split())
@@ -71,7 +71,10 @@ def fold_label(label: str) -> str:
 
 
 def label_map_option(pairs: Mapping[str, str]) -> str:
-    """Return the option that renames labels; names that pairs cannot have are given in a file."""
+    """Return the option that renames labels, with pairs `old=new`.
+
+    A name with a comma, an equals sign or an unprintable character needs a JSON file instead.
+    """
     if all(name.isprintable() and not set(name) & set(",=") for name in (*pairs, *pairs.values())):
         return f"--label-map {','.join(f'{old}={new}' for old, new in pairs.items())!r}"
     return f"--label-map FILE, a JSON file with {json.dumps(pairs)},"

@@ -36,7 +36,7 @@ def describe_labels(counts: Mapping[str, int]) -> list[str]:
 
 
 def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
-    """Check that labels repeat: refuse them if nearly every row has a different label.
+    """Check that labels repeat: refuse labels that are all different, or many labels with under two rows on average.
 
     Raises:
         DataError: with examples, and the setting that is probably meant.
@@ -46,7 +46,7 @@ def require_repeats(counts: Mapping[str, int], n_rows: int, where: str) -> None:
         return
     examples = ", ".join(repr(label[:40]) for label in list(counts)[:_SHOWN])
     hint = "--label NAME selects another column; to predict numbers, set -s cls.labels=regression"
-    what = f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows for each"
+    what = f"{len(counts):,} different labels in {n_rows:,} rows, such as {examples}: too few rows per label"
     raise DataError(what, where=where, hint="; ".join([*_describe_lists(counts), *_describe_joins(counts)]) or hint)
 
 

@@ -1,9 +1,10 @@
 """Split rows into train, validation and test, or into folds, stratified by label.
 
-A hash of the text orders the rows of a label. Equal rows are always in the same split; the split does not depend on the
-order of the rows or on the machine. The stratum of a row is its label, or its rarest label if it has several.
+A hash of seed and text orders the rows of each label. Equal rows are always in the same split; the split does not
+depend on the order of the rows or on the machine. The stratum of a row is its label, or its rarest label if it has
+several.
 
-Near duplicates and pairs that share only one text are not detected.
+Near duplicates, and pairs that share only one text, may be in different splits.
 """
 
 import hashlib
@@ -33,9 +34,9 @@ def split_rows(
 ) -> NDArray[np.int8]:
     """Return the split of each row: TRAIN, VALIDATION or TEST.
 
-    `validation` and `test` are fractions of the different keys of each stratum, rounded to the nearest number. A
-    stratum of three or more keys gives at least one to each split with a positive fraction and keeps at least one in
-    train; smaller strata may give none.
+    `keys` are the hashes of the rows (`hash_row`). `validation` and `test` are fractions of the different keys of each
+    stratum, rounded to the nearest number. A stratum of three or more keys gives at least one to each split with a
+    positive fraction and keeps at least one in train; smaller strata may give none.
     """
     rows = _Ranking(keys, strata, seed)
     spare = rows.sizes - 1
@@ -90,7 +91,10 @@ def rarest_label_strata(label_sets: Iterable[tuple[str, ...]], counts: Mapping[s
 
 
 class _Ranking:
-    """The different keys, their strata, and their ranks in the stratum; a hash of seed and key defines the ranks."""
+    """The different keys, their strata, and their ranks in the stratum; a hash of seed and key defines the ranks.
+
+    A key that occurs in several strata is in the one with the smallest number.
+    """
 
     def __init__(self, keys: NDArray[np.uint64], strata: NDArray[np.int64], seed: int) -> None:
         unique, inverse = np.unique(keys, return_inverse=True)

@@ -1,7 +1,7 @@
 """Read labelled rows, and build label2id, the map from labels to ids that training, scoring and serving share.
 
-A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing cell cannot turn a
-classification into a regression; it is an error that names the line.
+A label is a string, even `0` or `NA`; only regression converts labels to numbers. A missing label is an error that
+names the line; it does not turn the labels 0 and 1 into 0.0 and 1.0, as in pandas.
 
 Rows are streamed: all missing and invalid labels are raised in one error after the last row, so a caller that stops
 early does not get the error. Independent of models or tokens.
@@ -147,7 +147,7 @@ def _to_word(cell: object) -> str | None:
 
 
 def parse_label(cell: object) -> str | None:
-    """Return one label. Raises BadCell for a list or an object."""
+    """Return one label; None for a missing one. Raises BadCell for a list or an object."""
     if _is_missing(cell):
         return None
     if isinstance(cell, list):
@@ -173,7 +173,10 @@ def _strip(word: str) -> str:
 
 
 def parse_number(cell: object) -> float | None:
-    """Return a number; NaN for a word that is not a number. Raises BadCell for a list or an object."""
+    """Return a number; NaN for a word that is not a number, None for a missing label.
+
+    Raises BadCell for a list or an object.
+    """
     word = parse_label(cell)
     if word is None:
         return None
@@ -181,7 +184,7 @@ def parse_number(cell: object) -> float | None:
 
 
 def parse_labels(cell: object, separator: str | None) -> tuple[str, ...] | None:
-    """Return a set of labels as a sorted tuple, `()` for an empty cell or list.
+    """Return a set of labels as a sorted tuple, `()` for an empty cell or list; None for a missing one.
 
     Raises BadCell for objects and nested lists.
     """
@@ -236,7 +239,7 @@ def build_label2id(counts: Mapping[str, int], where: str, *, n_rows: int | None 
         label, n = next(iter(counts.items()), ("", 0))
         some = f"{n:,} of {n_rows:,} rows have the only label" if n < n_rows else f"all {n:,} rows have the label"
         what = f"{some} {label!r}: there is nothing to learn" if n else "no row has a label"
-        hint = "give rows with two or more different labels; is this the label column?"
+        hint = "give rows with two or more different labels; is this the label column? --label NAME selects another"
         raise DataError(what, where=where, hint=hint)
     return {label: number for number, label in enumerate(sorted(counts, key=_by_value))}
 

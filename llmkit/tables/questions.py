@@ -1,7 +1,7 @@
 """Read questions with their contexts and answers, from nested files such as SQuAD and from tables with columns.
 
-Nested files are those of SQuAD 1.1 and 2.0, CMRC 2018 and others of their form: articles with paragraphs, or
-paragraphs, with a list of questions each. Every other file is a table with one question per row.
+Nested files, such as SQuAD 1.1 and 2.0 and CMRC 2018, are lists of articles with paragraphs, or lists of paragraphs;
+each paragraph has a context and a list of questions. Every other file is a table with one question per row.
 
 A row that cannot be read is an error with its line, or is skipped and counted with `read.skip_bad`.
 """
@@ -57,7 +57,7 @@ class Question:
 
 @dataclass(slots=True)
 class QuestionCounts:
-    """What was corrected, and what needs a note, in a file of questions."""
+    """Counts of questions, and of answers that were corrected or contradict a mark, for notes on a file."""
 
     answers: AnswerCounts = field(default_factory=AnswerCounts)
     contradictory: LineRefs = field(default_factory=LineRefs)
@@ -69,7 +69,7 @@ class QuestionCounts:
         """Return notes on the corrections."""
         notes = self.answers.describe(path, unit)
         if self.contradictory.n:
-            what = f"{count(self.contradictory.n, 'question')} marked as impossible with answers, which are not used"
+            what = f"{count(self.contradictory.n, 'question')} marked as impossible despite answers, which are not used"
             notes.append(f"{path}: {what} ({self.contradictory.describe(unit)})")
         return notes
 
@@ -87,7 +87,7 @@ class QuestionFile:
 
     @property
     def kept(self) -> list[str]:
-        """Return the columns that predictions keep."""
+        """Return the columns that are copied to the predictions."""
         if self.is_nested:
             return [name for name in ("id", "title", "question", "context") if name]
         return [name for name in self.rows.columns if name not in self.rows.computed]
@@ -142,7 +142,7 @@ def open_questions(
         )
         return QuestionFile(rows, columns, is_nested=False, need_answers=need_answers, separator=separator)
     if name := next((name for name in given.values() if name), None):
-        hint = "remove it: the file has articles or paragraphs with lists of questions, whose keys are known"
+        hint = "do not name columns: the file has articles or paragraphs with lists of questions, whose keys are known"
         raise DataError(f"{name!r} is not read from a file of SQuAD's form", where=rows.path, hint=hint)
     flat = flatten((row for row in rows.sample), None)
     if next(flat, None) is None and next(iter(rows.sample[len(nested) :]), None) is None:
@@ -160,7 +160,7 @@ def _is_nested(cells: Mapping[str, object]) -> bool:
 def flatten(rows: Iterable[Row], stream: RowStream | None) -> Iterator[Row]:
     """Yield one row per question of articles and paragraphs, with the columns of NESTED.
 
-    A row that is neither is rejected by the `stream`; None: it is left out.
+    A row that is neither an article nor a paragraph is rejected by `stream`, or left out if `stream` is None.
     """
     for row in rows:
         if PARAGRAPHS not in row.cells and QUESTIONS not in row.cells:
@@ -228,7 +228,7 @@ def _read_flag(value: object) -> bool:
         return bool(value)
     word = str(value).strip().casefold()
     if word not in _TRUE | _FALSE:
-        raise BadCell(f"whether a question is impossible is {word[:20]!r}, neither true nor false")
+        raise BadCell(f"the mark of an impossible question is {word[:20]!r}, neither true nor false")
     return word in _TRUE
 
 

@@ -121,7 +121,7 @@ def _read_file(stream: RowStream) -> Rows:
             ending, pieces = _sniff(stream, text)
             stream.may_guess_header = False  # every line is a row, unless the first one has known column names
             yield from read_text(stream, ending, pieces)
-    next(entries, None)  # the archive is checked for changes at its end
+    next(entries, None)  # go on to the end of the archive, where it is checked for changes
 
 
 def _sniff(stream: RowStream, text: Iterable[str]) -> tuple[str, Iterator[str]]:

@@ -1,4 +1,4 @@
-"""Schemes of tags: recognize BIO, IOB1, BIOES (BILOU), BMES and tags without prefixes, and read the entities.
+"""Recognize the scheme of tags (BIO, IOB1, BIOES or BILOU, BMES, or types without prefixes), and read the entities.
 
 Sequences that break the rules of their scheme are read as conlleval does: an inside tag without a beginning starts an
 entity. They are counted by `count_violations`. Entities are (first word, word after the last, type); llmkit trains on
@@ -17,7 +17,7 @@ OUTSIDE = "O"
 UNTYPED = "ENTITY"
 """Type of entities whose tags have a prefix and no type, such as B and I."""
 _PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}
-"""The letters of all schemes, with those of BIOES that mean the same."""
+"""Maps the letters of all schemes to the letters of BIOES with the same meaning."""
 _LOWER = re.compile(r"o|[biesulm]-.+")
 
 
@@ -48,7 +48,7 @@ def fold_prefixes(sequences: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]
 def recognize_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
     """Return the scheme of the tags of all sequences.
 
-    IOB1 differs from BIO in that B- only separates entities of one type, so most entities begin with I-.
+    IOB1 differs from BIO in that B- only separates adjacent entities of one type, so most entities begin with I-.
     """
     letters: Counter[str] = Counter()
     n_begin_with_i = n_needless_b = n_plain = 0
@@ -97,7 +97,7 @@ def read_entities(tags: Sequence[str], scheme: Scheme = "BIO") -> list[Entity]:
 
 
 def read_strict_entities(tags: Sequence[str]) -> list[Entity]:
-    """Return the entities of BIO tags that begin with B; others are no entities, as in seqeval's strict mode."""
+    """Return the entities of BIO tags that begin with B; others are left out, as in seqeval's strict mode."""
     return [entity for entity in read_entities(tags) if tags[entity[0]].startswith("B")]
 
 

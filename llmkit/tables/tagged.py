@@ -1,7 +1,7 @@
-"""Rows of tagged words from any table: lists of words and tags, one word per row, or texts with character offsets.
+"""Read tagged words from any table: lists of words and tags, one word per row, or texts with character offsets.
 
-Entities of texts become tags of words. Nested and overlapping entities are refused, because a word has one tag; the
-edges of an entity inside of a word are moved to the edges of the word and counted.
+Entities of texts become tags of words. Nested and overlapping entities are refused, because a word has one tag. An
+entity that begins or ends inside of a word is extended to the whole word and counted.
 """
 
 import json
@@ -34,7 +34,7 @@ _LABEL_KEYS = ("label", "type", "entity_type", "entity", "entity_group", "tag", 
 
 
 class TagColumns(NamedTuple):
-    """The columns of a table: `tokens` or `text` is set, and the tags or spans of training rows."""
+    """The columns of a table: `tokens` or `text` is set, and for training also `tags` or `spans`."""
 
     tokens: str | None = None
     tags: str | None = None
@@ -74,8 +74,8 @@ class SpanCounts:
         if not self.n_moved:
             return []
         entities = "entity begins or ends" if self.n_moved == 1 else "entities begin or end"
-        what = f"{path}: {self.n_moved:,} {entities} inside of a word and"
-        return [clean_line(f"{what} {'is' if self.n_moved == 1 else 'are'} read to its edges, such as {self.example}")]
+        what = f"{path}: {self.n_moved:,} {entities} inside of a word and {'is' if self.n_moved == 1 else 'are'}"
+        return [clean_line(f"{what} extended to whole words, such as {self.example}")]
 
 
 def open_tagged(data: Data, section: Ner, read: Read) -> RowStream:
@@ -92,7 +92,7 @@ def open_tagged(data: Data, section: Ner, read: Read) -> RowStream:
 
 
 def _is_conll(path: str) -> bool:
-    """Whether a file has a suffix of CoNLL columns, or has none that names a table and looks like them."""
+    """Whether a file has a CoNLL suffix, or a suffix such as .txt or .tsv and lines that look like CoNLL columns."""
     name = path.lower().removesuffix(".gz").removesuffix(".xz").removesuffix(".bz2")
     if name.endswith(ENDINGS):
         return True
@@ -135,7 +135,7 @@ def choose_tag_columns(
         hint = f"name the columns with {kinds}; or is the file CoNLL? Then set ner.format=conll"
         raise DataError("no column holds tags or entities", where=where, hint=hint)
     if columns.tokens and columns.sentence is None and need_tags and _holds_words(rows, columns.tokens):
-        hint = "name the column with the number of the sentence with ner.sentence"
+        hint = "set ner.sentence to the column that holds the number of the sentence"
         raise DataError("each row has one word, but no column says which sentence it is in", where=where, hint=hint)
     return columns
 
@@ -154,7 +154,7 @@ def _holds_words(rows: RowStream, column: str) -> bool:
 
 
 def group_words(rows: RowStream, columns: TagColumns) -> RowStream:
-    """Return the sentences of a table with one word per row as rows with lists; others are returned as they are."""
+    """Return one row per sentence, with lists, for a table with one word per row; returns any other table unchanged."""
     if columns.sentence is None:
         return rows
     grouped = RowStream(Source(rows.path), rows.read)
@@ -185,7 +185,7 @@ def _group(rows: RowStream, columns: TagColumns) -> Rows:
 
 
 def read_tagged(rows: RowStream, columns: TagColumns, split: WordSplit, counts: SpanCounts) -> Iterator[TaggedRow]:
-    """Yield the rows; rows without a word have none. Without columns of tags or spans, rows have no tags.
+    """Yield the rows; a row without words has empty lists. Without a column of tags or spans, `tags` is None.
 
     Raises:
         DataError: a cell that cannot be read, unless `rows.read.skip_bad` leaves out and counts the row.
@@ -248,7 +248,7 @@ class Span(NamedTuple):
 
 
 def parse_spans(cell: object, text: str) -> list[Span]:
-    """Return the entities of a cell in the order of their places.
+    """Return the entities of a cell, sorted by their offsets.
 
     Raises:
         BadCell: not a list of entities; an offset outside of the text; entities that overlap, which are named.
@@ -283,7 +283,7 @@ def _parse_span(value: object, text: str) -> Span:
     else:
         raise BadCell("an entity is not [start, end, label] or an object with start, end and label")
     if not (type(start) is int and type(end) is int and isinstance(label, str) and label.strip()):
-        raise BadCell(f"an entity lacks a whole start, a whole end or a label: {str(value)[:60]}")
+        raise BadCell(f"an entity lacks an integer start, an integer end or a label: {str(value)[:60]}")
     if not 0 <= start < end <= len(text):
         raise BadCell(
             f"the entity {start} to {end} is empty or outside of the text, which has {len(text):,} characters"

@@ -1,4 +1,4 @@
-"""Split texts into words for tagging, and join words to a text: every word has its place in characters.
+"""Split texts into words for tagging, and join words to a text, with the character offsets of each word.
 
 Words that were given without a text are joined with spaces, except between Chinese or Japanese characters.
 """
@@ -12,7 +12,7 @@ from typing import Literal
 
 WordSplit = Literal["spaces", "punctuation", "characters"]
 Place = tuple[int, int]
-"""The first character of a word, and the character after its last."""
+"""Offset of the first character of a word, and offset after its last character."""
 
 _IDEOGRAPHS = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WIDE = re.compile(f"[{_IDEOGRAPHS}\u3000-\u303f\uff00-\uffef]")
@@ -55,7 +55,7 @@ def join_words(words: Sequence[str]) -> tuple[str, list[Place]]:
 def recognize_split(sentences: Iterable[Sequence[str]]) -> WordSplit:
     """Return how the words of sentences were split from their texts.
 
-    Words such as `Paris.` come from spaces if there are more of them than words such as `.`.
+    The split is `spaces` if words such as `Paris.` are more frequent than words such as `.`.
     """
     n_words = n_ideographs = n_runs = n_marks = n_with_marks = 0
     for words in sentences:

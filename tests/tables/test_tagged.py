@@ -67,7 +67,7 @@ def test_entity_inside_of_a_word_takes_the_word_and_is_counted() -> None:
     counts = SpanCounts()
     assert read_span("preMay1st x", [3, 6, "DATE"], counts=counts) == ["B-DATE", "O"]
     assert counts.describe("a") == [
-        "a: 1 entity begins or ends inside of a word and is read to its edges, such as 'May' as 'preMay1st'"
+        "a: 1 entity begins or ends inside of a word and is extended to whole words, such as 'May' as 'preMay1st'"
     ]
 
 
@@ -79,7 +79,7 @@ def test_entity_inside_of_a_word_takes_the_word_and_is_counted() -> None:
         ([[0, 99, "LOC"]], "outside of the text"),
         ([[3, 3, "LOC"]], "empty or outside"),
         ([[3, 4, "LOC"]], "has no word"),
-        ([["0", 3, "LOC"]], "lacks a whole start"),
+        ([["0", 3, "LOC"]], "lacks an integer start"),
         ([[0, 3]], "is not .start, end, label."),
         ([{"start": 0, "end": 3, "label": "LOC", "text": "York"}], "its own text is 'York'"),
         ({"a": 1}, "an object, not a list"),

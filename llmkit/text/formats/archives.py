@@ -93,8 +93,8 @@ _KINDS = {b"1": "link", b"2": "link", b"3": "device", b"4": "device", b"5": "fol
 def read_tar(file: BinaryIO) -> Iterator[TarMember]:
     """Yield the members in archive order, in constant memory.
 
-    The standard library's tarfile ends silently at a damaged header, keeps all members in memory and reads names of
-    any length.
+    Used instead of `tarfile.open`, which ends silently at a damaged header, keeps all members in memory and reads names
+    of any length.
 
     Raises:
         tarfile.ReadError: a damaged header.
@@ -134,7 +134,8 @@ def read_tar(file: BinaryIO) -> Iterator[TarMember]:
             size = _check_size(int(digits) if digits.isdigit() and len(digits) < 40 else -1)
         if what in ("link", "folder", "device"):
             size = 0
-        while kind == b"S" and block[482 if block[156:157] == b"S" else 504]:  # more of the map of holes
+        # The map of holes of a sparse file may continue in further blocks.
+        while kind == b"S" and block[482 if block[156:157] == b"S" else 504]:
             block = _read_block(file)
         part = _Part(file, size)
         yield TarMember(named, what, cast(BinaryIO, part))
@@ -165,7 +166,7 @@ def _check_size(size: int) -> int:
 
 
 def _parse_pax(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, value) of the records `length key=value\\n`."""
+    """Yield (key, value) of the records of an extended header; a record is `length key=value\\n`."""
     while data.strip(b"\0"):
         digits, space, _ = data[:20].partition(b" ")
         length = int(digits) if digits.isdigit() else 0

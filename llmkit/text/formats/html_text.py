@@ -71,7 +71,7 @@ def html_to_text(page: str, where: str = "the page") -> str:
     _check_depth(page, where)
     page = _MARKERS.sub("", page)
     if "<?xml" in page[:200] or "XHTML" in page[:500] or "/1999/xhtml" in page[:2000]:
-        # To an HTML parser, <title/> is an opening tag and the whole book its title, and CDATA is a comment.
+        # An HTML parser reads <title/> as an opening tag, so the whole book would be its title, and CDATA as a comment.
         page = _SELF_CLOSED.sub(_close_tag, page)
         page = _CDATA.sub(lambda match: html.escape(match[1]), page)
     body: Any = None
@@ -191,17 +191,21 @@ def _write_math(body: Any) -> None:
 
 
 def translate_all(text: str, characters: Mapping[str, str]) -> str:
-    """Return the text in the given characters; unchanged if one of its characters is missing there."""
+    """Replace each character by its value in `characters`; returns the text unchanged if one has no value."""
     return "".join(map(characters.__getitem__, text)) if all(char in characters for char in text) else text
 
 
 def bracket(term: str, *, is_base: bool = False) -> str:
-    """Put a term of a formula in brackets, unless it is a symbol, a number, or a word with a sub- or superscript."""
+    """Put a term of a formula in brackets, unless it is a number, one character, or already in brackets.
+
+    The character may have a superscript or subscript. With `is_base`, a word, to which a script is added, gets no
+    brackets either.
+    """
     return term if _SINGLE_TERM.fullmatch(term) or (is_base and term.isalnum()) else f"({term})"
 
 
 def _names(node: Any) -> list[str]:
-    """Return the names that describe the element: classes, id, role and type."""
+    """Return the names that describe the element: classes, id, role, epub:type and rel."""
     attributes = node.attributes
     names = (attributes.get("class") or "").split()
     return names + [name for key in ("id", "role", "epub:type", "rel") if (name := attributes.get(key))]
@@ -223,14 +227,14 @@ def _is_note(node: Any) -> bool:
 
 
 def _follows_text(node: Any) -> bool:
-    """Whether the mark directly follows a word, a number, or the mark that closes a sentence or quotation."""
+    """Whether an element directly follows a word, a number, or punctuation that ends a sentence or quotation."""
     before = node.prev
     text = before.text(deep=True) if before is not None else ""
     return text[-1:].isalnum() or text[-1:] in _CLOSING
 
 
 def _keep_lines(body: Any) -> None:
-    """Mark newlines, spaces and tabs of preformatted text."""
+    """Replace newlines, spaces and tabs of preformatted text with noncharacters, so that they are kept."""
     for node in body.css("pre br,xmp br,listing br"):
         node.replace_with("\n")
     for node in reversed(body.css(_PRE_TAGS)):

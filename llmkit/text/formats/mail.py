@@ -1,8 +1,8 @@
 """Read mailboxes (.mbox) and single messages (.eml): one document per message, without headers and attachments.
 
-If a message has alternative bodies, the plain text is used, or else the HTML; several parts are joined. A message
-begins with a line `From ` after a blank line, as in mboxrd, and `>From ` in its text is read as `From `. Messages
-without text are skipped and counted.
+If a message has alternative bodies, the plain text is used, or else the HTML; several parts are joined. In a mailbox,
+a message begins at a line that starts with `From ` after a blank line, and `>From ` in its text is read as `From `, as
+in the format mboxrd. Messages without text are skipped and counted.
 """
 
 import email.errors
@@ -23,7 +23,7 @@ from llmkit.text.sources import Source
 
 MAX_MESSAGE_BYTES = 64_000_000
 MAX_HEADER_BYTES = 256_000
-"""The standard library takes minutes for a header of thousands of parameters."""
+"""Longer headers count as damaged: the standard library takes minutes to parse thousands of parameters."""
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _QUOTED = re.compile(rb"^>(>*From )", re.M)
 _MAX_DEPTH = 20
@@ -58,7 +58,8 @@ def _split_messages(file: BinaryIO, source: Source, path: str) -> Iterator[bytes
             lines, n_bytes, has_begun, is_too_large = [], 0, True, False
         elif not has_begun:
             if line.strip():
-                raise DataError("not a mailbox: it does not begin with From", where=path, hint="is it plain text?")
+                hint = "if it is plain text, name it .txt"
+                raise DataError("not a mailbox: it does not begin with From", where=path, hint=hint)
         elif not is_too_large:
             lines.append(line)
             n_bytes += len(line)

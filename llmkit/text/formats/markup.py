@@ -1,10 +1,11 @@
 """Read .html and .epub as plain text.
 
 html_text.py extracts the text of a page. An EPUB is one document: its chapters in the order of the spine, without
-the table of contents. XML with entity declarations is refused, and names inside the archive are only looked up in it.
+the table of contents. XML with entity declarations is refused. File names in an EPUB are looked up in its archive only,
+never on the disk.
 
-Navigation is not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows with the size
-of a page, not with the number of pages.
+Navigation bars of pages are not removed: that needs a boilerplate remover. A page is parsed as a whole, so memory grows
+with the size of a page, not with the number of pages.
 """
 
 import io
@@ -51,9 +52,11 @@ def read_epub(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def decode_page(data: bytes, encoding: str, path: str, source: Source | None = None) -> tuple[str, str]:
-    """Return the page's text and encoding: by the byte order mark, else UTF-8 if valid, else as the page declares.
+    """Return the decoded page and its encoding.
 
-    `source` gets a note if the page declares a wrong encoding, or if the encoding that the user named is unlikely.
+    If `encoding` is auto, the byte order mark decides, else UTF-8 if it is valid, else the encoding that the page
+    declares, else the most likely encoding. `source` gets a note if the page declares a wrong encoding, or if the
+    encoding that the user named is unlikely.
     """
     name = ""
     if encoding == "auto" and detect_encoding(data[: 1 << 16], complete=len(data) < 1 << 16) not in UNICODE:
@@ -68,7 +71,7 @@ def decode_page(data: bytes, encoding: str, path: str, source: Source | None = N
         if name:
             what = f"declares {name[:40]}, but another encoding is more likely and is used"
             source.notes[what] = (
-                f'{stream.encoding}: "{find_example(html_to_text(page))}"; prepare.read.encoding sets it'
+                f'{stream.encoding}: "{find_example(html_to_text(page))}"; prepare.read.encoding sets the encoding'
             )
     return page, stream.encoding
 
@@ -96,7 +99,7 @@ def _read_chapters(file: BinaryIO, path: str, source: Source) -> Iterator[str]:
                 continue  # an image
             name = posixpath.normpath(posixpath.join(posixpath.dirname(root_file), unquote(item.get("href") or "")))
             if name in encrypted:
-                raise _encrypted_epub("a DRM", path)
+                raise _encrypted_epub("DRM", path)
             page, _ = decode_page(_read_member(archive, name, path), "auto", f"{path}!{name}")
             if text := html_to_text(page, f"{path}!{name}"):
                 yield text + "\n"

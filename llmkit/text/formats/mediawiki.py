@@ -1,9 +1,10 @@
 """Read dumps of Wikipedia and other MediaWikis (.xml, .xml.bz2) with mwparserfromhell (extra: web).
 
 Each article is a document: its title, a blank line, and its text without markup. Redirects, talk and help pages, and
-pages in another format are skipped and counted. Templates, tables, references, images, categories and links to other
-languages are removed from articles; the namespaces are recognized by the names that the dump declares. Templates are
-not expanded, so numbers and foreign words that a template would display are missing.
+pages that are not wikitext are skipped and counted. Templates, tables, references, images, categories and links to
+other languages are removed from articles. Links to images and categories are recognized by the English names of their
+namespaces and by those that the dump declares. Templates are not expanded, so numbers and foreign words that a template
+would display are missing.
 
 Only one page is in memory at a time.
 """
@@ -21,7 +22,7 @@ from llmkit.text.formats.xml_parsing import parse_xml
 from llmkit.text.sources import Source
 
 MAX_PAGE_CHARS = 4_000_000
-"""Wikipedia refuses pages of over 2 MB."""
+"""Limit on the text of a page; Wikipedia itself refuses pages of over 2 MB."""
 _FILE, _CATEGORY = "6", "14"
 _DROPPED_NAMES = {"file", "image", "media", "category"}
 _DROPPED_TAGS = frozenset((
@@ -40,8 +41,8 @@ _REPEATED_SPACES = re.compile(r"(?<=\S)  +")
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 
-# Comments, templates, references and links of a simple form are resolved before parsing, which takes most of the time.
-# A noncharacter replaces each, so that the marks before and after it are not joined.
+# Parsing takes most of the time, so comments, templates, references and links of a simple form are resolved before it.
+# A noncharacter replaces each, or encloses the text of a link, so that the markup before and after is not joined.
 _PLACE, _LINK = "\ufdd0", "\ufdd1"
 _MAX_DEPTH = 500
 _BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
@@ -96,7 +97,7 @@ class _Pages:
                 if self._namespace in (_FILE, _CATEGORY) and text:
                     self.dropped.add(text.strip().lower())
             elif name != "model" or name not in self._page:
-                self._page[name] = text  # of several revisions, the last
+                self._page[name] = text  # if a page has several revisions, the last one is kept
         elif name == "page":
             self._take_page()
 
@@ -125,7 +126,7 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
     try:
         import mwparserfromhell
     except ImportError:
-        hint = "pip install 'llmkit[web]', or extract its text with another program"
+        hint = "pip install 'llmkit[web]', or extract the text of the dump with another program"
         raise EnvironmentFault("reading a MediaWiki dump needs mwparserfromhell", where=entry.path, hint=hint) from None
     with entry.open(source) as file:
         target, index, n_templates = _Pages(source, entry.path), 0, 0
@@ -150,7 +151,7 @@ def read_dump(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
 
 
 def _resolve_inline(markup: str) -> str:
-    """Replace each template that only formats text by this text, and variants of Chinese by the simplified one."""
+    """Replace each template that only formats text with that text, and Chinese variants with the simplified one."""
     if "{{" in markup:
         markup = _QUANTITY.sub(r"\1 \2", _INLINE_TEMPLATE.sub(r"\1", markup))
     return _VARIANTS.sub(_choose_variant, markup) if "-{" in markup else markup
@@ -164,10 +165,10 @@ def _choose_variant(found: re.Match[str]) -> str:
 
 
 def to_text(markup: str, dropped: set[str], parser: Any) -> str:
-    """Return the text of a page without links into the namespaces in `dropped`, which are in lower case."""
+    """Return the text of a page, without links to pages in the namespaces `dropped` (names in lower case)."""
     markup = _remove_simple(markup)
     if _depth(markup) > _MAX_DEPTH:
-        raise ValueError("the markup is nested too deeply")  # its parser would take quadratic time
+        raise ValueError("the markup is nested too deeply")  # parsing it would take quadratic time
     code = parser.parse(markup, skip_style_tags=True)
     text = "".join(_render(code, dropped, parser.nodes)).translate(_PLACES)
     text = _TABLE_REST.sub("", _QUOTES.sub("", _MAGIC_WORD.sub("", text)))
@@ -177,7 +178,7 @@ def to_text(markup: str, dropped: set[str], parser: Any) -> str:
 
 
 def _depth(markup: str) -> int:
-    """Return the largest number of templates and links that are open at one place."""
+    """Return the maximum nesting depth of templates and links."""
     depth = deepest = 0
     for found in _BRACKETS.finditer(markup):
         depth = depth + 1 if found[0] in ("{{", "[[") else max(0, depth - 1)
@@ -193,7 +194,7 @@ def _remove_simple(markup: str) -> str:
         markup = markup.translate(_PLACES)
     if _VERBATIM.search(markup):
         return markup
-    end = markup.rfind("-->") + 3  # a search for the end of each of many open comments would take quadratic time
+    end = markup.rfind("-->") + 3  # searching the end of each of many unclosed comments takes quadratic time
     markup = _COMMENT.sub(_PLACE, markup[:end]) + markup[end:] if end > 2 else markup
     for _ in range(_MAX_NESTED):
         markup, n_templates = _SIMPLE_TEMPLATE.subn(_PLACE, markup)
@@ -215,7 +216,7 @@ def _render(code: Any, dropped: set[str], nodes: Any) -> Iterator[str]:
         elif isinstance(node, nodes.ExternalLink):
             yield from _render(node.title if node.brackets else node.url, dropped, nodes)
         elif isinstance(node, nodes.Template) and _LINK in str(node.name) and not node.params:
-            yield "{{"  # no template either
+            yield "{{"  # MediaWiki displays braces around a link
             yield from _render(node.name, dropped, nodes)
             yield "}}"
         elif isinstance(node, nodes.HTMLEntity):

@@ -2,9 +2,9 @@
 memory.
 
 Paragraphs are separated by a blank line, the rows of a table are lines, and its cells are separated by tabs. Text boxes
-are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers are Unicode
-characters (m²), and formulas of .docx are written in a line, as in html_text.py. Not read: page headers, comments,
-deleted and hidden text, the reading aids of ruby, and the numbers of lists, which are not stored as text.
+are read where they are anchored, and footnotes and endnotes at the end. Superscript and subscript numbers become
+Unicode characters (m²), and formulas of .docx are written in a line, as in html_text.py. Not read: page headers,
+comments, deleted and hidden text, the readings of ruby, and list numbers, which are not stored as text.
 """
 
 import re
@@ -25,7 +25,7 @@ _OFF = ("0", "false", "off", "none")
 
 
 class _Target:
-    """Text of paragraphs and tables, with the names of elements that a subclass gives."""
+    """Collects the text of paragraphs and tables; a subclass gives the names of the XML elements."""
 
     SKIPPED: frozenset[str]
     PARAGRAPHS: tuple[str, ...]
@@ -68,9 +68,9 @@ class _Target:
 
 
 class _Word(_Target):
-    """The text of word/document.xml and of the notes beside it.
+    """Collects the text of word/document.xml, word/footnotes.xml and word/endnotes.xml.
 
-    The names are those of WordprocessingML (ECMA-376, part 1, section 17).
+    The names of elements are those of WordprocessingML (ECMA-376, part 1, section 17).
     """
 
     SKIPPED = frozenset((
@@ -87,7 +87,7 @@ class _Word(_Target):
         self._in_text = self._is_hidden = False
         self._script: Mapping[str, str] = {}
         self._formulas: list[TextBuilder] = []
-        """Builders of the enclosing parts of a formula."""
+        """Builders of the text around the open parts of a formula."""
 
     def is_skipped(self, name: str, attributes: Mapping[str, str]) -> bool:
         is_separator = name in ("footnote", "endnote") and attributes.get("type", "normal") != "normal"
@@ -142,7 +142,7 @@ _PLAIN = _TextStyle(None, False)
 
 
 class _OpenDocument(_Target):
-    """The text of content.xml; names are those of OpenDocument 1.3, part 3, sections 5, 6 and 9."""
+    """Collects the text of content.xml; element names are those of OpenDocument 1.3, part 3, sections 5, 6 and 9."""
 
     SKIPPED = frozenset(["tracked-changes", "annotation", "annotation-end", "note-citation", "ruby-text", "forms"])
     PARAGRAPHS, CELL, GAPS = ("p", "h"), "table-cell", {"table-row": "\n", "table": "\n\n"}
@@ -159,7 +159,7 @@ class _OpenDocument(_Target):
         self._style = ""
         self._spans: list[_TextStyle] = []
         self._outer: tuple[int, list[_TextStyle]] = (0, [])
-        """Paragraphs and spans where the note began."""
+        """Number of open paragraphs, and the open spans, where the note began."""
 
     def open(self, name: str, attributes: Mapping[str, str]) -> None:
         if name in self.PARAGRAPHS:
@@ -202,7 +202,7 @@ class _OpenDocument(_Target):
     def data(self, text: str) -> None:
         style = self._spans[-1] if self._spans else _PLAIN
         if self._n_paragraphs and not self._n_skipped and not style.is_hidden:
-            text = re.sub(r"[ \t\r\n]+", " ", text)  # OpenDocument collapses spaces; text:s keeps them
+            text = re.sub(r"[ \t\r\n]+", " ", text)  # spaces to keep are `text:s` elements
             self._add(translate_all(text.removeprefix(" ") if self._space else text, style.script or {}))
 
     def _add(self, text: str) -> None:
@@ -211,7 +211,7 @@ class _OpenDocument(_Target):
 
 
 def _read_style(attributes: Mapping[str, str], inherited: _TextStyle) -> _TextStyle:
-    """Return the text style that these properties define; a position is `super 58%` or `-33% 58%`."""
+    """Return the text style that these properties define; `text-position` is `super 58%` or `-33% 58%`, say."""
     position = attributes.get("text-position", "")
     script = inherited.script
     if position:
@@ -261,7 +261,7 @@ def _open_document_text(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
                 raise DataError(what, where=path, hint="save it without the password, or skip it with --skip-bad")
     styles: dict[str, _TextStyle] = {}
     if "styles.xml" in archive.namelist():
-        page = TextBuilder()  # headers and footers of pages
+        page = TextBuilder()  # headers and footers of pages, which are not read
         with _open_part(archive, "styles.xml", path) as part:
             for _ in parse_xml(part, _OpenDocument(page, styles), f"{path}!styles.xml"):
                 page.take()

@@ -39,7 +39,7 @@ def read_pdf(entry: Entry, source: Source, read: Read) -> Iterator[Document]:
         first = next(texts, None)
         if first is None:
             what = f"this is a scanned PDF without text ({n_pages} pages of images)"
-            raise DataError(what, where=entry.path, hint="run OCR on it, such as ocrmypdf, or skip it with --skip-bad")
+            raise DataError(what, where=entry.path, hint="run OCR on it (ocrmypdf), or skip it with --skip-bad")
         pages = (text + "\n" for text in chain([first], texts))
         yield from make_documents(pages, entry.path, 0, read.max_doc_chars)
 
@@ -59,7 +59,7 @@ def _open_encrypted(reader: Any, path: str) -> None:
     if not reader.is_encrypted:
         return
     try:
-        is_open = bool(reader.decrypt(""))  # many are encrypted with an empty password, to forbid printing
+        is_open = bool(reader.decrypt(""))  # many PDFs have an empty password, to forbid printing
     except Exception as error:
         if "cryptography" not in str(error):
             raise

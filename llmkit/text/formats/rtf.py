@@ -2,7 +2,7 @@
 
 Characters are decoded by the code page of their font, so Chinese, Japanese and Cyrillic text is right, and surrogate
 pairs of `\\u` are joined. Paragraphs are separated by a blank line, cells by tabs; footnotes come at the end. Not read:
-page headers and footers, comments, hidden and deleted text, pictures, field codes, and the numbers of lists.
+page headers and footers, comments, hidden and deleted text, pictures, field codes, and list numbers.
 """
 
 import codecs
@@ -53,7 +53,7 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """State that a group inherits from the enclosing group."""
+    """State that a group, `{...}`, inherits from the enclosing group."""
 
     is_skipped: bool = False
     is_hidden: bool = False
@@ -64,11 +64,11 @@ class _Group:
     codec: str = ""
     """Code page of the font; empty: the document's code page."""
     n_fallback: int = 1
-    """Number of fallback characters after a `\\u`, for programs without Unicode."""
+    """Number of characters to skip after a `\\u`: the fallback for programs without Unicode."""
 
 
 class _Reader:
-    """The text of one file."""
+    """Reads the text of one file."""
 
     def __init__(self, data: bytes, path: str) -> None:
         self._data = data
@@ -77,7 +77,7 @@ class _Reader:
         self._fonts: dict[int, str] = {}
         self._font = -1
         self._waiting = bytearray()
-        self._units: list[str] = []  # a string would be copied for each character of Chinese text
+        self._units: list[str] = []  # a list: a string would be copied for each Chinese character
         self._to_skip = 0
         self._main, self._notes = TextBuilder(), TextBuilder()
         self._group = _Group()
@@ -226,7 +226,7 @@ class _Reader:
             try:
                 text = data.decode(self._group.codec or self._codec)
             except UnicodeDecodeError:
-                # A Western font in a document with another code page.
+                # Text in a font without a code page may be Western although the document's code page is not.
                 text = data.decode(self._group.codec or "cp1252", "replace")
                 self.n_undecoded += "\ufffd" in text
             self._add(text)

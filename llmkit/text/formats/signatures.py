@@ -11,7 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEAD_BYTES = 1 << 12
-"""Enough for every signature; the last one is that of .tar, at offset 257. ISO images are not recognized."""
+"""Number of bytes to read for the signatures; the last one is that of .tar, at offset 257.
+
+ISO images, whose signature is at offset 32,769, are not recognized.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ def detect_in_zip(names: Iterable[str], mimetype: bytes) -> Format:
 
 
 def _is_tar_header(block: bytes) -> bool:
-    """Whether a block has the checksum of a .tar header: archives before 1988 have no `ustar`."""
+    """Whether a block has the checksum of a .tar header. Archives from before 1988 have no signature `ustar`."""
     try:
         return block[:1] != b"\0" and tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape") is not None
     except (tarfile.HeaderError, ValueError):

@@ -82,7 +82,7 @@ class ByteStream(io.RawIOBase):
 
 
 class _Bounded(ByteStream):
-    """Refuses to read far more bytes than the packed size."""
+    """Raises Bomb if the file unpacks to far more bytes than its packed size."""
 
     def __init__(self, file: BinaryIO, n_packed: Callable[[], int]) -> None:
         self._file = file

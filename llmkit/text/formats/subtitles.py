@@ -1,4 +1,4 @@
-"""Read subtitles, .srt (SubRip) and .vtt (WebVTT), as the visible lines, without times, numbers, tags and notes.
+"""Read the visible lines of subtitles, .srt (SubRip) and .vtt (WebVTT), without times, cue numbers, tags and notes.
 
 A file is one document; lines of subtitles stay lines. Rolling captions, as YouTube writes them with a time for each
 word, repeat every line until it leaves the screen; in rolling captions, a line that equals the previous one is dropped
@@ -50,8 +50,9 @@ def _find_texts(lines: Iterable[str], is_vtt: bool, source: Source) -> Iterator[
 
 
 def _read_block(block: list[str], is_vtt: bool) -> Iterator[str]:
-    """Yield the lines of cues. The line before a time is a number or a name; a block without a time is a note or a
-    header.
+    """Yield the lines of cues, without the line before each time, which is a number or a name.
+
+    A block without a time is text, unless it is a note, style, region or header of WebVTT.
     """
     times = [number for number, line in enumerate(block) if _TIMES.match(line)]
     if not times:

@@ -135,7 +135,7 @@ def _response_to_text(content: bytes, source: Source, where: str) -> str | None:
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if status.split(" ")[1:2] != ["200"]:
-        source.skipped["answer other than 200"] += 1
+        source.skipped["response with a status other than 200"] += 1
         return None
     if "chunked" in headers.get("transfer-encoding", "").lower():
         body = _join_chunks(body)
@@ -195,7 +195,7 @@ def _inflate(body: bytes, where: str) -> bytes:
 
 
 def _metadata_to_text(content: bytes) -> str:
-    """Title, description and link texts in Common Crawl's JSON."""
+    """Return title, description and link texts from Common Crawl's JSON; empty if there are none."""
     try:
         found: object = json.loads(content)
     except (ValueError, RecursionError):

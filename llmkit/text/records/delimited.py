@@ -1,8 +1,8 @@
 """Split .csv and .tsv text into records; a sample of the rows, never a single line, decides delimiter and quoting.
 
-Quotes work as in RFC 4180, with line ends inside quotes, or with backslashes before inner quotes. In .tsv a quote is an
-ordinary character (text/tab-separated-values) unless the sample shows quoted cells. A line `sep=;`, as Excel writes it,
-names the delimiter. Text without any delimiter that fits most of its rows has one column.
+A cell in quotes may contain delimiters and line ends; a quote in it is doubled, as in RFC 4180, or follows a backslash.
+In .tsv a quote is an ordinary character (text/tab-separated-values) unless the sample shows quoted cells. A first line
+`sep=;`, as Excel writes it, names the delimiter. If no delimiter fits most rows, the table has one column.
 
 A row with an unclosed quote yields an error instead of cells; the rows after it are read.
 """
@@ -21,8 +21,8 @@ from llmkit.text.records.fields import is_text
 DELIMITERS = (";", "\t", "|", ",")
 """If several delimiters fit equally well, the first is chosen; the comma is last because texts often contain commas."""
 FULL_WIDTH_DELIMITERS = ("，", "；", "｜")
-"""What an East Asian input method types for `,`, `;` and `|`. They are punctuation of texts too, so they separate cells
-only below names of columns.
+"""What an East Asian input method types for `,`, `;` and `|`. Texts contain them as punctuation, so they separate cells
+only if the first line has well-known column names.
 """
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|", "": "nothing", "，": "full-width commas"}
 _SAMPLE_LINES = 1000

@@ -31,7 +31,7 @@ def read_excel(stream: RowStream, entry: Entry) -> Rows:
     """Yield the rows of a sheet.
 
     Raises:
-        DataError: the workbook is damaged, or has no sheet of this name.
+        DataError: the workbook is damaged, or has no sheet with the name in `read.sheet`.
         EnvironmentFault: openpyxl is not installed.
     """
     try:
@@ -80,7 +80,7 @@ def _choose_sheet(stream: RowStream, sheets: list[Any]) -> Any:
 
 @dataclass
 class _Places:
-    """Number of cells or ranges of a kind, and the first one."""
+    """Counts cells or ranges of one kind, and keeps the address of the first."""
 
     n: int = 0
     first: str = ""

@@ -1,7 +1,7 @@
 """Choose the field of a row that holds the text, and turn its value into a text.
 
 A field is a column, a path of keys (`data.text`), or several of them with commas between (`title,body`), whose texts
-are joined with a newline. A column whose name is the complete field is used first. A path continues through lists, so
+are joined with a newline. A column whose name equals the whole field has priority. A path continues through lists, so
 `paragraphs.text` is a list of texts.
 
 A list of strings is one text, one line per string. A list of chat messages (`role` and `content`, or `from` and
@@ -86,7 +86,10 @@ def get_value(value: object, path: str) -> object:
 def choose_field(columns: Sequence[str], wanted: str | None, rows: Sequence[Cells], where: str) -> Field:
     """Return the wanted field, else a column with a well-known name, else the only column with texts in `rows`.
 
-    Numbers written as strings, as in CSV, are not texts. Raises DataError with a list of the columns.
+    Numbers written as strings, as in CSV, are not texts.
+
+    Raises:
+        DataError: the wanted field does not exist, or the choice is ambiguous; the error lists the columns.
     """
     if wanted is not None:
         return _find_wanted(columns, wanted, rows, where)

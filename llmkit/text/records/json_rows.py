@@ -14,7 +14,7 @@ from llmkit.text.lines import MAX_ROW_CHARS, row_too_long_error
 
 UNDECODED = re.compile("[\udc80-\udcff]")  # undecodable bytes as surrogateescape decodes them
 MAX_DEPTH = 64
-"""Maximum nesting of lists and objects, as the callers read values recursively."""
+"""Maximum nesting of lists and objects; limited because the callers read values recursively."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
@@ -106,7 +106,10 @@ def parse_stream(stream: Iterable[str], path: str) -> Iterator[tuple[int, object
 
 
 def _check_depth(value: object, n_open: int) -> None:
-    """Raise RecursionError if lists and objects are nested deeper than MAX_DEPTH; `n_open` are already open."""
+    """Raise RecursionError if lists and objects are nested deeper than MAX_DEPTH.
+
+    `n_open`, the number of `[` and `{` in the text, is an upper bound of the depth, so most values need no check.
+    """
     level = [value] if n_open > MAX_DEPTH else []
     for _ in range(MAX_DEPTH + 1):
         inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]

@@ -121,7 +121,10 @@ def _find_columns(value: Object) -> Rows | None:
 
 
 def _find_list(value: Object, wanted: str | None, path: str = "", depth: int = _MAX_DEPTH) -> Rows | None:
-    """Return the list of objects in an object, if there is only one such list and the object itself has no text."""
+    """Return the rows of a list in an object, or in the objects inside it; None if an object has a text of its own.
+
+    The list is the one that `wanted` names, else the only list of objects, else the only list of texts.
+    """
     if any(isinstance(each, str) and key.casefold() in TEXT_NAMES for key, each in value.items()):
         return None
     lists = {

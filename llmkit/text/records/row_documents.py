@@ -169,4 +169,5 @@ class _UnreadTexts:
         }
         columns = ", ".join(f"{name!r}{count}" for name, count in list(counts.items())[:5])
         joined = ",".join((*self._columns[:1], self._field.name))
-        rows.note(f"the text is {self._field.name!r}; prepare.read.field={joined} joins two", f"left out: {columns}")
+        what = f"the text is {self._field.name!r}; prepare.read.field={joined} joins two columns"
+        rows.note(what, f"left out: {columns}")

@@ -48,7 +48,7 @@ class Row(NamedTuple):
     """One row: line number, and cells by column name."""
 
     line: int
-    """The line where it begins, from 1; in parquet, .xlsx and data sets the row number, from 1."""
+    """The line where the row begins, from 1; in parquet, .xlsx and data sets the row number, from 1."""
     cells: dict[str, object]
 
 
@@ -70,7 +70,7 @@ class RowStream:
         self.columns: list[str] = []
         self.has_header: bool | None = None
         self.computed: list[str] = []
-        """The columns that the file does not have; see `add_column`."""
+        """The columns that `add_column` has added."""
         self.sample: list[Row] = []
         self.may_guess_header = True
         """Whether the first row counts as a header if neither its names nor the rows below it decide."""
@@ -79,11 +79,11 @@ class RowStream:
         self.container = ""
         """Key of the list of rows in a .json file that is an object."""
         self.announce: Callable[[Source], None] | None = None
-        """Called at the end of the `with` block, to add notes."""
+        """Called with `source` at the end of the `with` block, to log the notes."""
         self.selected: list[str] | None = None
         """Columns to read in the rows after the sample; None: all."""
         self.reads_selected = False
-        """Whether the reader omits the other columns."""
+        """Whether the reader omits columns that are not in `selected`."""
         self._reader: Rows
 
     def start(self, reader: Rows) -> None:
@@ -102,9 +102,9 @@ class RowStream:
                 self.add_column(name, partial(get_value, path=name))
 
     def add_column(self, name: str, compute: Callable[[dict[str, object]], object]) -> None:
-        """Add a column that is computed from the cells of each row, unless that returns MISSING.
+        """Add a column that `compute` derives from the cells of each row.
 
-        Rows for which `compute` raises BadCell are rejected.
+        A row lacks the column if `compute` returns MISSING, and is rejected if `compute` raises BadCell.
         """
 
         def add(rows: Iterable[Row]) -> Iterator[Row]:
@@ -178,7 +178,7 @@ def read_text(stream: RowStream, ending: str, pieces: Iterator[str]) -> Rows:
             break
     pieces = chain([begin], pieces)
     if ending == ".json":
-        is_list = begin.lstrip().startswith("[")  # its elements are rows, though it may be a single one
+        is_list = begin.lstrip().startswith("[")  # its elements are rows, even if there is only one
         find = (lambda value, wanted: None) if is_list else find_rows
         yield from _read_json(stream, parse_stream(pieces, stream.path), find)
     elif ending == ".jsonl":
@@ -270,7 +270,8 @@ def require_unique(columns: Sequence[str], where: str, *, has_header: bool = Tru
     """Raise DataError if two columns have the same name."""
     duplicates = [name for name, n in Counter(columns).items() if n > 1]
     if duplicates:
-        hint = "give each column a different name" + ("; or is the first line a row?" if has_header else "")
+        no_header = "; is the first line a row? Then set prepare.read.header=false"
+        hint = "give each column a different name" + (no_header if has_header else "")
         raise DataError(f"more than one column is called {duplicates[0]!r}", where=where, hint=hint)
 
 
@@ -288,7 +289,10 @@ def _note_table(stream: RowStream, first: Sequence[str], dialect: Dialect, endin
 
 
 def read_values(stream: RowStream, values: Iterable[tuple[int, object]]) -> Rows:
-    """Turn JSON values with their line or row numbers into rows; a string, or a list of strings, is a text."""
+    """Turn JSON values with their line or row numbers into rows.
+
+    A string, or a list of strings, becomes the cell `text`, and a list of chat messages the cell `messages`.
+    """
     late: dict[str, int] = {}
     n_late = 0
     known: set[str] = set()
@@ -329,7 +333,7 @@ def _hint_for(value: object) -> str:
 
 
 def _read_json(stream: RowStream, values: Iterator[tuple[int, object]], find: FindRows) -> Rows:
-    """Read JSON values; `find` finds the rows if the file is a single value."""
+    """Read JSON values; `find` finds the rows in a file that is a single object."""
     head = list(islice(values, 2))
     whole = head[0][1] if len(head) == 1 else None
     if isinstance(whole, dict) and (found := find(whole, stream.field)):

@@ -46,7 +46,7 @@ def open_parquet(entry: Entry, source: Source) -> Iterator[Any]:
 
 
 def _read_parquet(stream: RowStream, entry: Entry) -> Rows:
-    """Yield the rows; rows after the first batches have only the columns `stream.selected`."""
+    """Yield the rows; once `stream.selected` is set, later batches have only these columns."""
     stream.unit, stream.reads_selected = "row", True
     with open_parquet(entry, stream.source) as table:
         stream.columns = list(table.schema_arrow.names)

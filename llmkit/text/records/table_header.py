@@ -2,7 +2,8 @@
 
 A header differs from the rows below it: it has well-known names, words above numbers, or a word above a few
 labels that repeat. A first row that resembles the rows below, such as a text above texts, is a row. If neither applies,
-a first row of two or more short cells is a header, and a single cell is a row.
+a first row of two or more short cells is a header, and a single cell is a header only if it is one or two words above
+sentences or long texts.
 """
 
 import re
@@ -51,8 +52,8 @@ def is_header(
 def count_title_rows(records: Sequence[Sequence[str]], wanted: Sequence[str] = ()) -> int:
     """Return the number of rows above a table: a title in one cell, or facts in two, such as `Exported` and a date.
 
-    The table below has more than one column, and at least four if a row above it has two cells. A row of well-known
-    names, or with one that the user named, is not above the table.
+    The table below has more than one column, and at least four if a row above it has two cells. If one of these rows
+    has only well-known names, or a name that the user gave, it is the header, and the result is 0.
     """
     filled = [[cell.strip().casefold() for cell in cells if cell.strip()] for cells in records]
     widths = [len(cells) for cells in filled]

@@ -110,7 +110,7 @@ def test_a_book_is_one_document_in_the_order_of_its_spine(tmp_path: Path) -> Non
         ({"OPS/book.opf": "<package>"}, "is not XML"),
         (
             {"META-INF/encryption.xml": '<e><d><CipherReference URI="OPS/text/two.xhtml"/></d></e>'},
-            "this is an EPUB encrypted with a DRM",
+            "this is an EPUB encrypted with DRM",
         ),
     ],
 )

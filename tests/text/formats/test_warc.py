@@ -57,7 +57,7 @@ def test_records_that_are_not_pages_are_counted(tmp_path: Path) -> None:
     texts, source = read(tmp_path / "a.warc", data)
     assert texts == ["one\n"]
     assert source.skipped == {
-        "answer other than 200": 1,
+        "response with a status other than 200": 1,
         "record that is not a page": 1,
         "page compressed with br": 1,
         "page without text": 1,

@@ -158,7 +158,7 @@ class RecurrentForSequenceClassification(GenericForSequenceClassification, Recur
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - the language model's head
 
     def forward(self, *args: Any, use_cache: bool = False, **kwargs: Any) -> Any:
-        """Classify the last token. The default is no cache, which avoids the cost of right padding."""
+        """Classify the last token. Without a cache, which is the default, right padding takes no extra time."""
         return super().forward(*args, use_cache=use_cache, **kwargs)
 
 

@@ -20,7 +20,7 @@ from llmkit.datasets.labelled import NO_WORD, Input
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
-"""Number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
+"""Maximum number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
 MIN_CHUNKS_PER_EPOCH = 4
 """Minimum number of chunks, so that a small data set is not sorted by length as a whole."""
 _ORDER, _CHUNK = 1, 2

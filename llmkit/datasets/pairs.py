@@ -14,12 +14,12 @@ BERT's script walks through a document, starts each example where the last one e
 disk. Here example k of n begins with the sentence at about k/n of the split, so examples have random access and nothing
 is stored. An epoch has about as many tokens as the split, each about once; every epoch has new cuts, pairs and masks.
 
-Segments are made as in BERT. Sentences are added up to the target length, which is random in 10 % of the examples, and
-the segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of
-the longer segment, at random. Second segments that do not follow the first are sampled uniformly over the tokens of
-other documents; BERT samples documents first, which favours short ones. The length and the position of a second segment
-do not reveal whether it follows the first. In a split of one document, unrelated segments come from a passage at least
-a quarter of the document away.
+Segments are made as in BERT. Sentences are added up to a target length, random for `short_share` of the pairs, and the
+segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of the
+longer segment, at random. Second segments that do not follow the first are sampled uniformly over the tokens of other
+documents; BERT samples documents first, which favours short ones. The length and the position of a second segment do
+not reveal whether it follows the first. In a split of one document, unrelated segments come from a passage at least a
+quarter of the document away.
 """
 
 from dataclasses import dataclass

@@ -34,10 +34,9 @@ def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def list_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the model's layers in order.
+    """Return the layers of the model's first list of layers, in order; an encoder-decoder has a second list.
 
-    The list is empty if layers share weights (ALBERT), if torch runs all layers as one module (GRU, LSTM), or if the
-    model has no single list of layers.
+    The result is empty if layers share weights (ALBERT), are torch's GRU or LSTM, or are in nested lists (Funnel).
     """
     lists = [
         module

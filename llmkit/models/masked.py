@@ -68,7 +68,7 @@ def load_masked_for_training(
     Missing heads are initialized from `seed`.
 
     Raises:
-        UsageError, EnvironmentFault: as `load_masked`; UsageError also if pairs need a head that the architecture lacks.
+        UsageError, EnvironmentFault: as `load_masked`; UsageError also if the architecture lacks the head for pairs.
         ModelError: encoder weights are missing, or loading fails.
     """
     model, new, left_out = _load(name, sentence_objective != "none", seed)

@@ -59,8 +59,8 @@ class RecurrentPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize as in PyTorch's word_language_model: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases
-        0.
+        """Initialize as in PyTorch's word_language_model: weights and biases of cells in +-1/sqrt(hidden_size), other
+        matrices in +-0.1, other biases 0.
         """
         if isinstance(module, nn.GRU | nn.LSTM):
             for weight in module.parameters():

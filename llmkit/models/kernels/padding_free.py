@@ -43,7 +43,7 @@ class Layout(NamedTuple):
 
 
 def can_unpad(model: PreTrainedModel, device: torch.device) -> bool:
-    """Whether the model is an encoder with SDPA attention and the device has a kernel for variable lengths."""
+    """Whether the model is an encoder with SDPA attention that llmkit can compute without padding on this device."""
     config: Any = model.config
     if getattr(config, "is_decoder", False) or config._attn_implementation not in (SDPA, PADDING_FREE):
         return False

@@ -66,7 +66,7 @@ def find_dropouts(model: nn.Module) -> list[nn.Module]:
 
 
 def use_fast_dropout(model: nn.Module) -> Sequence[Undo]:
-    """Replace all dropout of the model with `FastDropout`, in place; returns the changes to undo."""
+    """Replace the `nn.Dropout` modules of the model with `FastDropout`, in place; returns the changes to undo."""
     return [replace(module, "__class__", FastDropout) for module in find_dropouts(model)]
 
 

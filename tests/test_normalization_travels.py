@@ -128,7 +128,7 @@ def test_classifier_on_the_model_reads_rows_as_the_model_does(
         data = write_table(tmp_path / f"{name}.csv", given)
         metrics.append(llmkit.finetune(data=data, out=tmp_path / name, model=masked.run, **short))
     output = capsys.readouterr().err
-    assert "rows normalized like the model's training text: 40 of 40 (NFC, lower case)" in output
+    assert "rows normalized as the model's training text: 40 of 40 (NFC, lower case)" in output
     run = tmp_path / "upper"
     assert KEY in (run / "model" / "tokenizer_config.json").read_text()
     upper_row, lower_row = llmkit.predict(run, ["THE COOK", "the cook"])

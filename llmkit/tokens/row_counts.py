@@ -21,7 +21,7 @@ class RowCounts:
         notes = self.unknown.describe_rows(path, unit)
         if self.n_normalized:
             of = f"{self.n_normalized:,} of {self.unknown.n_texts:,}"
-            notes.append(f"{path}: rows normalized like the model's training text: {of} ({self.normalization})")
+            notes.append(f"{path}: rows normalized as the model's training text: {of} ({self.normalization})")
         if self.n_without_tokens:
             of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
             notes.append(f"{of} have no text: the model reads only a special token")

@@ -1,7 +1,7 @@
 """Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-A record of the normalization settings is in `tokenizer_config.json`, under KEY; llmkit applies all of it before it
-encodes. Steps that `tokenizers` can do (line ends, soft hyphens, Unicode forms, width, lower case) are also prepended
+A record of the normalization settings is in `tokenizer_config.json`, under KEY; llmkit applies the whole record before
+encoding. Steps that `tokenizers` can do (line ends, soft hyphens, Unicode forms, width, lower case) are also prepended
 to the tokenizer's own normalizer, so that plain transformers applies them too. The prepended steps do not change text
 that is already normalized.
 

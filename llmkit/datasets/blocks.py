@@ -7,8 +7,8 @@ The stream is a ring: the last token precedes the first. Every token is a label 
 epoch has the labels `shift + k*T ... shift + k*T + T - 1`; the inputs are the tokens one position earlier. The last
 block is shorter if the block size does not divide the number of tokens. From the second epoch on, `shift` is random.
 
-`Streams` is the usual `batchify`, without dropping tokens, for models that carry their state: row r of the batch reads
-one contiguous part of the ring, at most `block_size` tokens per optimizer step.
+`Streams` is `batchify` of PyTorch's word_language_model without dropped tokens, for models that carry their state
+between steps: row r of the batch reads one contiguous part of the ring, at most `block_size` tokens per optimizer step.
 
 Independent of models or tensors; tasks/clm/objective.py makes the batches.
 """

@@ -20,7 +20,7 @@ from llmkit.datasets.labelled import NO_WORD, Input
 from llmkit.datasets.randomness import draw_uniforms, hash_integers
 
 MAX_STEPS_PER_CHUNK = 50
-"""Number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
+"""Maximum number of steps whose rows are sorted by length together, as with `group_by_length` in transformers."""
 MIN_CHUNKS_PER_EPOCH = 4
 """Minimum number of chunks, so that a small data set is not sorted by length as a whole."""
 _ORDER, _CHUNK = 1, 2
@@ -33,7 +33,7 @@ class Indexed(Protocol):
 
 
 Augmenter = Callable[[Input, int], Input]
-"""Changes some words of an input; the second argument is the random key."""
+"""Changes some words of an input; the second argument seeds the changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def _cached(
 
 
 def make_augmenter(section: Augment, mask_id: int | None) -> Augmenter | None:
-    """Return the augmentation that the recipe sets; None if it changes nothing."""
+    """Return the augmentation that the recipe sets; None if all of its probabilities are 0."""
     if not (section.delete or section.swap or section.mask):
         return None
     return partial(augment_words, section, mask_id)

@@ -1,6 +1,6 @@
 """Encode texts and pairs of texts as classifier inputs, with the tokenizer's special tokens.
 
-A text longer than the block is truncated, or split into overlapping windows; truncated rows are counted. For
+A text longer than `block_size` is truncated, or split into overlapping windows; truncated rows are counted. For
 augmentation, each input also stores the word number of every token.
 
 Independent of labels or models.
@@ -59,7 +59,7 @@ class Inputs:
     """Cumulative number of inputs, by row."""
     words: NDArray[np.int32] | None
     is_cut: NDArray[np.bool_]
-    """Rows that were truncated."""
+    """(rows,): whether each row was truncated."""
     outer_types: OuterTypes = (None, None)
     n_without_tokens: int = 0
     """Rows without a token, for which the model reads one special token."""
@@ -135,11 +135,11 @@ def encode_inputs(
     room = block_size - n_added
     if room < (2 if pairs is not None else 1):
         what = f"block_size {block_size} is too small for text and {n_added} special tokens"
-        raise UsageError(what, where="train.block_size", hint="raise it")
+        raise UsageError(what, where="train.block_size", hint="raise train.block_size")
     min_width = room if pairs is None else room // 2  # two long texts get half of the room each
     if windows is not None and windows.stride >= min_width:
         what = f"windows of {min_width} tokens cannot overlap by {windows.stride}"
-        raise UsageError(what, where="cls.stride", hint=f"set it below {min_width}")
+        raise UsageError(what, where="cls.stride", hint=f"set cls.stride below {min_width}")
     template = find_template(tokenizer, pairs is not None)
     n_used = room * (windows.max_windows if windows else 1)
     firsts = _encode_starts(tokenizer, texts, n_used, segmenter)
@@ -160,10 +160,10 @@ def encode_inputs(
 
 
 def fill_empty(row: list[Input], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Fill a row without tokens with the token that starts a text, or else with the token that ends it.
+    """Give a row without tokens one token: the one that starts a text (bos), or else the one that ends it (eos).
 
     Raises:
-        DataError: the tokenizer has neither.
+        DataError: the tokenizer has neither bos nor eos.
     """
     token = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if token is None:
@@ -225,7 +225,7 @@ _MARGIN_TOKENS = 1_000
 def _encode_starts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], n_used: int, segmenter: str | None
 ) -> Iterator[Text]:
-    """Encode texts. Texts above LONG_CHARACTERS are cut, but keep at least their first `n_used` tokens."""
+    """Encode texts. Texts longer than LONG_CHARACTERS are cut, but keep at least their first `n_used` tokens."""
     starts = [text[:LONG_CHARACTERS] for text in texts]
     for text, start, found in zip(texts, starts, _encode(tokenizer, starts, segmenter), strict=True):
         encoded, n_characters = found, len(start)
@@ -300,7 +300,7 @@ def find_template(tokenizer: PreTrainedTokenizerBase, pair: bool) -> Template:
     cuts = [0, sides[0], ends[0], *((sides[1], ends[1]) if pair else (len(encoding.ids),) * 2), len(encoding.ids)]
     ids, types = np.array(encoding.ids, id_dtype(tokenizer)), encoding.type_ids
     kinds = [types[begin] if begin < end else 0 for begin, end in pairwise(cuts)]
-    kinds[0] = 0  # the first text follows
+    kinds[0] = 0  # count these tokens with the first text; `outer_types` has another type of the first token
     outer_types = tuple(kind if kind > 1 else None for kind in (types[0], types[-1]))
     parts = (ids[: cuts[1]], ids[cuts[2] : cuts[3]], ids[cuts[4] :])
     return Template(parts, (kinds[0], kinds[1], kinds[2], kinds[3], kinds[4]), (outer_types[0], outer_types[1]))

@@ -14,12 +14,12 @@ BERT's script walks through a document, starts each example where the last one e
 disk. Here example k of n begins with the sentence at about k/n of the split, so examples have random access and nothing
 is stored. An epoch has about as many tokens as the split, each about once; every epoch has new cuts, pairs and masks.
 
-Segments are made as in BERT. Sentences are added up to the target length, which is random in 10 % of the examples, and
-the segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of
-the longer segment, at random. Second segments that do not follow the first are sampled uniformly over the tokens of
-other documents; BERT samples documents first, which favours short ones. The length and the position of a second segment
-do not reveal whether it follows the first. In a split of one document, unrelated segments come from a passage at least
-a quarter of the document away.
+Segments are made as in BERT. Sentences are added up to a target length, random for `short_share` of the pairs, and the
+segments are separated after a random sentence. A pair that is too long loses tokens from the front or the back of the
+longer segment, at random. Second segments that do not follow the first are sampled uniformly over the tokens of other
+documents; BERT samples documents first, which favours short ones. The length and the position of a second segment do
+not reveal whether it follows the first. In a split of one document, unrelated segments come from a passage at least a
+quarter of the document away.
 """
 
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ class Pairs:
     def samples_per_epoch(self) -> int:
         """Number of examples that add up to about one pass over the split; short documents give short examples."""
         total, room = len(self.sentences.split.stream), self._room
-        if self.mlm.sentence_objective == "none":  # half a sentence, on average, does not fit
+        if self.mlm.sentence_objective == "none":  # on average, half a sentence does not fit and leaves room unused
             filled = room - min(room, total / int(self.sentences.n_sentences.sum())) / 2
         else:
             filled = self.sentences.mean_window(room)
@@ -113,7 +113,7 @@ class Pairs:
         return self._assemble(spans, relation, draws[4 + self.block_size :])
 
     def _full_sentences(self, position: int) -> Span:
-        """Return as many sentences as fit, starting at about `position`, with the ends of documents between them."""
+        """Return as many sentences as fit, starting at about `position`; they may span documents, separated by eos."""
         sentences, room = self.sentences, self._room
         total, n_rows = int(sentences.row_starts[-1]), len(sentences.documents)
         begin = scale_offset(position, total, room)
@@ -136,7 +136,7 @@ class Pairs:
             passage = following
 
     def _pair(self, position: int, draws: list[float], elsewhere: float) -> tuple[Span, Span, int]:
-        """Return both segments before truncation, and their relation."""
+        """Return both segments before truncation, and their relation; NO_PAIR for sop in a row of one sentence."""
         short, length, cut, coin = draws
         target = 2 + int(length * (self._room - 1)) if short < self.mlm.short_share else self._room
         passage = self.sentences.passage_at(position)
@@ -223,7 +223,7 @@ def make_pairs(split: Split, tokenizer: PreTrainedTokenizerBase, mlm: Mlm, block
         DataError: the split has no sentences, or no pairs; see `check_pairs`.
     """
     if block_size < MIN_BLOCK_SIZE:
-        hint = f"set it to {MIN_BLOCK_SIZE} or more; 128 is usual"
+        hint = f"set block_size to {MIN_BLOCK_SIZE} or more; 128 is usual"
         what = f"block_size {block_size} is too small for two segments with [CLS] and [SEP]"
         raise UsageError(what, where="block_size", hint=hint)
     sentences = Sentences(split)

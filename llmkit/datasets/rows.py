@@ -36,12 +36,12 @@ MAX_UNKNOWN_TEXTS = 1_000
 
 @dataclass(slots=True)
 class TextCounts:
-    """Counts of a text or of one shard."""
+    """Counts of a text or of one of its shards (preparing/shards.py)."""
 
     totals: Counter[str]
     """Documents, characters, bytes, tokens, unknown_tokens, unknown_characters, and, with a segmenter, sentences."""
     words: Counter[str] = field(default_factory=Counter)
-    """Word counts for `add_words`."""
+    """Counts that `add_words` needs to compute the number of words."""
     unknown: Counter[str] = field(default_factory=Counter)
     """Texts that became unknown tokens, with their counts."""
 
@@ -98,8 +98,8 @@ def encode_rows(
     """Yield one row per document or document part; the last part of a document ends with the end-of-text token.
 
     With a `segmenter` (text/language/words.py), rows also have sentences and words. `counts.totals` counts documents,
-    characters, bytes, tokens and unknown_tokens, and with a segmenter sentences. Words are added after the last row,
-    unless the script of the text has no spaces between words.
+    characters, bytes, tokens and unknown_tokens, and with a segmenter sentences. The word count is added after the
+    last row, unless the script of the text has no spaces between words.
     """
     yield from encode_counted(documents, tokenizer, counts, segmenter, plain_encoder(tokenizer))
     add_words(counts.totals, counts.words)
@@ -120,7 +120,7 @@ def encode_counted(
 ) -> Iterator[Row]:
     """Like `encode_rows`, for one shard; adds words to `counts.words` only."""
     unknown_id, totals = tokenizer.unk_token_id, counts.totals
-    counts.add_unknown([])  # adds the keys
+    counts.add_unknown([])  # adds the keys of unknown tokens, with 0
     encode = partial(_encode, encoder, unknown_id)
     if segmenter is not None:
         encode = partial(_encode_with_sentences, encoder, segmenter)
@@ -137,7 +137,7 @@ def encode_counted(
             words = count_words(document.text, ends_document=document.last)
             for counter, more in ((totals, found), (counts.words, words)):
                 counter["characters"] += len(document.text)
-                for name, n in more.items():  # a tenth of the time of Counter.update
+                for name, n in more.items():  # takes a tenth of the time of Counter.update
                     counter[name] += n
             if ends is not None:
                 totals["sentences"] += len(ends)

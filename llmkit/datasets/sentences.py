@@ -66,12 +66,12 @@ class Sentences:
         return float((lengths * np.minimum(lengths, room)).sum() / lengths.sum())
 
     def passage_at(self, position: int) -> "Passage":
-        """Return the row of the token at `position`, or the next row with a sentence."""
+        """Return the row of the token at `position`; if it has no sentence, the next row that has one."""
         row = int(self.row_starts.searchsorted(position, side="right")) - 1
         return self.passage_from(row)
 
     def passage_from(self, row: int) -> "Passage":
-        """Return this row, or the next row with a sentence; wraps around."""
+        """Return this row; if it has no sentence, the next row that has one, wrapping around."""
         while True:
             chunk = int(self._chunk_rows.searchsorted(row, side="right")) - 1
             offsets, ends = self._chunks[chunk]

@@ -1,7 +1,7 @@
 """Encode rows of words for tagging: each word is scored at its first token.
 
 Words are aligned by the tokenizer's character offsets, so the text is encoded as plain transformers encodes it. A text
-longer than the block is split into overlapping windows, and a word belongs to the window in which its first token is
+longer than `block_size` is split into overlapping windows, and a word belongs to the window in which its first token is
 farthest from both edges. A word without a token of its own, such as one that the tokenizer joins to the word before, is
 not scored.
 
@@ -100,7 +100,7 @@ def encode_words(
     room = block_size - n_added
     if room < 1:
         what = f"block_size {block_size} is too small for text and {n_added} special tokens"
-        raise UsageError(what, where="train.block_size", hint="raise it")
+        raise UsageError(what, where="train.block_size", hint="raise train.block_size")
     template = find_template(tokenizer, False)
     nothing = np.zeros(0, id_dtype(tokenizer))
     inputs: list[list[Input]] = []
@@ -137,7 +137,7 @@ def cut_windows(n_tokens: int, room: int, stride: int) -> list[slice]:
         return [slice(0, n_tokens)]
     if stride >= room:
         what = f"windows of {room} tokens cannot overlap by {stride}"
-        raise UsageError(what, where="ner.stride", hint=f"set it below {room}")
+        raise UsageError(what, where="ner.stride", hint=f"set ner.stride below {room}")
     n_windows = -(-(n_tokens - room) // (room - stride)) + 1
     return [slice(start, min(start + room, n_tokens)) for start in range(0, n_windows * (room - stride), room - stride)]
 
@@ -150,7 +150,7 @@ def _place_words(
     best = np.full(n_words, -1, np.int64)
     offset = 0
     for number, span in enumerate(spans):
-        # At the ends of the text there is no more context than the window has.
+        # The first and the last window cut off no context at the ends of the text.
         left = firsts - span.start if number else np.full(n_words, np.iinfo(np.int64).max)
         right = span.stop - 1 - firsts if number < len(spans) - 1 else np.full(n_words, np.iinfo(np.int64).max)
         context = np.minimum(left, right)
@@ -162,7 +162,10 @@ def _place_words(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[WordRow]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
-    """Yield the ids of each row without special tokens, and the index of each word's first token."""
+    """Yield the ids of each row without special tokens, and the index of each word's first token.
+
+    If the tokenizer's offsets are not exact, each word is encoded alone.
+    """
     parts = [list(_split_words(row, 1 if not has_exact_offsets(tokenizer) else _CHARACTERS_AT_ONCE)) for row in rows]
     encoded = encode_with_offsets(tokenizer, [_to_text(part) for row in parts for part in row])
     nothing = np.zeros(0, id_dtype(tokenizer))

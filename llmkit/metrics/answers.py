@@ -1,8 +1,8 @@
 """Exact match and F1 of answers, as the official scripts of SQuAD 1.1, SQuAD 2.0 and CMRC 2018 compute them.
 
 SQuAD (Rajpurkar et al. 2016, 2018) compares words, without case, punctuation and English articles. CMRC 2018 (Cui et
-al. 2019) compares Chinese characters and Latin words; its F1 counts the longest common run of them. A question counts
-its best reference answer. A question without an answer is right if the prediction is empty.
+al. 2019) compares Chinese characters and Latin words; its F1 counts their longest common run. A prediction is scored
+against the reference answer that it matches best. If a question has no answer, an empty prediction is right.
 
 Intervals are bootstrap intervals over questions.
 """
@@ -33,13 +33,15 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CHINESE = re.compile("[\u4e00-\u9fa5]")
 _LETTER = re.compile(r"[^\W\d_]")
 _CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-"""The marks that CMRC's script removes; it names the ellipsis as two characters, so the ellipsis stays."""
+"""The punctuation that CMRC's script removes. The script compares single characters with a list in which the ellipsis
+is a string of two characters, so it keeps the ellipsis.
+"""
 MIN_CHINESE_SHARE = 0.3
 """Minimum share of Chinese characters among the letters of Chinese text; a Chinese question may hold Latin names."""
 
 
 def choose_language(texts: Iterable[str]) -> Language:
-    """Return `zh` if a good part of the letters is Chinese, else `en`."""
+    """Return `zh` if at least MIN_CHINESE_SHARE of the letters are Chinese characters, else `en`."""
     n_chinese = n_letters = 0
     for text in texts:
         n_letters += len(_LETTER.findall(text))
@@ -48,7 +50,10 @@ def choose_language(texts: Iterable[str]) -> Language:
 
 
 def choose_rules(language: Language, *, has_unanswerable: bool) -> Rules:
-    """Return the script whose rules apply; SQuAD 2.0's differ in answers without words, such as `The`."""
+    """Return the script whose rules apply.
+
+    The rules of SQuAD 2.0 differ from those of 1.1 only for answers without words after normalization, such as `The`.
+    """
     if language == "zh":
         return "cmrc_2018"
     return "squad_2.0" if has_unanswerable else "squad_1.1"
@@ -57,7 +62,7 @@ def choose_rules(language: Language, *, has_unanswerable: bool) -> Rules:
 def score_answer(prediction: str, answers: Sequence[str], rules: Rules) -> tuple[bool, float]:
     """Return exact match and F1 of a prediction, each against its best reference answer.
 
-    An empty prediction means that the question has no answer; no `answers` mean that this is right.
+    An empty prediction states that the question has no answer, which is right if `answers` is empty.
     """
     answers = [each for each in answers if _normalize(each)] if rules == "squad_2.0" else list(answers)
     if not answers:
@@ -74,7 +79,7 @@ def score_answer(prediction: str, answers: Sequence[str], rules: Rules) -> tuple
 
 
 def _normalize(text: str) -> list[str]:
-    """Return the words without case, ASCII punctuation and articles."""
+    """Return the words in lower case, without ASCII punctuation and English articles."""
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
@@ -92,7 +97,7 @@ def _strip_marks(text: str) -> str:
 
 
 def _split_mixed(text: str) -> list[str]:
-    """Return Chinese characters, and the words between them."""
+    """Split text into single Chinese characters and the words between them."""
     tokens: list[str] = []
     for piece in re.split("([\u4e00-\u9fa5])", _strip_marks(text)):
         tokens += [piece] if _CHINESE.fullmatch(piece) else split_words(piece)
@@ -123,7 +128,7 @@ class AnswerScores:
 
 
 def score_answers(predictions: Sequence[str], references: Sequence[Sequence[str]], rules: Rules) -> AnswerScores:
-    """Score one prediction per question against its reference answers; an empty list: the question has no answer."""
+    """Score one prediction per question against its reference answers (none: it has no answer)."""
     pairs = [score_answer(*each, rules) for each in zip(predictions, references, strict=True)]
     return AnswerScores(
         np.array([exact for exact, _ in pairs], bool),
@@ -136,7 +141,7 @@ def score_answers(predictions: Sequence[str], references: Sequence[Sequence[str]
 def measure_answers(scores: AnswerScores, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP) -> dict[str, Any]:
     """Return all metrics with their intervals.
 
-    Questions without an answer add metrics of the questions with and without an answer.
+    If some questions have an answer and others do not, both groups also have metrics of their own.
     """
     values = {"exact_match": scores.exact.astype(np.float64), "answer_f1": scores.f1}
     columns = {name: (value, np.ones(len(scores))) for name, value in values.items()}
@@ -156,13 +161,13 @@ def measure_answers(scores: AnswerScores, bootstrap: Bootstrap = DEFAULT_BOOTSTR
 
     def resample() -> Iterable[dict[str, NDArray[Any]]]:
         for counts in sample_row_counts(bootstrap.n_resamples, len(scores), np.random.default_rng(bootstrap.seed)):
-            with np.errstate(invalid="ignore"):  # a resample without such questions is left out
+            with np.errstate(invalid="ignore"):  # NaN: a resample without such questions; intervals leave it out
                 means = (counts @ weighted) / (counts @ weights)
             yield dict(zip(columns, means.T, strict=True))
 
     intervals = bootstrap.intervals(resample())
     for name, (_, weight) in columns.items():
-        if metrics[name] in (0.0, 1.0):  # no resample differs
+        if metrics[name] in (0.0, 1.0):  # all questions score the same, so all resamples do
             is_all = metrics[name] == 1.0
             intervals[name] = bootstrap.interval_of_all(int(weight.sum()), right=is_all)
     method = {"confidence": bootstrap.confidence, "n_resamples": bootstrap.n_resamples, "seed": bootstrap.seed}
@@ -172,15 +177,15 @@ def measure_answers(scores: AnswerScores, bootstrap: Bootstrap = DEFAULT_BOOTSTR
 def choose_threshold(no_answer_scores: NDArray[np.float64], f1: NDArray[np.float64], answerable: NDArray[Any]) -> float:
     """Return the threshold with the highest mean F1: questions with a no-answer score above it get no answer.
 
-    `f1` is that of the best answer of each question. Of several best thresholds, the one closest to 0 is returned.
+    `f1` is the F1 of the best non-empty prediction for each question. Ties take the threshold closest to 0.
     """
     order = np.argsort(no_answer_scores, kind="stable")
     scores, gains = no_answer_scores[order], np.where(answerable, f1, -1.0)[order]
-    # Answering the first k questions gains the F1 of those with an answer, and loses the others.
+    # Answering the first k questions gains the F1 of each answerable one, and loses 1 for each of the others.
     totals = np.append(0.0, np.cumsum(gains))
     edges = np.concatenate([[scores[0] - 2.0], scores, [scores[-1] + 2.0]])
     cuts = (edges[:-1] + edges[1:]) / 2
-    is_cut = np.append(True, np.append(np.diff(scores) > 0, True))  # equal scores are on one side
+    is_cut = np.append(True, np.append(np.diff(scores) > 0, True))  # no threshold separates equal scores
     zero = np.searchsorted(scores, 0.0, side="right")
     cuts = np.where(np.arange(len(cuts)) == zero, 0.0, cuts)
     best = totals[is_cut].max()

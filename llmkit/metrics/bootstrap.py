@@ -36,8 +36,8 @@ class Bootstrap:
         """Return the central interval [low, high] of each metric.
 
         Each element of `parts` maps metrics to their values in one chunk of resamples. Resamples in which a metric is
-        NaN are left out. A metric gets no interval if all its values are NaN or equal: resampling 20 rows without an
-        error cannot show how probable errors are.
+        NaN are left out. A metric gets no interval if all its values are NaN or equal: if all 20 rows are predicted
+        correctly, resampling them cannot show how probable a wrong prediction is.
         """
         tails, chunks = [(1 - self.confidence) / 2, (1 + self.confidence) / 2], list(parts)
         draws = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

@@ -1,8 +1,8 @@
 """Metrics computed from counts per label, for many sets of counts at once.
 
 Leading dimensions are kept, so the bootstrap scores a thousand resamples in one call. Each metric equals the metric of
-the same name in scikit-learn with its defaults and `zero_division=0`. Macro averages include the labels that are true
-or predicted at least once. Balanced accuracy includes the labels that are true at least once.
+the same name in scikit-learn with its defaults and `zero_division=0`. With one label per row, macro averages include
+the labels that are true or predicted at least once, and balanced accuracy those that are true at least once.
 
 Independent of probabilities; see classification.py.
 """
@@ -37,7 +37,7 @@ def rates_per_label(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArr
 
 
 def average_rates(hits: Floats, n_true: Floats, n_predicted: Floats, in_macro: NDArray[np.bool_]) -> dict[str, Floats]:
-    """Return macro, micro and weighted averages, such as `precision_macro`; `in_macro` (..., C) masks macro."""
+    """Return macro, micro and weighted averages, such as `precision_macro`; `in_macro` (..., C): labels in macro."""
     micro = rates_per_label(hits.sum(-1), n_true.sum(-1), n_predicted.sum(-1))
     averages = {}
     for name, rate in rates_per_label(hits, n_true, n_predicted).items():

@@ -54,11 +54,11 @@ def score_single_label(
 ) -> dict[str, Any]:
     """Return metrics, tables and intervals for true labels (n,) and probabilities (n, C); JSON-compatible, without NaN.
 
-    Predictions come from `predict_single_label`. `positive` is a label whose precision, recall and F1 are added as
-    `f1_positive` and so on. With two labels, `roc_auc`, `average_precision` and `brier_score` refer to the positive
-    label, or to the second label if there is no positive one. With more labels, `roc_auc` and `average_precision` are
-    one-vs-rest means over the labels for which they are defined (None if there are none), and `brier_score` is the sum
-    over labels.
+    Predictions come from `predict_single_label`. `positive` is the id of a label whose precision, recall and F1 are
+    added as `f1_positive` and so on. With two labels, `roc_auc`, `average_precision` and `brier_score` refer to the
+    positive label, or to the second label if there is no positive one. With more labels, `roc_auc` and
+    `average_precision` are one-vs-rest means over the labels for which they are defined (None if there are none), and
+    `brier_score` is the sum over labels.
 
     Raises:
         ModelError: a probability is not finite.
@@ -128,8 +128,9 @@ def _rate_positive(margins: tuple[NDArray[Any], ...], positive: int | None) -> d
 def _resample_confusion(
     true: Ids, predicted: Ids, counts: Ids, n_labels: int, n_resamples: int, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Yield metrics and `margins` of each chunk of resamples, drawn from the non-empty cells of the confusion matrix in
-    ascending order.
+    """Yield metrics and `margins` of each chunk of resamples.
+
+    Arguments are the non-empty cells of the confusion matrix in row-major order: true label, predicted label, count.
 
     Cell counts of n rows drawn with replacement follow a multinomial distribution, so sampling counts equals sampling
     rows. Only the margins are kept: the C x C tables of many resamples would not fit into memory.

@@ -1,8 +1,10 @@
 """Precision, recall and F1 of entities, from lists of (first word, word after the last, type) per sentence.
 
-`strict` means same words and same type, as conlleval and seqeval count. The others are those of MUC and nervaluate:
-`exact` ignores the type, `partial` counts an overlap as half, `type` counts an overlap of the same type. Intervals are
-bootstrapped over sentences. Independent of models and files.
+A predicted entity is correct if it has the words and the type of a true one, as in conlleval and seqeval. MUC and
+nervaluate also count in three other ways: `exact` ignores the type; `partial` ignores the type and counts an overlap as
+half; `type` counts an overlap with an entity of the same type. Intervals are bootstrapped over sentences.
+
+Independent of models and files.
 """
 
 from collections import Counter
@@ -18,7 +20,7 @@ from llmkit.metrics.class_scores import average_rates, divide, rates_per_label
 
 Entity = tuple[int, int, str]
 MISSED, SPURIOUS = "(missed)", "(spurious)"
-"""Labels of the confusion matrix for a true entity without a prediction, and for the reverse."""
+"""Stand for the type that is missing if a true entity was not predicted, or a predicted entity is not true."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ def count_entities(true: Sequence[Sequence[Entity]], predicted: Sequence[Sequenc
 
 
 def score_entities(counts: EntityCounts, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return entity_precision, entity_recall and entity_f1 (micro), their averages over types, and their intervals."""
+    """Return micro precision, recall and F1 (entity_f1 and so on), entity_f1_macro, entity_f1_weighted and intervals.
+
+    With fewer than two sentences, or without entities, there are no intervals.
+    """
     scores = {name: float(value) for name, value in _score(*(each.sum(0) for each in _arrays(counts))).items()}
     if len(counts.hits) < 2 or not counts.types:
         return scores
@@ -75,7 +80,7 @@ def _score(hits: NDArray[Any], n_true: NDArray[Any], n_predicted: NDArray[Any]) 
 
 
 def tabulate_types(counts: EntityCounts) -> list[dict[str, Any]]:
-    """Return precision, recall and F1 of each type, with its true and predicted entities; most frequent first."""
+    """Return precision, recall, F1 and the numbers of true and predicted entities of each type; most frequent first."""
     hits, n_true, n_predicted = (each.sum(0) for each in _arrays(counts))
     rates = rates_per_label(hits, n_true, n_predicted)
     rows = [
@@ -105,10 +110,11 @@ def score_overlaps(true: Sequence[Sequence[Entity]], predicted: Sequence[Sequenc
 
 
 def _match(true: Sequence[Entity], predicted: Sequence[Entity], *, by_type: bool) -> int:
-    """Return how many predictions overlap a true entity, each of which is matched once.
+    """Return how many predictions overlap a true entity; each true entity is matched with at most one prediction.
 
-    A prediction takes the entity with the nearest edges, of its own type if `by_type`, where another type is only taken
-    if there is none and does not count.
+    A prediction is matched with the entity of the same words, else with the first that it overlaps. If `by_type`, it is
+    matched with the entity of its type whose edges are nearest, else with the first that it overlaps, which does not
+    count.
     """
     free = list(true)
     n_matched = 0
@@ -128,7 +134,10 @@ def _match(true: Sequence[Entity], predicted: Sequence[Entity], *, by_type: bool
 def confuse_types(
     true: Sequence[Sequence[Entity]], predicted: Sequence[Sequence[Entity]]
 ) -> tuple[list[str], list[list[int]]]:
-    """Return labels and counts of a confusion matrix of types; entities are paired if they have the same words."""
+    """Return labels and counts of a confusion matrix of types; entities are paired if they have the same words.
+
+    The last row has predicted entities without a pair, the last column true ones; both are labelled `(none)`.
+    """
     pairs: Counter[tuple[str, str]] = Counter()
     for given, found in zip(true, predicted, strict=True):
         of_place = {entity[:2]: entity[2] for entity in found}

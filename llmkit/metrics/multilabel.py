@@ -36,8 +36,8 @@ def score_multi_label(
     """Return metrics, tables and intervals for true labels and probabilities, both (n, C); for JSON, without NaN.
 
     A label is predicted if its probability is at least its threshold. `log_loss` is the mean binary cross-entropy in
-    nats. Calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` average the
-    labels for which they are defined. A baseline is the best value that one prediction for all rows can reach.
+    nats. Calibration counts every pair of row and label. `roc_auc_macro` and `average_precision_macro` are means
+    over the labels for which they are defined. A baseline is the best value that one prediction for all rows can reach.
 
     Raises:
         ModelError: a probability is not finite.

@@ -3,7 +3,7 @@
 The interval of the difference is a paired bootstrap: each resample contains the same rows for both models. For accuracy
 the p-value comes from McNemar's exact test (1947), which uses only the rows that exactly one model predicts correctly.
 For other metrics it comes from an approximate randomization test (Noreen 1989; Yeh 2000): the predictions of the two
-models are swapped in a random half of the rows, many times, and the differences are compared with the observed one.
+models are swapped in each row with probability 0.5, many times, and the differences are compared with the observed one.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ class PairedTest(NamedTuple):
     difference: float
     """First model minus second model."""
     interval: list[float] | None
-    """95 % interval of the difference; None if it is the same in all resamples."""
+    """95 % interval of the difference; None if all resamples have the same difference."""
     p_value: float
     """Two-sided; not corrected for multiple tests."""
     method: str
@@ -89,7 +89,7 @@ def _swap(
     labels: NDArray[Any], first: NDArray[Any], second: NDArray[Any], measure: Measure, n_resamples: int,
     rng: np.random.Generator,
 ) -> Iterator[float]:  # fmt: skip
-    """Yield `n_resamples` differences, each after swapping the models' predictions in a random half of the rows."""
+    """Yield `n_resamples` differences, each after swapping the models' predictions in random rows."""
     for _ in range(n_resamples):
         mask = rng.random(len(labels)) < 0.5
         is_swapped = mask if first.ndim == 1 else mask[:, None]

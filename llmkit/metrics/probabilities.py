@@ -109,8 +109,9 @@ def trace_curves(is_true: NDArray[np.bool_], scores: NDArray[Any]) -> dict[str, 
 def curves_by_label(
     names: list[str], columns: list[tuple[NDArray[np.bool_], NDArray[Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the entry `curves` of metrics.json: areas and curves per label. `columns` maps label names to (is_true,
-    scores). Empty if there are more than MAX_CURVE_LABELS labels.
+    """Return the entry `curves` of metrics.json: areas and curves per label, from (is_true, scores) of each label.
+
+    Empty if there are more than MAX_CURVE_LABELS labels.
     """
     if len(names) > MAX_CURVE_LABELS:
         return {}

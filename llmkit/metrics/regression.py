@@ -86,7 +86,7 @@ def _pearson(weights: Numbers, a: Numbers, b: Numbers) -> Numbers:
     a = a - (weights * a).sum(1, keepdims=True) / n
     b = b - (weights * b).sum(1, keepdims=True) / n
     sizes = np.sqrt((weights * a * a).sum(1)) * np.sqrt((weights * b * b).sum(1))
-    # The deviation of a constant side is a rounding error; `scale` is the size of such errors.
+    # The deviation of constant values is a rounding error instead of 0; such errors are about 1e-16 of `scale`.
     scale = np.sqrt(n[:, 0]) * np.abs(a).max(1, initial=0) * np.sqrt(n[:, 0]) * np.abs(b).max(1, initial=0)
     shared = (weights * a * b).sum(1)
     correlation = np.full(sizes.shape, np.nan)

@@ -73,10 +73,10 @@ class MetricSet:
     """The default model-selection metric."""
     loss_unit: str = "nats per token"
     calibrated: str = "of the predicted label"
-    """The events whose probabilities the calibration measures."""
+    """Which probabilities the calibration chart shows; printed as the unit of the chart."""
 
     def find(self, key: str) -> Metric | None:
-        """Return the metric with this key."""
+        """Return the metric with this key; None if there is none."""
         return next((metric for metric in self.metrics if metric.key == key), None)
 
     def selection_key(self, metrics: Mapping[str, Any], best_by: str | None = None) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 AUTO_CLASSES = {"CAUSAL_LM": AutoModelForCausalLM, "SEQ_CLS": AutoModelForSequenceClassification}
 """transformers' class of the base model by peft's `task_type`."""
 HEADS = ("score.weight", "classifier.weight", "out_proj.weight", "summary.weight", "logits_proj.weight")
-"""Endings of the last matrix of a classification head, (labels, width)."""
+"""Endings of the names of the last matrix of a classification head, (labels, width)."""
 LoadBase = Callable[..., tuple[PreTrainedModel, set[str]]]
 """Loads a base model; returns it with the names of weights that are missing or have another shape."""
 
@@ -44,7 +44,7 @@ def merge_adapter(folder: Path, load_base: LoadBase) -> str:
 
     Raises:
         EnvironmentFault: peft is not installed, or the base model cannot be downloaded.
-        ModelError: the adapter is damaged, of a task that llmkit does not have, or does not fit its base model.
+        ModelError: the adapter is damaged, has a task other than AUTO_CLASSES, or does not fit its base model.
     """
     require_peft(str(folder / ADAPTER_CONFIG))
     settings = _read_settings(folder)
@@ -120,10 +120,11 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         )
     if settings.get("task_type") not in AUTO_CLASSES:
         what = f"the adapter is for the task {settings.get('task_type')!r}"
-        hint = f"set task_type to the task that it was trained for: {', '.join(AUTO_CLASSES)}"
+        hint = f"set task_type to the task of the adapter: {', '.join(AUTO_CLASSES)}"
         raise ModelError(what, where=where, hint=hint)
     if settings.get("peft_type") != "LORA":
-        what, hint = f"the adapter is of type {settings.get('peft_type')}, not LORA", "merge it with peft first"
+        hint = "merge the adapter with peft first"
+        what = f"the adapter is of type {settings.get('peft_type')}, not LORA"
         raise ModelError(what, where=where, hint=hint)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"the adapter has no {ADAPTER_WEIGHTS}", where=str(folder), hint=CONVERT)

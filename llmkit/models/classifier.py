@@ -50,7 +50,7 @@ def load_classifier(name: str, kind: HeadKind = TEXT_LABELS) -> PreTrainedModel:
         ModelError: weights are missing, or loading fails (see models/loading.py).
         EnvironmentFault: see models/loading.py.
     """
-    return load_complete(name, kind.auto_class, f"train it with {kind.command} first, which adds the head")
+    return load_complete(name, kind.auto_class, f"train the model with {kind.command} first, which adds the head")
 
 
 def load_classifier_for_training(
@@ -90,7 +90,7 @@ def load_classifier_for_training(
     state = fresh.state_dict()
     model.load_state_dict({key: state[key] for key in new}, strict=False)
     if not new:
-        if head.problem_type == REGRESSION:  # the head outputs values in the unit of the labels
+        if head.problem_type == REGRESSION:  # the saved head predicts in the unit of the labels; training standardizes
             mean, std = head.target_scale
             fold_target_scale(model, -mean / std, 1 / std)
         return model, [match.note] if match.note else []
@@ -120,7 +120,7 @@ def fold_target_scale(model: PreTrainedModel, mean: float, std: float) -> bool:
     """Make a regression model predict `std` times its output plus `mean`, in place, by changing its last layer.
 
     A head without a bias gets the mean from the bias of the layer norm before it, as in GPT-2: with output W (h + b),
-    the bias b + mean W / |W|^2 adds the mean. Returns False, and changes nothing, if neither of them has a bias.
+    the bias b + mean W / |W|^2 adds the mean. Returns False, and changes nothing, if neither layer has a bias.
     """
     heads = [
         module
@@ -157,8 +157,8 @@ def build_classifier(config: PreTrainedConfig, kind: HeadKind = TEXT_LABELS) -> 
 def reset_pooler(model: PreTrainedModel) -> bool:
     """Set the pooler, the dense layer with tanh after the first token (BERT, ALBERT), to the identity, in place.
 
-    Narrow models learn labels faster with it than with a pooler pretrained on sentence pairs (docs/log.md). Returns
-    whether the model has a pooler; a model without one is unchanged.
+    Narrow models learn labels faster with the identity than with a pooler pretrained on sentence pairs (docs/log.md).
+    Returns whether the model has a pooler; a model without one is unchanged.
     """
     pooler = getattr(model.base_model, "pooler", None)
     dense = getattr(pooler, "dense", pooler)

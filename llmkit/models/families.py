@@ -132,7 +132,7 @@ def trains_with_chunked_loss(config: PreTrainedConfig, n_tokens: int, *, on_cpu:
 
 @torch.no_grad()
 def _init_weights(model: PreTrainedModel, section: Model, seed: int) -> None:
-    """Initialize all matrices in place with the section's distribution.
+    """Initialize all matrices in place with the section's distribution; `auto` leaves them unchanged.
 
     The distribution is normal, uniform in a fixed range, Xavier (Glorot and Bengio 2010) or He (He et al. 2015). Each
     gate of a recurrent cell counts as one matrix. Vectors keep the initialization of their architecture.

@@ -50,7 +50,7 @@ def collate_inputs(rows: Sequence[Sequence[Input]], pad_token_id: int, token_typ
     if token_types:
         firsts = torch.tensor([each.n_first for each in inputs])[:, None]
         types = ((columns >= firsts) & (columns < ends)).long()
-        first, last = inputs[0].outer_types  # the same for all
+        first, last = inputs[0].outer_types  # the same for all inputs
         if first is not None:
             types[:, 0] = first
         if last is not None:

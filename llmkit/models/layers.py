@@ -34,10 +34,9 @@ def get_layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
 
 
 def list_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the model's layers in order.
+    """Return the layers of the model's first list of layers, in order; an encoder-decoder has a second list.
 
-    The list is empty if layers share weights (ALBERT), if torch runs all layers as one module (GRU, LSTM), or if the
-    model has no single list of layers.
+    The result is empty if layers share weights (ALBERT), are torch's GRU or LSTM, or are in nested lists (Funnel).
     """
     lists = [
         module
@@ -93,7 +92,7 @@ def freeze_layers(model: PreTrainedModel, what: str | int, section: str = "cls")
     layers, n_layers = get_layer_ids(model)
     n_frozen = {"embeddings": 0, "encoder": n_layers}.get(what, 0) if isinstance(what, str) else what
     if not 0 <= n_frozen <= n_layers:
-        hint = f"set it to {n_layers} or less, or to encoder"
+        hint = f"set {section}.freeze to {n_layers} or less, or to encoder"
         raise UsageError(
             f"{what} layers cannot be frozen: the model has {n_layers}", where=f"{section}.freeze", hint=hint
         )
@@ -119,7 +118,7 @@ def require_peft(where: str = "cls.lora_rank") -> None:
 
 
 def list_linear(model: PreTrainedModel) -> list[str]:
-    """Return the names of linear layers outside of the head, including one-token convolutions, as in SqueezeBERT."""
+    """Return the names of linear layers outside of the head, including convolutions of width 1 (SqueezeBERT)."""
     return [
         name
         for name, module in model.named_modules()

@@ -81,7 +81,7 @@ def _load_base(name: str, auto_class: Any, **options: Any) -> tuple[PreTrainedMo
 
 
 def check_hub(name: str) -> None:
-    """Check a model that is not cached on the hub, with a short timeout; transformers would retry for a minute."""
+    """Check with a short timeout that the hub has a model that is not cached; transformers would retry for a minute."""
     if Path(name).exists():
         return
     try:
@@ -168,7 +168,7 @@ def read_kind(name: str) -> Kind:
     """Return the kind of a model, such as a causal language model or a classifier.
 
     Raises:
-        UsageError: another kind of model.
+        UsageError: the model has none of these kinds.
         ModelError, EnvironmentFault: as `load_causal_lm`.
     """
     architecture, model_type = read_architecture(name)
@@ -185,7 +185,7 @@ def read_kind(name: str) -> Kind:
 def wrong_kind(name: str, kind: Kind, path: str) -> UsageError:
     """Return the error for a model of the wrong kind; it names the commands that accept the model."""
     what, commands = COMMANDS_BY_KIND[kind]
-    hint = f"use it with: {commands}"
+    hint = f"use the model with: {commands}"
     return UsageError(f"{name!r} is {what}", where=f"{path}/config.json, architectures", hint=hint)
 
 
@@ -250,7 +250,7 @@ def load_causal_lm(name: str) -> PreTrainedModel:
     model = load_complete(name, AutoModelForCausalLM, "give a complete causal language model")
     if not sees_only_the_past(model):
         what = f"the tokens of this {type(model).__name__} attend to later tokens, so it cannot score or generate text"
-        hint = "use it with finetune-cls; a decoder of this type has is_decoder: true in config.json"
+        hint = "use the model with finetune-cls; a decoder of this type has is_decoder: true in config.json"
         raise UsageError(what, where=f"{name}/config.json, architectures", hint=hint)
     return model
 

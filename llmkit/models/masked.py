@@ -32,7 +32,7 @@ def build_masked(
     *,
     sentence_objective: SentenceObjective,
 ) -> PreTrainedModel:
-    """Return a new model with weights from `seed`; it has a head for pairs unless the objective is none."""
+    """Return a new model with weights from `seed`; if the objective is not none, with a head for pairs (NSP, SOP)."""
     config = make_config(section, tokenizer, block_size)
     if ARCHITECTURES[section.family].reads_pairs:
         config.sentence_objective = sentence_objective
@@ -55,7 +55,7 @@ def load_masked(name: str) -> PreTrainedModel:
         what = f"the model lacks {', '.join(new)}"
         hint = "give a complete model"
         if ENCODER not in new:
-            hint = "first train it with pretrain-mlm --model, which adds the head"
+            hint = "first train the model with pretrain-mlm --model, which adds the head"
         raise ModelError(what, where=name, hint=hint)
     return model
 
@@ -68,7 +68,7 @@ def load_masked_for_training(
     Missing heads are initialized from `seed`.
 
     Raises:
-        UsageError, EnvironmentFault: as `load_masked`.
+        UsageError, EnvironmentFault: as `load_masked`; UsageError also if the architecture lacks the head for pairs.
         ModelError: encoder weights are missing, or loading fails.
     """
     model, new, left_out = _load(name, sentence_objective != "none", seed)
@@ -107,8 +107,8 @@ def rescale_embeddings(model: PreTrainedModel) -> None:
 def sentence_objective_of(model: PreTrainedModel) -> SentenceObjective:
     """Return the objective on which the model's head for pairs was trained; "none" without a head.
 
-    A model that does not record it, such as Google's, was trained on next-sentence prediction. 0.1.0 recorded it as
-    `sentence_pairs`.
+    A model whose configuration does not record the objective, such as Google's BERT, was trained on next-sentence
+    prediction. llmkit 0.1.0 recorded it as `sentence_pairs`.
     """
     if not _has_pair_head(model):
         return "none"
@@ -135,7 +135,10 @@ def _class_of(config: PreTrainedConfig, pairs: bool) -> type[PreTrainedModel]:
 
 
 def _load(name: str, pairs: bool | None, seed: int) -> tuple[PreTrainedModel, list[str], list[str]]:
-    """Return the model, descriptions of its new parts, and descriptions of saved parts that it does not use."""
+    """Return the model, descriptions of its new parts, and descriptions of saved parts that it does not use.
+
+    `pairs` is whether the model gets a head for pairs; None: if the saved model has one.
+    """
     config = read_config(name)
     heads = encoder_heads(config)
     if heads is None:

@@ -3,7 +3,7 @@
 Padding changes the scores of convolutions over neighbouring tokens (ConvBERT, MobileBERT), of Fourier transforms
 (FNet), of attention whose blocks depend on the length (BigBird, Nystromformer, Funnel), and of models that expect
 padding on the left (XLNet). A classifier without a pad token cannot find the last token of a padded text.
-docs/models.md has all figures.
+docs/models.md has all measurements.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ NO_PAD_TOKEN = -1
 
 
 def reads_padding(config: PreTrainedConfig) -> bool:
-    """Whether the scores of a classifier with this configuration do not change with padding on the right."""
+    """Whether padding on the right leaves the scores of a classifier with this configuration unchanged."""
     return config.model_type in PADDING_INVARIANT and config.pad_token_id not in (None, NO_PAD_TOKEN)
 
 

@@ -1,6 +1,8 @@
-"""Start training of a head for the start and the end of an answer from any model of transformers that has one.
+"""Load a model for training on extractive question answering; any type for which transformers has such a head.
 
-classifier.py opens and builds such models with the kind ANSWER_SPANS.
+The head has two outputs per token: the logits of the start and of the end of the answer.
+
+classifier.py builds such models, and loads trained ones, with the kind ANSWER_SPANS.
 """
 
 import torch

@@ -59,8 +59,8 @@ class RecurrentPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize as in PyTorch's word_language_model: embeddings in +-0.1, cells in +-1/sqrt(hidden_size), biases
-        0.
+        """Initialize as in PyTorch's word_language_model: weights and biases of cells in +-1/sqrt(hidden_size), other
+        matrices in +-0.1, other biases 0.
         """
         if isinstance(module, nn.GRU | nn.LSTM):
             for weight in module.parameters():
@@ -158,7 +158,7 @@ class RecurrentForSequenceClassification(GenericForSequenceClassification, Recur
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # noqa: RUF012 - the language model's head
 
     def forward(self, *args: Any, use_cache: bool = False, **kwargs: Any) -> Any:
-        """Classify the last token. The default is no cache, which avoids the cost of right padding."""
+        """Classify the last token. Without a cache, which is the default, right padding takes no extra time."""
         return super().forward(*args, use_cache=use_cache, **kwargs)
 
 

@@ -1,7 +1,8 @@
 """Reuse the classification head of a saved model for training on other labels.
 
-The rows of labels with the same name are copied, in any order, and so are the other layers of the head. A regression
-head is reused if its label column has the same name; its last layer is rescaled to the new targets.
+Labels of the saved and the new head are matched by name, in any order. The weight rows of matched labels are copied,
+and so are the other layers of the head. A regression head is reused if its label column has the same name; its last
+layer is rescaled to the new targets.
 """
 
 from collections import Counter
@@ -31,10 +32,10 @@ class HeadKind:
 
     auto_class: Any
     ending: str
-    """The end of the names of its model classes."""
+    """The end of the names of model classes with this head."""
     noun: str
     command: str
-    """The command that trains it."""
+    """The llmkit command that trains such a head."""
 
 
 TEXT_LABELS = HeadKind(AutoModelForSequenceClassification, "ForSequenceClassification", "classifier", "finetune-cls")
@@ -107,9 +108,9 @@ def match_head(config: PreTrainedConfig, spec: HeadSpec) -> HeadMatch:
     twice = [name for name, n in Counter(saved).items() if n > 1]
     rows = {spec.label2id[name]: old for old, name in enumerate(saved) if name in spec.label2id and name not in twice}
     if not rows:
-        known, example = ", ".join(saved[:_SHOWN]), f"{saved[0]}={next(iter(spec.label2id))}"
+        known, new = ", ".join(saved[:_SHOWN]), next(iter(spec.label2id))
         what = "value" if before == REGRESSION else "label"
-        hint = f"if it is the same {what} under another name, set --label-map {example!r}"
+        hint = f"if {saved[0]} and {new} are the same {what}, set --label-map {f'{saved[0]}={new}'!r}"
         return HeadMatch({}, f"the model's head ({known}) has no {what} of the data: using a new head; {hint}")
     is_same = dict(spec.label2id) == {name: number for number, name in enumerate(saved)}
     return HeadMatch(rows, _describe(saved, spec, rows, twice), is_same)
@@ -151,7 +152,7 @@ def label_weights(config: PreTrainedConfig, kind: HeadKind = TEXT_LABELS) -> set
 def keep_rows(
     fresh: PreTrainedModel, saved: Mapping[str, Tensor], rows: Mapping[int, int], kind: HeadKind = TEXT_LABELS
 ) -> None:
-    """Copy the `saved` weights to the model in place; of weights with one row per label, only `rows`."""
+    """Copy the `saved` weights to `fresh` in place; of weights with one row per label, only `rows` (new id to old)."""
     per_label = label_weights(fresh.config, kind)
     state = fresh.state_dict()
     new, old = list(rows), list(rows.values())

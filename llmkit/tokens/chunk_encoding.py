@@ -4,7 +4,7 @@ A chunk is a character that the pre-tokenizer isolates (punctuation, Chinese, a 
 between these and white space. Its ids do not depend on other chunks. `tokenizers` classifies the characters; this
 module has no Unicode rules.
 
-fast_encoding.py checks the ids.
+fast_encoding.py compares the ids with those of `tokenizers` before it uses them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,8 @@ from llmkit.tokens.tokenizer_check import LATIN_ACCENTS, UNSPACED_RUN
 
 SEPARATOR, ALONE, LETTER, UNSEEN = 0, 1, 2, 255
 """Kinds of characters: a separator without a token, a complete chunk, a part of a chunk, not classified yet. The first
-252 letters get codes above LETTER; runs of up to 16 of them are looked up by these codes.
+252 characters of kind LETTER get codes of their own, above LETTER; runs of up to 16 such characters are looked up by
+these codes.
 """
 
 N_CODE_POINTS = 0x110000
@@ -82,7 +83,7 @@ class _Stretch:
     """An encoded range of the joined texts."""
 
     chunk_starts: NDArray[np.int64]
-    """In characters."""
+    """Start of each chunk in the joined texts, in characters."""
     counts: NDArray[np.int64]
     """Number of tokens of each chunk."""
     ids: NDArray[np.unsignedinteger[Any]]
@@ -92,9 +93,9 @@ class _Stretch:
 
 
 class ChunkEncoder:
-    """Encoder with the results of `encode_texts` and `encode_with_offsets`; not thread-safe.
+    """Encodes with the same results as `encode_texts` and `encode_with_offsets`; not thread-safe.
 
-    Raises ValueError if the tokenizer replaces a string that may span two chunks.
+    Raises ValueError if a space does not separate words, or if the tokenizer replaces a string that may span chunks.
     """
 
     def __init__(self, tokenizer: AnyTokenizer, state: Mapping[str, Any]) -> None:
@@ -138,7 +139,7 @@ class ChunkEncoder:
         return aligned
 
     def _join(self, texts: Sequence[str]) -> tuple[str, NDArray[np.int64]]:
-        """Join texts so that no chunk spans two; returns the text, the starts, and the end of the last."""
+        """Join texts so that no chunk spans two; returns the joined text, all starts and the last end."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + len(self._joiner)
         return self._joiner.join(texts), np.append(0, lengths.cumsum())
 
@@ -220,7 +221,7 @@ class ChunkEncoder:
     def _number_runs(
         self, text: str, kinds: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the numbers of runs of letters; the table has short runs, a dict the others."""
+        """Return the numbers of runs of letters: short runs of coded letters are in the table, others in a dict."""
         eights = np.ndarray((len(kinds) - 7,), "<u8", kinds, strides=(1,))  # 8 kinds from each character on
         lows = eights[starts] & _MASKS.take(lengths, mode="clip")
         highs = np.zeros(len(starts), np.uint64)
@@ -253,7 +254,7 @@ class ChunkEncoder:
         return numbers
 
     def _clear(self) -> None:
-        """Clear the cache of chunks, but not the kinds of characters. Number 0 is not used for a chunk."""
+        """Clear the cache of chunks, but not the kinds of characters. Number 0 means: not in the cache."""
         self._table = KeyTable(TABLE_BITS, MAX_CHUNKS + STRETCH)
         self._numbers: dict[str, int] = {}
         self._character_numbers = np.zeros(N_CODE_POINTS, np.int64)

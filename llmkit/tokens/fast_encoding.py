@@ -1,10 +1,10 @@
 """Encode many times faster than `tokenizers`, with the same ids.
 
-fastokens encodes byte-level BPE; chunk_encoding.py encodes WordPiece, words and characters. An encoder is used only
-after a comparison, once per run: the encoder and `tokenizers` both encode a sample of the text, every character of the
-text in several contexts, and a list of edge cases. If the ids differ, `tokenizers` encodes all texts, or, if only a
-few characters cause the difference, the texts that contain them. The fast encoder therefore affects the speed
-and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
+The package fastokens encodes byte-level BPE; chunk_encoding.py encodes WordPiece, words and characters. An encoder is
+used only after a comparison, once per run: the encoder and `tokenizers` both encode a sample of the text, every
+character of the text in several contexts, and a list of edge cases. If the ids differ, `tokenizers` encodes all texts,
+or, if only a few characters cause the difference, the texts that contain them. The fast encoder therefore affects the
+speed and never the result (see docs/decisions/0016-fast-tokenizing.md and 0021-one-road-through-prepare.md).
 
 An EncodingTokenizer has the parts of a tokenizer that encoding needs; workers load it without transformers.
 
@@ -137,7 +137,7 @@ class Encoder:
     """Encodes like `encode_texts`, for one tokenizer."""
     encode_with_offsets: Callable[[Sequence[str]], Iterable[AlignedIds]]
     name: str = "tokenizers"
-    """Name and version of an encoder that replaces `tokenizers`; empty for `tokenizers` itself."""
+    """Name of the encoder, and the version of fastokens."""
     finds_offsets: bool = True
     """Whether `encode_with_offsets` is fast too; otherwise `tokenizers` computes the offsets."""
 
@@ -147,7 +147,7 @@ class EncoderCheck:
     """Result of a comparison: the texts for which a fast encoder may be used."""
 
     mismatched: str | None = None
-    """`tokenizers` encodes texts with one of these characters. None: all texts."""
+    """`tokenizers` encodes the texts that contain one of these characters. None: it encodes all texts."""
     encoder: str | None = None
     """Name of the fast encoder that was compared; another machine may have another version."""
     reason: str = field(default="", compare=False)
@@ -188,7 +188,7 @@ def check_encoder(
 
 
 def make_encoder(tokenizer: EncodingTokenizer, check: EncoderCheck) -> Encoder:
-    """Return the encoder for texts that were checked."""
+    """Return the fast encoder for the texts that the check allows; `tokenizers` if this machine has another version."""
     slow = plain_encoder(tokenizer)
     try:
         fast = None if check.mismatched is None else _open_fast(tokenizer)
@@ -245,7 +245,7 @@ def _surround(c: str) -> str:
 def _open_fast(tokenizer: EncodingTokenizer) -> Encoder | None:
     """Return the fast encoder for this kind of tokenizer, or None. Raises ImportError without fastokens.
 
-    The last one is cached: fastokens takes 0.3 s to load 50,000 tokens, and chunk encoding has its own cache.
+    The last encoder is cached: fastokens takes 0.3 s to load 50,000 tokens, and a ChunkEncoder fills a cache of chunks.
     """
     if tokenizer.is_byte_level_bpe:
         import fastokens

@@ -32,7 +32,7 @@ def load_tokenizer(path_or_name: str) -> "PreTrainedTokenizerBase":
     A local folder and a cached hub tokenizer need no network.
 
     Raises:
-        ModelError: there is none, it is damaged, or it has no fast backend.
+        ModelError: there is no tokenizer, or it is damaged or has no fast backend.
         EnvironmentFault: the hub cannot be reached.
     """
     folder = expand_home(path_or_name)
@@ -184,5 +184,5 @@ def require_on_hub(name: str) -> None:
         raise EnvironmentFault(
             f"{name!r} is not a local folder, is not in the cache, and the hub cannot be reached: {error}",
             where=constants.ENDPOINT,
-            hint="give a local folder, or fetch it once with network (`hf download`), then run with HF_HUB_OFFLINE=1",
+            hint=f"give a local folder, or run `hf download {name}` with network and then set HF_HUB_OFFLINE=1",
         ) from error

@@ -1,8 +1,9 @@
 """Store the text normalization of a model in its tokenizer, to normalize prompts and rows like the training text.
 
-The record is in `tokenizer_config.json`, under KEY. Steps that `tokenizers` can do (line ends, soft hyphens, Unicode
-forms, width, lower case) are also prepended to the tokenizer's own normalizer, so that plain transformers applies them
-too. They do not change text that is already normalized. llmkit applies the whole record before it encodes.
+A record of the normalization settings is in `tokenizer_config.json`, under KEY; llmkit applies the whole record before
+encoding. Steps that `tokenizers` can do (line ends, soft hyphens, Unicode forms, width, lower case) are also prepended
+to the tokenizer's own normalizer, so that plain transformers applies them too. The prepended steps do not change text
+that is already normalized.
 
 Classes of transformers that build their pipeline from a vocabulary (BertTokenizer, GPT2Tokenizer) drop the prepended
 normalizers when they are loaded; with these classes only llmkit normalizes.
@@ -34,7 +35,9 @@ N_NORMALIZERS = "n_normalizers"
 IS_SEQUENCE = "own_is_sequence"
 """Key in the record: whether the tokenizer's own normalizer was a sequence."""
 PLACEHOLDERS = 0xFDD2
-"""First of the noncharacters that stand for Chinese punctuation during NFKC; JOINERS uses the two before it."""
+"""First of the noncharacters that stand for Chinese punctuation during NFKC. JOINERS in training_tokenizers.py uses the
+two noncharacters before it.
+"""
 FINAL_SIGMA = Regex(FINAL_SIGMA_PATTERN)
 """Python lower-cases Σ at the end of a word to ς, `Lowercase` to σ."""
 
@@ -102,11 +105,11 @@ def describe_changes(tokenizer: "PreTrainedTokenizerBase", text: str) -> str:
 
 
 def adopt_normalization(tokenizer: "PreTrainedTokenizerBase", clean: Clean) -> Clean:
-    """Return `clean` with the normalization of the tokenizer's model, and remove it from the tokenizer; logs the
-    changes.
+    """Return `clean` with the normalization that the tokenizer records, and remove the record from the tokenizer; logs
+    the changes.
 
-    The manifest of the prepared data then records the normalization. Without it, the tokenizer has the same fingerprint
-    as when the model was trained, and encodes as fast.
+    The manifest of the prepared data then records the normalization. Without the record, the tokenizer has the same
+    fingerprint and speed as when the model was trained.
     """
     normalization = normalization_of(tokenizer)
     remove_normalization(tokenizer)
@@ -149,7 +152,7 @@ def describe_for_card(tokenizer: "PreTrainedTokenizerBase") -> str:
         own = Clean(unicode=form, lowercase=normalization.lowercase, soft_hyphens=soft_hyphens)
         in_tokenizer = name_normalization(own)
     others = [name for name in names if name not in in_tokenizer]
-    parts = [f"The text it was trained on is normalized: {', '.join(names)}."]
+    parts = [f"The training text of the model is normalized: {', '.join(names)}."]
     if in_tokenizer:
         parts.append(f"The tokenizer does this itself: {', '.join(in_tokenizer)}.")
     if others:

@@ -5,7 +5,7 @@ the text makes it run without end or allocate all memory. tokenizer_check.py sta
 nothing of llmkit, so that it starts fast.
 
 Reads {"steps": {"normalizer": ..., "pre_tokenizer": ..., "decoder": ...}, "texts": [...]} in JSON from stdin. Prints
-what is wrong with the pipeline, or nothing.
+what is wrong with the pipeline as a JSON string, which is empty if nothing is.
 """
 
 import json
@@ -39,7 +39,7 @@ TEXTS = (
 def make_texts(pattern: str) -> list[str]:
     """Return long runs of characters, and of each letter and word of a pattern, each followed by the pattern itself.
 
-    A search gives up at once in a text that lacks a literal of the pattern.
+    The pattern is added because a search ends at once in a text that lacks a literal of the pattern.
     """
     if not pattern:
         return []

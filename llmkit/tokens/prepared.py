@@ -24,7 +24,7 @@ class Prepared:
 
     @property
     def tokenizer_path(self) -> Path:
-        """Return a folder for `AutoTokenizer`."""
+        """Return the folder that `AutoTokenizer` loads."""
         return self.path / "tokenizer"
 
     @property
@@ -85,7 +85,7 @@ class Prepared:
 
     def _check(self, *parts: str, hashes: bool) -> None:
         faults = self.find_faults(*parts, hashes=hashes)
-        hint = f"repair it with the command that made it: llmkit prepare INPUT... --out {self.path} --repair"
+        hint = f"repair the folder with the command that made it: llmkit prepare INPUT... --out {self.path} --repair"
         problems = [Problem(f"{name} {fault}", str(self.path / name), hint) for name, fault in faults.items()]
         if problems:
             raise DataError.from_problems(problems[:MAX_PROBLEMS_SHOWN])
@@ -98,7 +98,7 @@ def load_prepared(path: Path, *, check: bool = True) -> Prepared:
         DataError: not a prepared folder, one of another format, or one with missing or truncated files.
     """
     manifest_path = path / "manifest.json"
-    hint = f"make it with: llmkit prepare INPUT --out {path}"
+    hint = f"make a prepared folder with: llmkit prepare INPUT --out {path}"
     if not manifest_path.is_file():
         what = f"{str(path)!r} is not a prepared folder: it has no manifest.json"
         if not path.exists():

@@ -13,6 +13,7 @@ class RowCounts:
     n_normalized: int = 0
     """Number of rows that the normalization of the model's training text changed."""
     normalization: str = ""
+    """The normalization in words, such as `NFC, lower case`."""
     n_without_tokens: int = 0
 
     def describe(self, path: str, unit: str) -> list[str]:
@@ -23,5 +24,5 @@ class RowCounts:
             notes.append(f"{path}: rows normalized as the model's training text: {of} ({self.normalization})")
         if self.n_without_tokens:
             of = f"{self.n_without_tokens:,} of {self.unknown.n_texts:,} rows of {path}"
-            notes.append(f"{of} have no text: the model reads only the token that starts a text")
+            notes.append(f"{of} have no text: the model reads only a special token")
         return notes

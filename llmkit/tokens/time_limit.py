@@ -1,4 +1,4 @@
-"""A limit in time for calls of the tokenizers library, which cannot be interrupted.
+"""A time limit for calls of the tokenizers library, which cannot be interrupted.
 
 The time that a tokenizer needs may grow with the square of a text's length: for regular expressions that search for an
 end that is not there, or for words of any length in WordPiece. Only the tokenizer knows where such a text may be cut,
@@ -18,26 +18,26 @@ from llmkit.core.machine import require_address_space
 T = TypeVar("T")
 
 MIN_CHARACTERS = 1_000
-"""Texts that are shorter in total need no limit; pipeline_probe.py tries longer ones."""
+"""Texts with fewer characters in total need no limit: pipeline_probe.py has tried longer ones."""
 CPU_SECONDS = 20.0
 CPU_SECONDS_PER_CHARACTER = 30e-6
-"""`tokenizers` needs less than a microsecond, or three with the slowest normalizers."""
+"""`tokenizers` needs less than one microsecond per character, or three with the slowest normalizers."""
 BYTES_PER_CHARACTER = 240
-"""Memory that an Encoding takes."""
+"""Memory of an Encoding."""
 _CHECK_SECONDS = 0.2
 
 
 class EncodingTooSlow(ModelError):  # noqa: N818 - as the other errors
-    """A tokenizer exceeds the limit."""
+    """A tokenizer exceeds the time limit."""
 
 
 def run_limited(encode: Callable[[], T], texts: Sequence[str], tokenizer: str) -> T:
     """Return the result of `encode`, which encodes the texts with the named tokenizer.
 
     Raises:
-        EnvironmentFault: the memory would not be allowed.
-        EncodingTooSlow: the call exceeds the limit in wall-clock time and in CPU time of the process. Each alone may
-            be too high: the clock runs on in a stopped process, and other threads use CPU time.
+        EnvironmentFault: the encodings need more memory than this process may use.
+        EncodingTooSlow: the call exceeds the limit in wall-clock time and in CPU time of the process. One alone may
+            be too high: the clock runs on while the process is stopped, and other threads use CPU time.
     """
     n_characters = sum(map(len, texts))
     require_address_space(BYTES_PER_CHARACTER * n_characters, "encoding text")

@@ -143,8 +143,8 @@ def id_dtype(tokenizer: AnyTokenizer) -> np.dtype[np.unsignedinteger[Any]]:
 def count_ids(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the largest id plus one: the number of embeddings that the tokenizer needs.
 
-    It is larger than `len(tokenizer)` if ids were left out of the vocabulary. The random tokens of `plan` have no
-    vocabulary.
+    It is larger than `len(tokenizer)` if the ids have gaps. The tokenizer of `plan`'s random tokens has no
+    vocabulary, so its length is returned.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     ids = [] if backend is None else backend.get_vocab(with_added_tokens=True).values()
@@ -193,7 +193,8 @@ def encode_with_spans(tokenizer: AnyTokenizer, texts: Sequence[str]) -> Iterator
 def plain_encoding(backend: Tokenizer) -> Iterator[Tokenizer]:
     """Yield the backend without truncation, padding and recognition of special tokens; restores them at the end.
 
-    Does not restore them after an interruption: a call in another thread may go on, and a change would wait for it.
+    Does not restore them after an interruption or a time limit: the encoding thread may still run, and a change would
+    wait for it.
     """
     truncation, padding, as_text = backend.truncation, backend.padding, backend.encode_special_tokens
     backend.no_truncation()

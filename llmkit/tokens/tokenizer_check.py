@@ -3,7 +3,8 @@
 The library checks neither sizes nor patterns: an untrusted file can make it allocate all memory, run without end, or
 panic. A panic is a BaseException that Python code does not expect, and prints a stack trace.
 
-Common patterns are known here; others run first in a process that can be ended (pipeline_probe.py).
+Common patterns are listed here; a tokenizer with other patterns is first tried in a process that can be ended
+(pipeline_probe.py).
 """
 
 import json
@@ -24,13 +25,14 @@ MAX_FILE_BYTES = 256 << 20
 """The largest known tokenizer.json, of 262,000 tokens, has 34 MB."""
 MAX_ADDED_TOKENS = 200_000
 MAX_IDS = 16_000_000
-"""Bound of the ids. The largest known vocabularies have a million entries."""
+"""Ids must be below this number. The largest known vocabularies have a million entries."""
 MAX_PROBE_SECONDS = 60
 """Wall-clock limit of a probe on a busy machine; its limit in CPU seconds is lower."""
 _SUFFIXES = (".json", ".txt", ".model", ".tiktoken", ".jinja")
 _STEPS = ("normalizer", "pre_tokenizer", "decoder")
 _MAX_KNOWN_CONTENT = 1
-HINT = "restore its files from where the tokenizer comes from, or use another tokenizer"
+"""Maximum number of characters that a step may insert without a probe."""
+HINT = "restore the tokenizer's files from their source, or use another tokenizer"
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (
@@ -98,12 +100,12 @@ def check_tokenizer_files(find: Callable[[str], Path | None], shown: str) -> Non
 
 
 def _check_ids(model: Any, added: list[dict[str, Any]], where: str) -> None:
-    """Check ids against the number of tokens, because arrays of ids have the smallest type for this number."""
+    """Check ids against the number of tokens, because ids are stored in the smallest dtype for this number."""
     vocab = model.get("vocab") if isinstance(model, dict) else None
     ids: list[Any] = [each.get("id") for each in added]
     if isinstance(vocab, dict):
         ids += vocab.values()
-    elif isinstance(vocab, list):  # Unigram: the id is the place
+    elif isinstance(vocab, list):  # Unigram: the id is the index
         ids += range(len(vocab))
     if wrong := [each for each in ids if type(each) is not int or not 0 <= each < MAX_IDS][:1]:
         raise _refuse(f"{wrong[0]!r} is not the id of a token; ids are whole numbers from 0 to {MAX_IDS - 1:,}", where)
@@ -117,7 +119,7 @@ def _n_bytes(largest: int) -> int:
 
 
 def _find_unknown(state: dict[str, Any]) -> list[str]:
-    """Return texts to probe unknown patterns and replacements with: the pattern itself, as a text that may match."""
+    """Return texts for a probe: the unknown patterns, as texts that they may match. Empty if all steps are known."""
     found: list[str] = []
     for step in _walk([state.get(key) for key in _STEPS]):
         pattern, name = step.get("pattern"), step.get("type")

@@ -81,7 +81,7 @@ def _train_wordpiece(texts: Iterable[str], section: TokenizerSection) -> PreTrai
     if excess > 0:
         needed = len(special) + len(inner) + 1
         _require_vocab_size(
-            section, needed, f"the {len(special)} special tokens and {len(inner)} inner letters of this text"
+            section, needed, f"the {len(special)} special tokens and {len(inner)} letters inside words of this text"
         )
         letters = _most_frequent(letters, texts, section, len(letters) - excess)
         letters, inner = _wordpiece_alphabet(words, section, letters)
@@ -145,7 +145,7 @@ def _bert_pipeline(model: models.WordPiece, section: TokenizerSection) -> Tokeni
 
 
 def _unique_words(texts: list[str]) -> list[str]:
-    """Return the distinct words between white space, which suffice to compute an alphabet."""
+    """Return texts of 1000 distinct words each, which suffice to compute an alphabet; words are between white space."""
     words: set[str] = set()
     for text in texts:
         words.update(_ASCII_WORDS.findall(text))

@@ -135,7 +135,7 @@ def test_unnamed_labels_are_reported_with_the_map_that_names_them() -> None:
     assert not match.rows
     assert match.note == (
         "the model's head (LABEL_0, LABEL_1) has no label of the data: using a new head; "
-        "if it is the same label under another name, set --label-map 'LABEL_0=差评'"
+        "if LABEL_0 and 差评 are the same label, set --label-map 'LABEL_0=差评'"
     )
     named = match_head(config, HeadSpec(SINGLE, {"差评": 0, "好评": 1}, label_map={"0": "好评", "1": "差评"}))
     assert dict(named.rows) == {1: 0, 0: 1} and not named.is_same

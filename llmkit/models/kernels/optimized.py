@@ -62,7 +62,7 @@ PATCHES: dict[str, Patch] = {
         lambda model, precision, device: bool(find_unfused_gelus(model)), lambda model: check_gelus(), fuse_gelus
     ),
 }
-"""In the order in which they are applied."""
+"""The changes, in the order in which they are applied."""
 
 _DEFAULT_PATCHES = (ATTENTION, DROPOUT, GELU)
 TESTED: dict[str, tuple[str, ...]] = {

@@ -19,7 +19,9 @@ from llmkit.core.errors import UsageError
 CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 """Name of the cache as a keyword argument of models and as a field of their outputs; renamed in transformers 5.24."""
 LOGITS_PER_CHUNK = 1 << 24
-"""32 MB in bf16. Smaller chunks are slower, because each chunk updates the complete gradient of the weight."""
+"""Number of logits in memory at a time: 32 MB in bf16. Smaller chunks are slower, because each chunk updates the
+complete gradient of the weight.
+"""
 MAX_FP32_SOFTMAX_VOCABULARY = 1 << 14
 """Largest vocabulary with an fp32 softmax under autocast. For larger vocabularies, the fp32 copy of the logits would
 take a tenth of a step; bf16 rounds the probabilities to three digits, like the logits."""

@@ -39,15 +39,15 @@ class Layout(NamedTuple):
     shape: tuple[int, int]
     """(sequences, tokens) of the padded batch."""
     groups: Sequence[tuple[int, int]]
-    """CPU only: (number of sequences, length) of consecutive sequences of equal length, which share a call."""
+    """CPU only: (number of sequences, length) of consecutive sequences of equal length, computed in one call."""
 
 
 def can_unpad(model: PreTrainedModel, device: torch.device) -> bool:
-    """Whether the model is an encoder with SDPA attention and the device has a kernel for variable lengths."""
+    """Whether the model is an encoder with SDPA attention that llmkit can compute without padding on this device."""
     config: Any = model.config
     if getattr(config, "is_decoder", False) or config._attn_implementation not in (SDPA, PADDING_FREE):
         return False
-    if getattr(config, "chunk_size_feed_forward", 0):  # chunks the padded batch
+    if getattr(config, "chunk_size_feed_forward", 0):  # feed-forward layers would chunk the padded batch
         return False
     width, window = config.hidden_size // config.num_attention_heads, getattr(config, "sliding_window", None)
     return device.type == "cpu" or varlen_attention_works(device, width, window)
@@ -246,7 +246,7 @@ def varlen_attention_works(device: torch.device, width: int, window: int | None 
 
 
 def _padding_mask(*, attention_mask: Tensor | None = None, **_: Any) -> Tensor | None:
-    """Return the padding mask (sequences, tokens) unchanged; transformers uses this to build the mask of the layers."""
+    """Return the padding mask (sequences, tokens) unchanged; transformers calls this to build the layers' mask."""
     return attention_mask
 
 
@@ -256,7 +256,8 @@ def _attention_forward(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Compute attention over padded (sequences, heads, tokens, width) or packed (1, heads, tokens, width) inputs.
 
-    The result has tokens before heads. With a `sliding_window`, tokens attend only to tokens less than that far away.
+    The result has tokens before heads. With a `sliding_window`, tokens attend only to tokens that are fewer than
+    `sliding_window` positions away.
     """
     max_distance = None if sliding_window is None else sliding_window - 1
 

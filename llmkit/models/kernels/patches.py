@@ -66,7 +66,7 @@ def find_dropouts(model: nn.Module) -> list[nn.Module]:
 
 
 def use_fast_dropout(model: nn.Module) -> Sequence[Undo]:
-    """Replace all dropout of the model with `FastDropout`, in place; returns the changes to undo."""
+    """Replace the `nn.Dropout` modules of the model with `FastDropout`, in place; returns the changes to undo."""
     return [replace(module, "__class__", FastDropout) for module in find_dropouts(model)]
 
 
@@ -161,8 +161,8 @@ def set_attention(
     configs = {id(part.config): part.config for part in model.modules() if isinstance(part, PreTrainedModel)}
     before = [(config, config._attn_implementation) for config in configs.values()]
     model.set_attn_implementation(name)
-    # A model built from the configuration of an optimized one starts with the custom function. Only configurations are
-    # kept: a reference to the model would be a cycle, which delays freeing its memory.
+    # A model built from the configuration of an optimized one starts with the custom function; undoing sets SDPA. Only
+    # configurations are stored: a reference to the model would be a cycle, which delays freeing its memory.
     return [
         ReplacedAttribute(config, "_attn_implementation", SDPA if str(old).startswith("llmkit_") else old)
         for config, old in before

@@ -182,7 +182,7 @@ def _change_plan(
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
-    """Return the fields whose changes were allowed in earlier resumes of the run."""
+    """Return the fields whose changes were allowed in earlier resumes from the checkpoint of `step`."""
     changes = run.read_manifest().get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 

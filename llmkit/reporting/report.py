@@ -52,7 +52,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     """
     record = read_run(run)
     path = run / "report.html"
-    without = "no log.jsonl" if is_series(record) else "\0"  # its runs have logs
+    without = "no log.jsonl" if is_series(record) else "\0"  # a series has no log of its own
     damage = [line for line in record.missing if not line.startswith(without)]
     for line in damage:
         console.info(f"{path} is incomplete: {line}")

@@ -136,7 +136,7 @@ def clear_old(folder: Path) -> None:
     """Delete the replaced folder that a killed process left behind.
 
     Raises:
-        UsageError: it has files that llmkit did not write.
+        UsageError: the folder has files that llmkit did not write.
     """
     if folder.is_dir():
         refuse_foreign(folder, _is_ours(folder))

@@ -264,7 +264,7 @@ def _make_tokenizer(
 
 
 def _training_share(stage: Path, settings: Prepare) -> float:
-    """Return the fraction of the train split that the tokenizer is trained on; it is limited by memory."""
+    """Return the fraction of the train split that the tokenizer is trained on; `max_train_bytes` limits memory."""
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)

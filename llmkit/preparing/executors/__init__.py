@@ -40,7 +40,7 @@ class Executor:
     """An executor on other machines."""
 
     require: Callable[[], None]
-    """Raises EnvironmentFault if it cannot be used here."""
+    """Raises EnvironmentFault if the executor cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
     """Opens a MapShards whose tasks may leave files in the folder. Closing its generator cancels the other tasks."""
 

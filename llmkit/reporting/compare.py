@@ -215,9 +215,9 @@ def _choose_split(runs: Sequence[_Run]) -> str:
             continue
         hint = f"llmkit eval {shlex.quote(str(run.path))} --split {split}"
         if not run.prepared(split) and run.task.reads_rows:
-            hint = f"its data has no {split} rows: train again with --{split} FILE or {run.task.name}.{split} above 0"
+            hint = f"the data has no {split} rows: train again with --{split} FILE or {run.task.name}.{split} above 0"
         elif not run.prepared(split):
-            hint = f"its data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
+            hint = f"the data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
         problems.append(
             Problem(f"{str(run.path)!r} was not scored on its {split} split", str(run.path / "metrics.json"), hint)
         )

@@ -127,7 +127,7 @@ def _make_result(record: RunRecord, task: Task, split: str, result: Record, orig
         if (value := get_number(result, metric.key)) is not None
     ]
     if not figures:
-        return Section(title, [Paragraph("There is no evaluation on held-out text yet.")])
+        return Section(title, [Paragraph("There is no evaluation on held-out data yet.")])
     sizes = ((get_number(result, key), noun) for key, noun in _SIZES)
     over = " and ".join(f"{n:,.0f} {noun}" for n, noun in sizes if n is not None)
     method = _describe_method(result.get("method"))

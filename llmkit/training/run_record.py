@@ -35,7 +35,7 @@ def read_run(run: Path) -> RunRecord:
         raise not_a_run(run)
     missing: list[str] = []
     log = _read_log(run / "log.jsonl", missing)
-    metrics = _read_json(run / "metrics.json", missing, "the run has had no final evaluation")
+    metrics = _read_json(run / "metrics.json", missing, "the results of the final evaluation are not known")
     manifest = _read_json(run / "manifest.json", missing, "data, machine and versions are not known")
     recipe = _read_text(run / "recipe.yaml", missing, "the recipe is not known") or ""
     return RunRecord(run.resolve().name, log, metrics, manifest, recipe, tuple(missing))

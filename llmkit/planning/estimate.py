@@ -303,7 +303,7 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
         ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
     ways.append("a smaller train.block_size, a smaller model or a GPU with more memory")
     least, have = min(asked, key=lambda option: option.memory.peak), show_size(machine.device.n_bytes or 0)
-    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} per device; it has {have}"
+    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} on each device of {have}"
     return f"the run does not fit: {need}. Options: {'; '.join(ways)}"
 
 

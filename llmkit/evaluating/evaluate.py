@@ -42,10 +42,10 @@ def evaluate(recipe: Recipe, *, model: str, data: Sequence[str] = (), show_sampl
     path = resolve_model(model)
     task = task_of_model(path)
     if recipe.evaluate.stride is not None and not task.takes_stride:
-        hint = "remove it: a stride only applies to causal language models"
+        hint = "remove evaluate.stride: it only applies to causal language models"
         raise UsageError(f"{task.model_is} cannot be evaluated with a stride", where="evaluate.stride", hint=hint)
     if show_samples and not task.reads_rows:
-        hint = "remove it: it shows rows with a wrong prediction"
+        hint = "remove --show-samples: it shows rows with a wrong prediction"
         raise UsageError(f"{task.model_is} is not evaluated on rows", where="--show-samples", hint=hint)
     run = RunFolder(Path(model))
     is_run = run.manifest.is_file()

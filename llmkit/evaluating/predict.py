@@ -1,4 +1,4 @@
-"""Predict labels for the rows of a file, streamed in order, keeping all columns."""
+"""Predict labels, entities or answers for the rows of a file, streamed in order, keeping all columns."""
 
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ def predict(
     safe_csv: bool = False,
     excel: bool = False,
 ) -> dict[str, Any]:
-    """Write each row of `data` (tables/rows.py) with its prediction to `out`, atomically, or to `write`.
+    """Write each row of `data` (tables/rows.py) with its prediction to `out`; without `out`, to `write`.
 
     A classifier adds the predicted label and its probability; `all_probabilities` adds one column per label. `safe_csv`
-    and `excel` are `is_safe` and `for_excel` of RowWriter. Returns the number of rows.
+    and `excel` are `is_safe` and `for_excel` of RowWriter. `out` is complete or absent. Returns row counts.
 
     Raises:
-        UsageError: the model is not a classifier, `out` exists, or the format has no such option.
+        UsageError: the model's task has no predictions, `out` exists, or the format has no such option.
         DataError: the file cannot be read (tables/rows.py), or already has a column that `predict` adds.
         ModelError: the model cannot be used.
     """
@@ -81,7 +81,7 @@ def check_out(out: Path | None, data: Data, file_format: Format | None, *, overw
 
     Raises:
         UsageError: the suffix is unknown, or `out` exists, or is a folder, a device or the input.
-        EnvironmentFault: it is not writable.
+        EnvironmentFault: `out` is not writable.
     """
     chosen = file_format or _format_of(out)
     if out is None:

@@ -189,7 +189,7 @@ class Charts:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Blocks that can be folded."""
+    """Blocks under a title that shows or hides them."""
 
     kind: ClassVar[str] = "fold"
     title: str

@@ -123,7 +123,7 @@ def _layout_lines(chart: LineChart) -> Drawing:
 
 
 def _log_scale(first: float, last: float, left: float) -> Scale:
-    """Return a logarithmic axis with ticks at powers of ten; at both ends if there is no power between them."""
+    """Return a logarithmic axis with ticks at powers of ten, or at both ends if fewer than two powers fit."""
     if first == last:
         first, last = first / 2, last * 2
     powers = [10.0**n for n in range(math.ceil(math.log10(first) - 1e-9), math.floor(math.log10(last) + 1e-9) + 1)]

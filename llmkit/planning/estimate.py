@@ -78,7 +78,7 @@ def plan(
     tokens: float | None = None,
     measure: bool = False,
 ) -> dict[str, Any]:
-    """Return all figures in one record.
+    """Return memory, time, disk and cost of a run in one record.
 
     `gpu` is a name of core/hardware.yaml, by default this machine's; `price` is per GPU and hour.
 
@@ -128,7 +128,7 @@ def _check_request(recipe: Recipe, device: Device, n_gpus: int) -> None:
         raise UsageError(f"{device.title} is a CPU; plan supports only one CPU", where="--gpus", hint=hint)
     batch, precision = recipe.train.global_batch_size, recipe.train.precision
     if batch % n_gpus:
-        hint = "use a number of GPUs that divides it, or change train.global_batch_size"
+        hint = "choose a number of GPUs that divides train.global_batch_size, or change the latter"
         raise UsageError(f"global_batch_size {batch} is not a multiple of {n_gpus} GPUs", where="--gpus", hint=hint)
     if device.flops and precision not in ("auto", *device.flops):
         hint = "set train.precision to auto or fp32"
@@ -272,7 +272,7 @@ def choose_fastest(forecasts: list[Forecast]) -> Forecast | None:
 
 
 def list_options(cost: ModelCost, machine: Machine, engines: list[str], given: int | None) -> list[Forecast]:
-    """Return each engine on `n_gpus` GPUs, and the best engine on 1, 2, 4 and 8; `given` is the micro-batch size."""
+    """Return each engine on `machine.n_gpus` GPUs, and the best on 1, 2, 4 and 8; `given` is the micro-batch size."""
     options: list[Forecast] = []
     for number in sorted({machine.n_gpus} if machine.device.is_cpu else {*TABLE, machine.n_gpus}):
         if cost.global_batch_size % number == 0:
@@ -303,8 +303,8 @@ def suggest(cost: ModelCost, machine: Machine, engines: list[str], asked: list[F
         ways.append(f"--gpus {found.n_gpus} with --engine {found.engine}")
     ways.append("a smaller train.block_size, a smaller model or a GPU with more memory")
     least, have = min(asked, key=lambda option: option.memory.peak), show_size(machine.device.n_bytes or 0)
-    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} per device, of {have}"
-    return f"it does not fit: {need}. Options: {'; '.join(ways)}"
+    need = f"a micro-batch of {least.micro_batch_size:,} needs {show_size(least.memory.peak)} on each device of {have}"
+    return f"the run does not fit: {need}. Options: {'; '.join(ways)}"
 
 
 def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float | None, text: Text) -> tuple[int, str]:
@@ -321,7 +321,7 @@ def choose_length(recipe: Recipe, cost: ModelCost, seconds: float, tokens: float
         n_steps = math.ceil(train.epochs * text.n_samples / cost.global_batch_size)
         why = f"train.epochs {train.epochs:g}"
     else:
-        why = "the recipe gives no length" if train.epochs is None else "the number of epochs needs --data"
+        why = "the recipe gives no length" if train.epochs is None else "train.epochs needs --data"
         n_tokens = TOKENS_PER_PARAMETER * cost.n_parameters
         why = f"{TOKENS_PER_PARAMETER} tokens per parameter, as {why}"
         if text.n_tokens and n_tokens > MAX_EPOCHS * text.n_tokens:

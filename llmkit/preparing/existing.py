@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 MAX_SHOWN = 3
 _PROBE = re.compile(r"\.llmkit-probe-[0-9]+")
 _WRITTEN = (MANIFEST, "tokenizer/tokenizer.json", "tokenizer/vocab.txt", "train/state.json", "train/dataset_info.json")
-"""Files of a prepared folder whose suffixes are those of readable inputs."""
+"""Files of a prepared folder that `prepare` would read if they matched an input pattern."""
 _INPUT_KEYS = {
     "tokenizer": "the tokenizer's files at prepare.tokenizer.path",
     "chinese_words": "the Chinese word segmenter",
@@ -42,7 +42,7 @@ _INPUT_KEYS = {
 
 
 def check_out(out: Path, inputs: Sequence[str], tokenizer: str | None) -> Path:
-    """Check that building `out` deletes no input and adds no file to one; returns `out` with a folder link resolved.
+    """Check that `out` neither contains an input nor is in an input folder; returns `out`, a link resolved.
 
     Raises:
         UsageError: `out` is a file or not a valid folder name, an input is in `out`, or `out` is in an input folder.
@@ -87,7 +87,7 @@ def _would_read(path: Path, out: Path) -> bool:
     if not folder.is_relative_to(root):
         return False
     inner = folder.relative_to(root).parts
-    # A folder that matches means its files, as in find_files.
+    # If a pattern matches a folder, all files in the folder are read, as in find_files.
     is_folder_read = "**" not in pattern and any(_matches(inner[:n], pattern) for n in range(1, len(inner) + 1))
     return is_folder_read or any(_matches((*inner, *name.split("/")), pattern) for name in _WRITTEN)
 
@@ -136,7 +136,7 @@ def clear_old(folder: Path) -> None:
     """Delete the replaced folder that a killed process left behind.
 
     Raises:
-        UsageError: it has files that llmkit did not write.
+        UsageError: the folder has files that llmkit did not write.
     """
     if folder.is_dir():
         refuse_foreign(folder, _is_ours(folder))

@@ -32,7 +32,7 @@ MIN_BYTES = 16_000_000
 MIN_BYTES_ONE_SHARD = 64_000_000
 """Like MIN_BYTES, for a text in one shard; one worker cleans it while the other workers wait for the later stages."""
 LARGE_FILE = 1_000_000
-"""Bytes."""
+"""Minimum bytes of a file that a thread hashes."""
 
 
 def prepare(

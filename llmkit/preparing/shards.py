@@ -38,8 +38,7 @@ from llmkit.tokens.tokenizer import id_dtype
 CHECKED_CHARACTERS, CHECKED_STRETCH = 500_000, 20_000
 """Size of the sample on which the fast encoder is checked, and of each of its passages."""
 SHARD_BYTES = 8_000_000
-"""Maximum size of a group of input files on disk. A shard takes only seconds, because the shard of a dead worker is
-repeated.
+"""Maximum size of a group of input files on disk. Shards are small, so that little work is repeated when a worker dies.
 """
 
 
@@ -127,7 +126,7 @@ def check_text(with_offsets: bool, task: tuple[Path, Sequence[Shard]]) -> Encode
 def encode_shard(
     tokenizer: Path, check: EncoderCheck, segmenter: str | None, work: Path, task: tuple[Path, SplitShard]
 ) -> Facts:
-    """Tokenize a shard of a split with a tokenizer saved by `save_encoding_tokenizer`; stores its rows as a split."""
+    """Tokenize a shard of a split with a tokenizer saved by `save_encoding_tokenizer`, and write its rows."""
     folder, text = task
 
     def make(folder: Path) -> Facts:

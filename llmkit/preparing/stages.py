@@ -214,7 +214,7 @@ def _drop_copies(shards: list[Path], settings: Prepare, folder: Path, steps: dic
     keys: Iterator[Keys] = (key for shard in shards for key in read_keys(shard))
     stays = find_unique(keys, settings.dedup, steps)
     kept = [[next(stays) for _ in read_keys(shard)] for shard in shards]
-    next(stays, None)  # counts the steps even without documents
+    next(stays, None)  # runs `find_unique` once, which adds its steps even without documents
     if not settings.dedup.paragraphs:
         link_shards(folder, zip(shards, kept, strict=True))
         return sum(map(sum, kept))
@@ -264,7 +264,7 @@ def _make_tokenizer(
 
 
 def _training_share(stage: Path, settings: Prepare) -> float:
-    """Return the fraction of the train split that the tokenizer is trained on; it is limited by memory."""
+    """Return the fraction of the train split that the tokenizer is trained on; `max_train_bytes` limits memory."""
     totals = [(total.n_bytes, total.n_chars) for total in read_totals(stage)]
     n_bytes, n_characters = sum(pair[0] for pair in totals), sum(pair[1] for pair in totals)
     limit = float(settings.tokenizer.max_train_bytes)
@@ -289,7 +289,7 @@ def _sample_texts(documents: Iterable[Document], share: float) -> Iterator[str]:
 def _encode(
     map_shards: MapShards, encode: partial[Facts], texts: Sequence[SplitShard], work: Path, counts: TextCounts
 ) -> Iterator[Path]:
-    """Tokenize the shards of a split; yields their folders and adds to `counts` as `encode_rows` does."""
+    """Tokenize the shards of a split; yields their folders, and adds their counts and words to `counts`."""
     split = texts[0].split
     tasks = [(work / "encoded" / f"encoded-{split}-{n:05d}", text) for n, text in enumerate(texts)]
     facts = _progress_bar(f"tokenizing {split}", map_shards(encode, tasks), len(tasks))

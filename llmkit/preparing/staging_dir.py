@@ -96,7 +96,7 @@ def run_stage(work: Path, folder: Path, make: Callable[[Path], Facts]) -> Facts:
         )
         if (first := next(faults, None)) is None:
             return dict(kept["facts"])
-        console.info(f"{first}: rebuilding it")
+        console.info(f"{first}: repeating this stage")
         mark.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     facts = make(folder)

@@ -178,7 +178,7 @@ def _require_finished(run: _Run) -> None:
     for name, known in (("manifest.json", record.manifest), ("metrics.json", record.metrics)):
         reason = next((line for line in record.missing if line.startswith(f"{name} ")), f"no {name}")
         if not known and ((run.path / name).exists() or name == "manifest.json"):
-            again = "delete it and run the training command with --resume, which writes it again"
+            again = "delete the file and run the training command with --resume, which writes it again"
             hint = again if name == "metrics.json" else "restore the file from a backup, or train again"
             raise ModelError(f"{shown!r} is damaged: {reason}", where=str(run.path / name), hint=hint)
     if not _ranking_metrics(run.task):
@@ -215,9 +215,9 @@ def _choose_split(runs: Sequence[_Run]) -> str:
             continue
         hint = f"llmkit eval {shlex.quote(str(run.path))} --split {split}"
         if not run.prepared(split) and run.task.reads_rows:
-            hint = f"its data has no {split} rows: train again with --{split} FILE or {run.task.name}.{split} above 0"
+            hint = f"the data has no {split} rows: train again with --{split} FILE or {run.task.name}.{split} above 0"
         elif not run.prepared(split):
-            hint = f"its data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
+            hint = f"the data has no {split} split: prepare it with prepare.split.{split} above 0, and train again"
         problems.append(
             Problem(f"{str(run.path)!r} was not scored on its {split} split", str(run.path / "metrics.json"), hint)
         )
@@ -225,7 +225,7 @@ def _choose_split(runs: Sequence[_Run]) -> str:
 
 
 def _require_same_data(runs: Sequence[_Run], split: str) -> HeldOut:
-    """Check that every run was scored on the same text or rows; returns what it is."""
+    """Check that every run was scored on the same text or rows; returns their size and digest."""
     found = [run.task.describe_held_out(run.record, split) for run in runs]
     sizes, hashes = {each.size for each in found}, {each.digest for each in found if each.digest is not None}
     if len(sizes) == 1 and len(hashes) <= 1 and None not in sizes:
@@ -311,7 +311,7 @@ def _measure_speed(trained: Sequence[Record]) -> float | None:
 
 
 def _make_curve(record: RunRecord, training: Record, headline: str) -> dict[str, list[float]]:
-    """Return the main metric on held-out text as a function of the number of training tokens.
+    """Return the main metric on held-out data as a function of the number of training tokens.
 
     Evaluations log only their step; the number of tokens is interpolated between steps that log it.
     """
@@ -337,7 +337,7 @@ def _note_unused_test(runs: Sequence[_Run], split: str) -> list[str]:
     if split == "test" or len(without) == len(runs):
         return []
     commands = "; ".join(f"llmkit eval {shlex.quote(str(run.path))} --split test" for run in without)
-    return [f"compared on validation, as not every run was scored on its test split: {commands}"]
+    return [f"compared on validation, as not every run was scored on its test split; to score the others: {commands}"]
 
 
 def _note_unknown_rows(runs: Sequence[_Run], split: str) -> list[str]:

@@ -11,8 +11,8 @@ from llmkit.training.run_record import Record
 BUDGET_TOLERANCE = 1.05
 """Numbers of training tokens within this ratio count as equal."""
 LOSSY_TOKENIZERS = {
-    "wordpiece": "white space and, if it lowercases, case",
-    "word": "the number of spaces between words and, if it lowercases, case",
+    "wordpiece": "white space and, if the tokenizer lowercases, case",
+    "word": "the number of spaces between words and, if the tokenizer lowercases, case",
 }
 """The parts of a text that a tokenizer of this kind loses, besides unknown tokens."""
 _NOT_CONTEXT = ("precision", "data", "split")

@@ -52,7 +52,7 @@ def write_report(run: Path, *, title: str | None = None) -> Path:
     """
     record = read_run(run)
     path = run / "report.html"
-    without = "no log.jsonl" if is_series(record) else "\0"  # its runs have logs
+    without = "no log.jsonl" if is_series(record) else "\0"  # a series has no log of its own
     damage = [line for line in record.missing if not line.startswith(without)]
     for line in damage:
         console.info(f"{path} is incomplete: {line}")
@@ -127,7 +127,7 @@ def _make_result(record: RunRecord, task: Task, split: str, result: Record, orig
         if (value := get_number(result, metric.key)) is not None
     ]
     if not figures:
-        return Section(title, [Paragraph("There is no evaluation on held-out text yet.")])
+        return Section(title, [Paragraph("There is no evaluation on held-out data yet.")])
     sizes = ((get_number(result, key), noun) for key, noun in _SIZES)
     over = " and ".join(f"{n:,.0f} {noun}" for n, noun in sizes if n is not None)
     method = _describe_method(result.get("method"))

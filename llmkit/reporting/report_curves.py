@@ -16,7 +16,7 @@ STEP_CHARTS = (
     ("Tokens per second", "", "tokens_per_second"),
     ("MFU", "fraction of the machine's peak", "mfu"),
 )
-"""Logged per step by every run."""
+"""Charts of values that every run logs during training."""
 MIN_SMOOTHED = 40
 """Minimum number of train records for a smoothed loss curve."""
 _HELD_OUT_STYLES = ("orange", "green", "violet")

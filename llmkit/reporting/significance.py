@@ -18,7 +18,7 @@ LEVEL = 0.05
 
 
 def compare_with_best(rows: Sequence[Record], task: Task, split: str, metric: Metric) -> tuple[list[Record], list[str]]:
-    """Return (tests of each run against the first one, which is the best, notes on runs without a test).
+    """Return (tests, notes): tests of each run against the first one, which is the best; notes on runs without a test.
 
     With several tests, `p_value` is corrected for their number.
     """

@@ -153,7 +153,7 @@ def estimate_memory(
         working_copies=copies,
         activations=activations,
         logits=logits,
-        evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # free by then
+        evaluation=max(0, cost.evaluation_bytes - (gradients + copies + activations + logits)),  # free in an evaluation
         framework=framework,
     )
 

@@ -157,7 +157,7 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 
     Raises:
         UsageError: the recipe's batch cannot be divided.
-        EnvironmentFault: it does not fit into memory; the error suggests a smaller setting or model.
+        EnvironmentFault: the model or a batch does not fit into memory; the error suggests a smaller setting or model.
     """
     network, precision, device = trial.model, trial.precision, trial.device
     bf16, on_cpu = precision == "bf16", device.type == "cpu"
@@ -189,7 +189,8 @@ def plan_micro_batches(recipe: Recipe, task: MeasuredTask, trial: Trial) -> Batc
 def choose_compile_mode(train: Train, trial: Trial, batches: BatchPlan, minutes: Callable[[], float]) -> str:
     """Return the recipe's compile mode; for `auto` in a long run on a GPU, the fastest mode in a trial.
 
-    On CPUs compilation gained nothing (docs/log.md), and a sharded model cannot be tried on one rank.
+    `auto` gives `none` on CPUs, where compilation gained nothing (docs/log.md), and for sharded models, which cannot be
+    tried on one rank.
 
     Raises:
         UsageError: CUDA graphs for steps of different shapes.
@@ -261,7 +262,7 @@ def replan(
             f"; an evaluation of {count(plan.max_eval_samples or 0, 'held-out block')} every {plan.eval_steps} steps, "
             f"and of {plan.final_share:.0%} of all {request.n_held_out:,} at the end"
         )
-    state = "this is fixed" if following is None else f"planned again after step {following}"
+    state = "this plan is final" if following is None else f"planned again after step {following}"
     console.info(
         f"budget {request.seconds / 60:g} min: {count(plan.n_steps, 'step')} of {costs.step:.3f} s"
         f"{evaluations}; {state}"
@@ -297,7 +298,7 @@ def _length_request(recipe: Recipe, task: TrainingTask) -> LengthRequest:
 
 
 def _final_precision_factor(recipe: Recipe, precision: str, device: torch.device) -> float:
-    """Return the relative time of a held-out block in the final evaluation, which uses `evaluate.precision`."""
+    """Return the factor on the seconds per held-out block if `evaluate.precision` replaces the training precision."""
     if precision == recipe.evaluate.precision or "bf16" not in (precision, recipe.evaluate.precision):
         return 1.0
     gain = peak_flops("bf16", device) / peak_flops("fp32", device)

@@ -190,7 +190,7 @@ def _run_once(
 ) -> dict[str, Any]:  # fmt: skip
     run = RunFolder(out)
     if is_finished(out):
-        if load_recipe(run.recipe).train.keep_checkpoints is False:  # killed before they were deleted
+        if load_recipe(run.recipe).train.keep_checkpoints is False:  # the run was killed before it deleted them
             delete_checkpoints(run.checkpoints)
         return read_figures(out)
     started = bool(list_checkpoints(run.checkpoints)) and run.manifest.is_file()

@@ -95,7 +95,7 @@ def check_recipe(run: RunFolder, recipe: Recipe, allow: Collection[str]) -> None
         what = f"the run was started with other values: task: {manifest['task']} -> {recipe.task}"
         raise UsageError(what, where=str(run.manifest), hint="give another --out for a run of another task")
     before = old.resume_fingerprint
-    same_family = recipe.model.family == before.get("model.family")  # else the family of --model may replace it
+    same_family = recipe.model.family == before.get("model.family")  # else --model may change the section
     changed = {
         name: value
         for name, value in recipe_fields(recipe).items()
@@ -114,7 +114,7 @@ def _check(changed: dict[str, Any], old: Plan, allow: Collection[str], run: RunF
     refused = [name for name in changed if name not in allow]
     fixed = (*FIXED_FIELDS, *TASKS[recipe.task].fixed_fields)
     if recipe.train.carry_state and ARCHITECTURES[recipe.model.family].carries_state:
-        fixed += ("train.global_batch_size", "train.block_size")  # the state belongs to these streams
+        fixed += ("train.global_batch_size", "train.block_size")  # the state fits only streams cut in this way
     never = [name for name in changed if name in fixed or name.startswith("model.")]
     if not refused and not never:
         return
@@ -182,7 +182,7 @@ def _change_plan(
 
 
 def _allowed_before(run: RunFolder, step: int) -> set[str]:
-    """Return the fields whose changes were allowed in earlier resumes of the run."""
+    """Return the fields whose changes were allowed in earlier resumes from the checkpoint of `step`."""
     changes = run.read_manifest().get("changes", [])
     return {text.partition(":")[0] for change in changes if change["step"] == step for text in change["changed"]}
 

@@ -132,7 +132,7 @@ def train(
             return metrics
         request = TrainingRequest(files, out, model, is_resumed, dry_run, show_samples, fold, quiet)
         opened = TASKS[recipe.task].open_training(recipe, request)
-        here = Path() if dry_run else out  # a dry run prints the recipe
+        here = Path() if dry_run else out  # a dry run prints the recipe, with paths from here
         named = record_inputs(opened.recipe, here, model, files, resume=is_resumed and not dry_run)
         if dry_run:
             return {
@@ -161,7 +161,7 @@ def train_run(
     allow: Collection[str],
     started: float,
 ) -> dict[str, Any]:
-    """Train `network`, export the best weights to `out/model`, score all held-out data, write the report.
+    """Train `network`, export the best weights to `out/model`, score the held-out data, write the report.
 
     Returns the contents of metrics.json on rank 0. See `train`.
     """

@@ -1,8 +1,8 @@
 """Divide samples into micro-batches as a function of (step, rank), and choose the size of a micro-batch.
 
-Optimizer step s takes samples s*G ... s*G + G-1 of the endless order, where G is the global batch size. Each rank takes
-an equal contiguous part and divides it into micro-batches of a number of sequences, or, if sequences differ in length,
-of a number of tokens.
+Optimizer step s takes samples s*G ... s*G + G-1 of an endless sequence, where G is the global batch size. Each rank
+takes an equal contiguous part and divides it into micro-batches of a fixed number of sequences, or, if sequences
+differ in length, of a maximum number of tokens.
 """
 
 import itertools
@@ -24,7 +24,7 @@ CPU_BUDGET = 2 << 30
 GPU_SHARE = 0.5
 """Fraction of the memory free before training that activations and logits may use; more is not faster."""
 MAX_MEMORY_SHARE = 0.95
-"""Fraction of that memory that all tensors together may use; the rest is lost to fragmentation."""
+"""Fraction of the same free memory that all tensors together may use; the rest is lost to fragmentation."""
 
 MAX_EPOCHS_PER_STEP = 10
 MIN_CHECKED_BATCH_SIZE = 4096
@@ -41,7 +41,7 @@ class BatchPlan:
     micro_batch_size: int
     world_size: int
     tokens_at_once: int | None = None
-    """Size of a micro-batch in tokens, including padding, instead of sequences; None: by sequences."""
+    """Maximum tokens of a micro-batch, including padding; None: a micro-batch has `micro_batch_size` sequences."""
     first_sample: int = 0
     """Step s starts at sample `first_sample + s * global_batch_size`. Not 0 after a resume with another batch size."""
 
@@ -51,17 +51,17 @@ class BatchPlan:
         return self.global_batch_size // self.world_size
 
     def numbers(self, step: int, rank: int) -> list[int]:
-        """Return the samples of one optimizer step on one rank."""
+        """Return the numbers of the samples of one optimizer step on one rank."""
         first = self.first_sample + step * self.global_batch_size + rank * self.per_rank
         return list(range(first, first + self.per_rank))
 
     def describe(self, first_step: int, last_step: int) -> str:
-        """Describe the range of samples of some steps over all ranks."""
+        """Describe the samples of these steps over all ranks: `samples 0 to 255`."""
         start, end = (self.first_sample + step * self.global_batch_size for step in (first_step, last_step + 1))
         return f"samples {start} to {end - 1}"
 
     def cut(self, samples: Sequence[Sample], length: Callable[[Sample], int]) -> list[list[Sample]]:
-        """Return the micro-batches of one step on one rank."""
+        """Divide the samples of one step on one rank into micro-batches; `length` returns the tokens of a sample."""
         size = self.micro_batch_size
         if self.tokens_at_once is None:
             return [list(samples[begin : begin + size]) for begin in range(0, len(samples), size)]
@@ -78,8 +78,9 @@ def plan_batches(
 ) -> BatchPlan:
     """Divide the recipe's global batch.
 
-    `auto` takes as many sequences (with `by_tokens`, tokens) at once as fit into `budget` bytes. The choice changes
-    speed and memory but not the result, because sums are divided by the count of the complete step.
+    With `auto`, a micro-batch has as many sequences (with `by_tokens`, tokens) as fit into `budget` bytes. The choice
+    changes speed and memory but not the gradient, because the loop divides summed losses by the counts of the complete
+    step.
 
     Raises:
         UsageError: the global batch size is not a multiple of the number of ranks.
@@ -87,7 +88,7 @@ def plan_batches(
     if train.global_batch_size % world_size:
         what = f"global_batch_size {train.global_batch_size} is not a multiple of {world_size} ranks"
         raise UsageError(
-            what, where="train.global_batch_size", hint="set it to a multiple, so that all ranks have equal work"
+            what, where="train.global_batch_size", hint="choose a multiple, so that all ranks have equal work"
         )
     share = train.global_batch_size // world_size
     if train.micro_batch_size != "auto":
@@ -101,7 +102,7 @@ def plan_batches(
 def count_activation_bytes(
     family: str, n_layers: int, width: int, *, bf16: bool, dropout: bool = False, on_cpu: bool = False
 ) -> int:
-    """Return the memory of one token's activations that are kept for the backward pass.
+    """Return the bytes of one token's activations that are kept for the backward pass.
 
     The formula is equation 2 of Korthikanti et al. 2022, with coefficients measured for each family, and without the
     attention matrix, which no kernel here keeps. The residual stream is in fp32; on a CPU attention is too
@@ -114,8 +115,8 @@ def count_activation_bytes(
 
 
 def count_logit_bytes(vocab_size: int, output_fraction: float) -> int:
-    """Return the memory of one token's logits in the backward pass: log-softmax, its gradient and the logits'
-    gradient.
+    """Return the bytes of one token's logits in the backward pass: log-softmax, its gradient and the gradient of the
+    logits, each in fp32.
     """
     return round(12 * vocab_size * output_fraction)
 
@@ -130,7 +131,7 @@ def check_batch_size(train: Train, n_samples: int) -> None:
     size = train.global_batch_size
     if size > max(MIN_CHECKED_BATCH_SIZE, MAX_EPOCHS_PER_STEP * n_samples):
         what = f"global_batch_size {size:,} repeats the {count(n_samples, 'train sample')} {size // n_samples:,} times"
-        hint = f"set it to {n_samples:,} or less"
+        hint = f"set train.global_batch_size to {n_samples:,} or less"
         raise UsageError(f"{what} in each optimizer step", where="train.global_batch_size", hint=hint)
 
 
@@ -153,8 +154,8 @@ def activation_budget(free_bytes: int | None, state_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StepSampler:
-    """A batch sampler for torch's DataLoader: yields the samples of each step from `first_step` on, endlessly, on one
-    rank.
+    """A batch sampler for torch's DataLoader: yields the sample numbers of each step from `first_step` on, endlessly,
+    on one rank.
     """
 
     plan: BatchPlan

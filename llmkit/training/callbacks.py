@@ -1,6 +1,6 @@
 """Actions after an optimizer step at their intervals: evaluation, a text sample, the log, spike detection.
 
-`train.trackers` names accelerate's trackers, which receive a copy of every log record.
+`train.trackers` names accelerate's trackers, which receive the values of every log record.
 """
 
 import importlib.util
@@ -38,7 +38,7 @@ class IntervalCallbacks:
     ) -> bool:  # fmt: skip
         """Evaluate and log if due after `step`; returns whether the weights are the best so far.
 
-        `is_due` overrides the plan for the evaluation.
+        `is_due` overrides the plan's decision whether an evaluation is due.
 
         Raises:
             TrainingFailed: a held-out loss that is not finite, or a loss spike if the recipe forbids spikes.
@@ -159,7 +159,7 @@ def open_trackers(names: Sequence[str], run: Path, config: dict[str, Any]) -> li
 
 
 def track(trackers: Sequence[Any], record: dict[str, Any]) -> None:
-    """Send the numbers of a log record to each tracker, as `kind/name`."""
+    """Send the float values of a log record to each tracker, under the names `kind/name`."""
     values = {f"{record['kind']}/{name}": value for name, value in record.items() if isinstance(value, float)}
     for tracker in trackers:
         tracker.log(values, step=record["step"])

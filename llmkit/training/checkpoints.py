@@ -112,7 +112,7 @@ def find_resume_point(checkpoints: Path) -> Path:
 
 
 def mark_damaged(path: Path) -> None:
-    """Rename a damaged checkpoint to `.damaged`, so that it is kept for the user but never read again."""
+    """Append `.damaged` to the name of a damaged checkpoint, so that it is kept for the user but never read again."""
     names = (f"{path.name}.damaged{'' if number == 1 else f'-{number}'}" for number in count(1))
     path.rename(next(target for target in map(path.with_name, names) if not target.exists()))
 
@@ -134,7 +134,7 @@ def prune_checkpoints(folder: Path, keep_steps: set[int], n_newest: int = 2) -> 
     for path in outdated:
         files = list_files(path)
         if files is None or find_foreign(path, files.__contains__):
-            if path == outdated[-1]:  # once, as this runs after every save
+            if path == outdated[-1]:  # older ones were reported after earlier saves
                 console.info(f"{path.name} is kept: it has files that llmkit did not write")
             continue
         renamed = path.with_name(f".{path.name}.pruned")
@@ -159,8 +159,8 @@ def delete_checkpoints(folder: Path) -> None:
 class GatheredState:
     """The state of all ranks.
 
-    It holds weights (None: this rank's weights are complete), optimizer state, sums of losses since the last log line,
-    random number generators by rank, and the objective's state over the global batch.
+    It holds weights (None if the model is not sharded: rank 0 has them all), optimizer state, sums of losses since the
+    last log line, random number generators by rank, and the objective's state over the global batch.
     """
 
     weights: dict[str, Tensor] | None
@@ -182,7 +182,7 @@ class GatheredState:
 def gather_state(
     model: PreTrainedModel, optimizer: Optimizer, window: LossWindow, objective: Objective, n_rows: int
 ) -> GatheredState:
-    """Gather the state from all ranks. Every rank calls it; `n_rows` is the rank's part of the global batch."""
+    """Gather the state from all ranks. Every rank calls it; `n_rows` is the number of rows per rank and step."""
     sums = distributed.all_reduce_sum({name: value.item() for name, value in window.sums.items()})
     state = dict(objective.state)
     if distributed.world_size() > 1:
@@ -248,5 +248,5 @@ def load_rng_state(checkpoint: Path, seed: int) -> None:
 
 
 def _rng_file(rank: int, n_ranks: int) -> str:
-    """Return the file name that transformers uses."""
+    """Return the file name that the Trainer of transformers uses."""
     return "rng_state.pth" if n_ranks == 1 else f"rng_state_{rank}.pth"

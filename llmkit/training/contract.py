@@ -64,10 +64,10 @@ class Plan:
     step_seconds: list[float] = field(default_factory=list)
     """With `train.max_minutes`: seconds per step in the trial and in each measured part of the run."""
     calibration_step: int | None = None
-    """The step after which the lengths are planned again with measured costs; None: they are fixed."""
+    """The step after which the length of the run is planned again with measured costs; None: the length is final."""
 
     def evaluates_at(self, step: int) -> bool:
-        first = self.calibration_step if len(self.step_seconds) <= 1 else None  # to time an evaluation
+        first = self.calibration_step if len(self.step_seconds) <= 1 else None  # to measure its cost
         return step >= self.n_steps or step % self.eval_steps == 0 or step == first
 
     def saves_at(self, step: int) -> bool:
@@ -90,7 +90,7 @@ def read_fingerprint(manifest: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSeconds:
-    """Measured seconds: the mean of a step, one evaluation, sample and checkpoint, and `elapsed` since the command
+    """Measured seconds: the mean of a step; the last evaluation, sample and checkpoint; and `elapsed` since the command
     started.
     """
 
@@ -114,7 +114,7 @@ class Hooks:
     log: Callable[[dict[str, Any]], None]
     selection_key: Callable[[dict[str, Any]], tuple[float, ...]] = lambda metrics: (float(metrics["loss"]),)
     replan: Callable[[Plan, int, MeasuredSeconds], Plan] | None = None
-    """Returns the plan with new lengths after `step` steps; called on rank 0 at a `calibration_step`."""
+    """(plan, step, measured seconds) -> the plan with new lengths; called on rank 0 after `calibration_step` steps."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class Progress:
     best_step: int | None = None
     stale_evaluations: int = 0
     rate_factor: float = 1.0
-    """Factor of the learning rate after plateaus."""
+    """Factor on the learning rate, which `optim.schedule: plateau` lowers."""
     seconds: float = 0.0
     """Seconds since the first step, including evaluations and checkpoints."""
     spent: dict[str, float] = field(
@@ -155,8 +155,8 @@ def read_progress(saved: dict[str, Any]) -> Progress:
 
 @dataclass(frozen=True, slots=True)
 class StepCounts:
-    """Labels of one optimizer step by loss, and its tokens, over all ranks; and the seconds that this rank waited for
-    data.
+    """Counts of one optimizer step over all ranks: labels by loss, and tokens; and the seconds that this rank waited
+    for data.
     """
 
     labels: dict[str, int]

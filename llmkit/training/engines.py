@@ -36,7 +36,7 @@ COMPILE_MODES = {
 TORCH_COMPILE_MODES = {"whole": "default", "graphs": "reduce-overhead"}
 """The `mode` argument of torch.compile."""
 AUTO_CANDIDATES = ("none", "layers", "whole")
-"""Without CUDA graphs, which have not been tested in training on a GPU (docs/decisions/0019)."""
+"""Modes that `auto` compares. CUDA graphs are not tested in training on a GPU yet (docs/decisions/0019)."""
 MIN_SPEEDUP = 1.05
 """Minimum speedup for `auto` to pick a mode; less is within the trial's noise."""
 RESHARDS = {"fsdp2": True, "zero3": True, "zero2": False}
@@ -62,7 +62,7 @@ class LossModule(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         sums = self.sum_losses(self.model, batch)
-        return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph reuses the memory
+        return {name: value.clone() for name, value in sums.items()}  # the next CUDA graph overwrites them
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set gradients to None like nn.Module, but with a cached list of weights, which is faster for small models."""
@@ -77,8 +77,8 @@ class LossModule(nn.Module):
 def choose_fastest_mode(measure: Callable[[str], float]) -> tuple[str, str]:
     """Return the compile mode with the fastest step on the slowest rank, and the measured speedups in words.
 
-    Every rank calls it. A mode for which `measure` fails is skipped. Raises the errors of `measure` without
-    compilation.
+    Every rank calls it. A mode for which `measure` fails is skipped. If `measure` fails without compilation, its
+    error is raised.
     """
     seconds: dict[str, float] = {}
     for mode in AUTO_CANDIDATES:
@@ -98,7 +98,7 @@ def choose_fastest_mode(measure: Callable[[str], float]) -> tuple[str, str]:
         for mode, n in seconds.items()
         if mode != "none"
     ]
-    return best, f"{COMPILE_MODES[best]}: in a trial {', '.join(tried)}"
+    return best, f"{COMPILE_MODES[best]}; in a trial, compared with nothing compiled: {', '.join(tried)}"
 
 
 def refuse_engine(engine: str, model: PreTrainedModel, optim: Optim) -> UsageError | None:
@@ -150,7 +150,7 @@ def is_sharded(module: nn.Module) -> bool:
 def gather_full_params(module: nn.Module) -> Iterator[None]:
     """Within the block, unshard the weights outside of the layers, so that parts of the model can be called.
 
-    Each layer gathers its own weights.
+    Each layer gathers its own weights when it is called.
     """
     if not isinstance(module, FSDPModule):
         yield

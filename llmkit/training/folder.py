@@ -162,7 +162,7 @@ def create_run(path: Path, *, overwrite: bool) -> RunFolder:
 
     Raises:
         UsageError: see `check_run`.
-        EnvironmentFault: it is not writable.
+        EnvironmentFault: `path` is not writable.
     """
     check_writable(path)
     check_run(path, resume=False, overwrite=overwrite)

@@ -102,7 +102,7 @@ def _check(key: str, value: str, path: Path | None) -> None:
         raise UsageError("a recipe cannot name a pickle", where=where, hint=hint)
     if _exists(key, value):
         return
-    hint = f"change it in the recipe, or give {option}"
+    hint = f"change inputs.{key} in the recipe, or give {option}"
     if path is not None and not Path(value).is_absolute():
         raw = os.path.relpath(value, path.parent)
         hint = f"paths are relative to the folder of the recipe; {hint}"

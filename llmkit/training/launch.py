@@ -31,7 +31,7 @@ MAX_PROCESSES_PER_CORE = 4
 MIN_CHECKED_PROCESSES = 16
 """This number of processes is allowed even on machines with few cores, for tests."""
 SAVE_SECONDS = 120
-"""Time for ranks to save after a signal; torch's own environment variable for it has priority."""
+"""Seconds that ranks have to save after a signal, unless the user set TORCH_ELASTIC_SHUTDOWN_TIMEOUT."""
 
 
 def launch(arguments: Sequence[str], nproc: int | None, nnodes: int = 1, rdzv_endpoint: str | None = None) -> int:
@@ -88,7 +88,7 @@ def count_processes(nproc: int | None) -> int:
     n_cores = count_cores()
     if nproc > max(MIN_CHECKED_PROCESSES, MAX_PROCESSES_PER_CORE * n_cores):
         what = f"{nproc:,} processes are too many for the {count(n_cores, 'core')} of this machine"
-        hint = f"set it to {n_cores} or less; one process uses all cores, too"
+        hint = f"set --nproc to {n_cores} or less; a single process uses all cores, too"
         raise UsageError(what, where="--nproc", hint=hint)
     return nproc
 
@@ -100,9 +100,10 @@ def _divide_cores(n_processes: int) -> None:
 
 
 def _find_addresses(endpoint: str) -> tuple[str | None, str | None]:
-    """Return this machine's address as seen from the endpoint, and the endpoint's address; None if its name is unknown.
+    """Return this machine's address as seen from the endpoint, and the endpoint's address.
 
-    torch would use the machine's own name. Other machines may not know this name, or it may refer to the loopback.
+    Both are None if the endpoint's name is unknown. torch would use the machine's own name, which other machines may
+    not know, and which may refer to the loopback.
     """
     host, _, port = endpoint.rpartition(":")
     try:
@@ -121,7 +122,7 @@ def _rendezvous_error(error: Exception, endpoint: str | None) -> EnvironmentFaul
         return EnvironmentFault(f"the processes could not connect: {first_line(error)}", where="--nproc", hint=hint)
     where = f"--rdzv-endpoint {endpoint}"
     if isinstance(error, RendezvousClosedError):  # it has no message
-        hint = "see the log there, then run the command again on every machine, with --resume if there is a checkpoint"
+        hint = "see that machine's log, then repeat the command on all machines, with --resume if a checkpoint exists"
         return EnvironmentFault("the job had ended on another machine before this one joined", where=where, hint=hint)
     hint = "check that the address is right, the port is open, and the command runs on every machine"
     return EnvironmentFault(f"the machines could not connect: {first_line(error)}", where=where, hint=hint)

@@ -116,7 +116,7 @@ class TrainingLoop:
         `start_seconds` have passed since the command started.
 
         Raises:
-            TrainingFailed: a gradient that is not finite, or a loss spike if the recipe forbids spikes.
+            TrainingFailed: a gradient or held-out loss is not finite, or the loss spikes and the recipe forbids it.
         """
         if checkpoint is not None:
             load_weights(self.model, checkpoint)
@@ -205,10 +205,10 @@ class TrainingLoop:
         self.window.add_step(counts.labels, counts.n_tokens, counts.waited)
         n_own = len(batches)
         if self.plan.batches.tokens_at_once is not None and is_sharded(self.module):
-            # Shards need all ranks in every pass, so ranks with fewer micro-batches repeat one that does not count.
+            # With shards, all ranks must run the same passes: ranks with fewer micro-batches repeat one without effect.
             batches = batches + [batches[-1]] * (max(distributed.gather(n_own)) - n_own)
         for number, batch in enumerate(batches, start=1):
-            # Gradients are reduced over ranks only with the last micro-batch.
+            # DDP reduces gradients over ranks only with the last micro-batch, FSDP with every one.
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.module):
                 self._backward(batch, counts.labels, is_own=number <= n_own)
         grad_norm = self._clip()
@@ -228,7 +228,7 @@ class TrainingLoop:
         with autocast(self.plan.precision, self.device):
             sums = cast(dict[str, Tensor], self.module(batch))
         parts = [sums[name] / max(1, count) for name, count in labels.items()]
-        # DDP averages gradients over ranks, but the counts are already summed over them.
+        # Gradients are averaged over ranks, but the counts are sums over all ranks: undo the division of the average.
         self.accelerator.backward(torch.stack(parts).sum() * distributed.world_size() * is_own)
         if is_own:
             self.window.add_sums(sums)
@@ -317,7 +317,7 @@ class TrainingLoop:
         plan = self.plan
         self.plan = self.callbacks.plan = distributed.broadcast_from_main(lambda: replan(plan, self.step, measured))
         seconds = time.perf_counter() - started
-        self.progress.spent["evaluation"] += seconds  # it scores held-out blocks to time them
+        self.progress.spent["evaluation"] += seconds  # `replan` scores held-out blocks to time them
         self.window.pause(seconds)
         self._timed_from = (self.step, self._training_seconds())
 

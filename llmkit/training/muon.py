@@ -70,7 +70,7 @@ class Muon(Optimizer):
                     weight.add_(update.mT if height > width else update, alpha=-rate)
 
     def _add_momentum(self, weight: Tensor, momentum: float) -> Tensor:
-        """Return the update before orthogonalization."""
+        """Update the momentum of a weight; returns the weight's update before orthogonalization."""
         assert weight.grad is not None
         state = self.state[weight]
         if "momentum_buffer" not in state:
@@ -100,7 +100,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 def _orthogonalize_wide(x: Tensor) -> Tensor:
     """Run the same iterations on the small Gram matrix G = XX^T: with P = aI + bG + cG^2, each iteration is X <- PX and
-    G <- PGP, so only the first and the last product involve X. This is half the work with four columns per row.
+    G <- PGP, so only the first and the last product involve X. With four columns per row, this halves the work.
 
     Only for fp32: in bf16 the rounding errors of G would grow from one iteration to the next.
     """

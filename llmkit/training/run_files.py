@@ -83,7 +83,7 @@ def keep_foreign_files(model: Path, replacement: Path) -> None:
 
 
 def list_files(folder: Path) -> set[str] | None:
-    """Return the paths in a checkpoint that llmkit wrote, folders with a slash; None if its manifest lacks them."""
+    """Return the paths in a checkpoint that llmkit wrote, folders with a slash; None if its manifest cannot be read."""
     try:
         files = read_json(folder / MANIFEST)["files"]
         return {"", MANIFEST, *files, *(f"{parent.as_posix()}/" for name in files for parent in Path(name).parents)}

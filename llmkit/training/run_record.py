@@ -18,7 +18,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The contents of a run folder. `log` is by kind; the later record of a step that was logged twice is kept."""
+    """The contents of a run folder. `log` has records by kind; of a step logged twice, only the later record."""
 
     name: str
     log: dict[str, list[Record]]
@@ -35,7 +35,7 @@ def read_run(run: Path) -> RunRecord:
         raise not_a_run(run)
     missing: list[str] = []
     log = _read_log(run / "log.jsonl", missing)
-    metrics = _read_json(run / "metrics.json", missing, "the run has had no final evaluation")
+    metrics = _read_json(run / "metrics.json", missing, "the results of the final evaluation are not known")
     manifest = _read_json(run / "manifest.json", missing, "data, machine and versions are not known")
     recipe = _read_text(run / "recipe.yaml", missing, "the recipe is not known") or ""
     return RunRecord(run.resolve().name, log, metrics, manifest, recipe, tuple(missing))
@@ -46,7 +46,7 @@ def not_a_run(path: Path) -> ModelError:
     runs = sorted(str(each.parent) for each in path.glob("*/recipe.yaml")) if path.is_dir() else []
     hint = "give the --out folder of a training command"
     if runs:
-        hint = f"it holds {len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(runs[:3])}"
+        hint = f"the folder holds {len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(runs[:3])}"
         hint += ", ..." if len(runs) > 3 else ""
     elif not path.exists():
         near = find_near(str(path), map(str, path.parent.glob("*"))) if path.parent.is_dir() else None

@@ -53,7 +53,7 @@ class Lengths(TypedDict, total=False):
 
 
 class SavedPlan(TypedDict, total=False):
-    """The part of the plan that `eval` reads; `facts` is its name in 0.1.0."""
+    """The part of the plan that `eval` reads; `facts` is the name of `resume_fingerprint` in 0.1.0."""
 
     resume_fingerprint: dict[str, Any]
     facts: dict[str, Any]

@@ -19,6 +19,7 @@ MAX_EVALUATIONS = 10
 EVALUATION_SHARE = 0.08
 """Share of the time for all evaluations with their samples and checkpoints."""
 ONE_EVALUATION_SHARE = 0.02
+"""Maximum share of the time for the held-out blocks of one evaluation."""
 FINAL_SHARE = 0.06
 """Share of the time for scoring held-out data at the end."""
 MIN_BLOCKS = 8
@@ -128,7 +129,7 @@ def next_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> 
 
 
 def is_last_calibration(n_steps: int, step: int, step_seconds: Sequence[float]) -> bool:
-    """Whether costs were measured before `step` and the first fifth of the run is over."""
+    """Whether the plan made at `step` is the last: costs were measured before, and a fifth of the run is over."""
     return len(step_seconds) > 1 and step > MAX_CALIBRATION_SHARE * n_steps
 
 

@@ -1,7 +1,7 @@
 """Trial steps before the first step: whether a micro-batch fits into memory, and how long a step takes.
 
-The plan records the result. The run itself never reads a clock, so it can be reproduced, and memory does not
-run out in the middle of training. Every trial has a limit in seconds and ends with the step that exceeds it.
+Memory therefore does not run out in the middle of training. The plan records the results, so a resumed run keeps them
+without a trial. Every trial has a limit in seconds and ends with the step that exceeds it.
 """
 
 import copy
@@ -60,7 +60,7 @@ class Trial:
         sizes are tried after `MAX_FIT_SECONDS`.
 
         Raises:
-            EnvironmentFault: it does not fit; the error suggests half of it, with the same global batch size.
+            EnvironmentFault: the micro-batch does not fit; the error suggests half its size and the same global batch.
         """
         deadline = time.perf_counter() + MAX_FIT_SECONDS
         while time.perf_counter() < deadline:

@@ -79,6 +79,6 @@ def test_a_folder_of_runs_leads_to_its_runs_and_a_wrong_name_to_the_nearest(
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").write_text("task: clm\n")
     code, _, err = run(monkeypatch, capsys, "report", str(tmp_path))
-    assert code == 6 and f"it holds 2 runs: {tmp_path / 'spam'}, {tmp_path / 'stars'}" in err
+    assert code == 6 and f"the folder holds 2 runs: {tmp_path / 'spam'}, {tmp_path / 'stars'}" in err
     code, _, err = run(monkeypatch, capsys, "report", str(tmp_path / "star"))
     assert code == 6 and f"did you mean '{tmp_path / 'stars'}'?" in err

@@ -188,7 +188,7 @@ def test_note_names_a_micro_batch_that_fits() -> None:
     largest = found["max_sequences"]
     assert not found["fits"]
     assert 0 < largest < 64
-    assert found["note"].startswith("it does not fit: a micro-batch of 64 needs ")
+    assert found["note"].startswith("the run does not fit: a micro-batch of 64 needs ")
     assert f"train.micro_batch_size {largest} (global_batch_size is unchanged)" in found["note"]
     assert estimate_it(f"train.micro_batch_size={largest}", machine=small)["fits"]
 

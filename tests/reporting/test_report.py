@@ -227,7 +227,7 @@ def test_unfinished_run_gives_a_page_that_says_what_is_missing(tmp_path: Path) -
         "log.jsonl is empty",
         "no metrics.json",
         "no manifest.json",
-        "There is no evaluation on held-out text yet",
+        "There is no evaluation on held-out data yet",
         "# mine",
     ):
         assert expected in page.text

@@ -53,7 +53,7 @@ def test_options_beat_the_recipe_and_what_the_recipe_names_is_reported(
         ({"data": "../gone.csv"}, DataError, "there is no file or folder 'gone.csv'"),
         ({"data": "../rows.csv", "test": "../x/gone.csv"}, DataError, "recipes/my.yaml:3, inputs.test"),
         ({"model": "../gone"}, ModelError, "recipes/my.yaml:2, inputs.model"),
-        ({"model": "/nowhere/model"}, ModelError, "change it in the recipe, or give --model"),
+        ({"model": "/nowhere/model"}, ModelError, "change inputs.model in the recipe, or give --model"),
         ({"model": "pickle:bert"}, UsageError, "give it on the command line every time: --model pickle:bert"),
     ],
 )

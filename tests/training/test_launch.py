@@ -38,7 +38,7 @@ def test_far_more_processes_than_cores_are_refused_before_any_starts(monkeypatch
     assert [count_processes(n) for n in (1, 6, 24)] == [1, 6, 24]
     with pytest.raises(UsageError, match="25 processes are too many for the 6 cores of this machine") as caught:
         launch([], 25)
-    assert caught.value.problems[0].hint.startswith("set it to 6 or less")
+    assert caught.value.problems[0].hint.startswith("set --nproc to 6 or less")
     monkeypatch.setattr("llmkit.training.launch.count_cores", lambda: 1)
     assert count_processes(16) == 16
 

@@ -40,9 +40,10 @@ class Executor:
     """An executor on other machines."""
 
     require: Callable[[], None]
-    """Raises EnvironmentFault if it cannot be used here."""
+    """Raises EnvironmentFault if the executor cannot be used here."""
     open: Callable[[Path], AbstractContextManager[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]]
-    """Opens a MapShards whose tasks may leave files in the folder. Closing its generator cancels the other tasks."""
+    """Opens a MapShards that returns a generator; closing the generator cancels the remaining tasks. The folder is for
+    files of the executor."""
 
 
 EXECUTORS = {"ray": Executor(require_ray, open_ray), "slurm": Executor(require_slurm, open_slurm)}
@@ -127,7 +128,7 @@ class Attempt:
 
     def _check_worker(self) -> None:
         if not self.work.is_dir():
-            hint = "put --out on a file system that all machines share, under one path"
+            hint = "put --out on a file system that all machines mount at the same path"
             raise EnvironmentFault(f"a worker cannot find {self.work}", where="--engine", hint=hint)
         found = describe_packages()
         others = [f"{name} {found[name]}, here {own}" for name, own in self.versions.items() if found[name] != own]

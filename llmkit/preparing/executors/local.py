@@ -33,7 +33,7 @@ WORKER_VARIABLES = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZER
 
 
 def count_workers() -> int:
-    """Return one worker per core that this process may use, limited by memory."""
+    """Return the number of workers: one per core that this process may use, limited by memory."""
     cores, memory = count_cores(), read_memory()
     return cores if memory is None else max(1, min(cores, memory // BYTES_PER_WORKER))
 
@@ -69,7 +69,7 @@ class _Pool:
         )
         try:
             while results:
-                yield results.popleft().result()  # keeps no reference
+                yield results.popleft().result()  # keeps no reference, so that memory is freed
         finally:
             for result in results:
                 result.cancel()
@@ -79,7 +79,7 @@ class _Pool:
 
         Raises:
             WorkersLost: several workers died during this task.
-            RuntimeError: a bug; has the worker's traceback.
+            RuntimeError: a bug; the message has the worker's traceback.
         """
         how = ""
         for _ in range(MAX_TRIES):
@@ -133,7 +133,7 @@ class _Pool:
         """End a worker, and return how it ended."""
         worker.kill()
         assert worker.stdin is not None and worker.stdout is not None
-        with suppress(OSError):  # unread requests
+        with suppress(OSError):  # closing flushes a request that the worker did not read
             worker.stdin.close()
         worker.stdout.close()
         code = worker.wait()

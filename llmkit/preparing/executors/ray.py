@@ -35,7 +35,7 @@ def require_ray() -> None:
 @contextmanager
 def open_ray(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
     """Connect to Ray; stops Ray at the end of the block if it started Ray."""
-    # Read when ray is imported.
+    # Ray reads these variables when it is imported.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     # Ray counts tasks that its memory monitor kills apart from max_retries, and retries them forever by default.
     os.environ |= {"RAY_task_oom_retries": str(MAX_TRIES - 1)}
@@ -82,7 +82,7 @@ def _run(ray: Any, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Gene
                 what = f"workers died {MAX_TRIES} times at task {number + 1} of {len(tasks)}"
                 hint = "the same command resumes from the finished stages; did the workers run out of memory?"
                 raise WorkersLost(what, where=f"ray: {type(error).__name__}", hint=hint) from None
-            results[number] = None  # so that Ray can forget it
+            results[number] = None  # so that Ray frees the result
             yield value
     except BaseException:
         for result in filter(None, results):

@@ -40,7 +40,7 @@ def require_slurm() -> None:
 
 @contextmanager
 def open_slurm(work: Path) -> Iterator[Callable[[Any, Sequence[Any]], Generator[Any, None, None]]]:
-    """Return a function that submits an array of jobs per call."""
+    """Yield a function that submits an array of jobs per call."""
     yield partial(_run, work)
 
 

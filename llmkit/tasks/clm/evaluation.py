@@ -105,7 +105,7 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
 
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
-    """Return the number of windows that are scored at once."""
+    """Return the number of windows per batch."""
     if has_plain_lm_head(config):
         return batch_size
     return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
@@ -162,8 +162,9 @@ def evaluate_recurrent_lm(
 ) -> dict[str, Any]:
     """Return sums over `stream` as in `evaluate_causal_lm`.
 
-    With `max_tokens`, only the beginning of each stream is scored, `max_tokens` tokens in total. Streams are
-    distributed over the ranks; a rank without a stream scores the first one, and its sums are not counted.
+    `stream` is cut into `n_streams` parts, which are read in parallel, each with its own state. With `max_tokens`, only
+    the beginning of each part is scored, about `max_tokens` tokens in total. Parts are distributed over the ranks; a
+    rank without a part scores the first one, and its sums are not counted.
     """
     device: torch.device = model.device
     n_streams = min(n_streams, len(stream))
@@ -193,7 +194,7 @@ def evaluate_recurrent_lm(
 def _read_streams(
     stream: TokenStream, begins: list[int], lengths: list[int], place: int, step: int, first_token: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the next inputs and labels of all streams; labels are -1 after the end of a stream."""
+    """Return the next inputs and labels of all parts of the stream; labels are -1 after the end of a part."""
     width = min(step, max(lengths) - place)
     inputs = torch.zeros(len(lengths), width, dtype=torch.long)
     labels = torch.full((len(lengths), width), -1)

@@ -140,7 +140,7 @@ class _Text:
         self._n_prompt = len(self.ids)
         self._writer = TextWriter(tokenizer, self.ids, stop)
         self._on_text = on_text or (lambda _: None)
-        # Without on_text and stop strings, all tokens are decoded together at the end.
+        # Whether to decode each token immediately; without on_text and stop strings, all are decoded at the end.
         self._at_once = bool(stop) or on_text is not None
         self._unwritten: list[int] = []
 
@@ -189,7 +189,7 @@ class _Text:
 
 
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
-    """Yield batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
+    """Yield batches of at most ROWS_AT_ONCE beams, or more if one prompt has more: its samples stay together."""
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
     return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 

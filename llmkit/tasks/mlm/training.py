@@ -33,7 +33,7 @@ from llmkit.training.contract import Plan
 
 @dataclass(frozen=True)
 class MaskedExamples:
-    """Sequences of random ids of full length with masks; two equal segments if there are pairs."""
+    """Random samples for `plan`: `block_size` random ids, some of them masked; two equal segments with `pairs`."""
 
     n_ids: int
     block_size: int

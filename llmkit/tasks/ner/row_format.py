@@ -89,7 +89,7 @@ class WordCounts(RowCounts):
         notes = super().describe(path, unit)
         if self.n_joined:
             of = f"{self.n_joined:,} of {self.n_words:,} words of {path}"
-            notes.append(f"{of} have no token of their own, and continue the entity around them or are O")
+            notes.append(f"{of} have no token of their own: each continues the entity around it, or is O")
         return notes
 
 

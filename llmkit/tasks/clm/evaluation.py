@@ -83,8 +83,8 @@ def evaluate_causal_lm(
 
 
 def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
-    """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/language/words.py) of
-    the text.
+    """Compute metrics from the sums; `totals` has the numbers of tokens, bytes, characters and words of the text (for
+    words see text/language/words.py).
 
     If only a part of the text was scored, its bytes, characters and words are estimated from its fraction of tokens.
     """
@@ -242,4 +242,4 @@ def score_split(
     metrics = to_metrics(sums, data.totals)
     if sums["n_tokens"] < len(stream):
         metrics["n_held_out_tokens"] = len(stream)
-    return data.describe(metrics, method, "bits per byte do not include the content of those words")
+    return data.describe(metrics, method, "bits per byte do not include the content of unknown tokens")

@@ -1,7 +1,8 @@
 """Generate text with any causal language model: with decode.py if it supports the model, else with `generate`.
 
 A text may grow beyond the context. It is then generated in rounds of an eighth of the context. Each round reads the bos
-token and the last seven eighths of the context, so no position exceeds the maximum of a model with learned positions.
+token and the last tokens of the text, seven eighths of the context in total, so no position exceeds the maximum of a
+model with learned positions.
 
 With greedy decoding a text does not depend on the other prompts of its batch: each row has its own window, and padding
 is on the left and masked. All settings come from `Generate`; only the end-of-text ids are read from the model's

@@ -132,6 +132,7 @@ class RowEvaluation:
         """Hashes of the rows of splits; rows of a file have none."""
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
+        """Whether the run selected its weights and thresholds on these rows."""
         self.baseline: BaselineOutputs | None = None
         self.errors = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples

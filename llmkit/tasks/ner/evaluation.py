@@ -78,6 +78,7 @@ class TagEvaluation:
         self.n_baseline_right = self.n_windows = self.n_long = 0
         self.mistakes: list[tuple[float, dict[str, Any]]] = []
         self.chosen_on = False
+        """Whether the run selected its weights on these rows."""
 
     def add_file(self, recipe: NerRecipe, path: str) -> None:
         """Score all rows of a file."""

@@ -75,7 +75,7 @@ def score_words(
 def decode(scores: NDArray[np.float32], tagged: TaggedInputs, names: Sequence[str], decoding: str) -> Tagged:
     """Return the tags of all words, and their probabilities.
 
-    A word without a token continues an entity that goes on after it, and is O otherwise.
+    A word without a token continues the entity around it; if the words around it are not one entity, it is O.
     """
     exponents = np.exp(scores - scores.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)

@@ -85,6 +85,7 @@ class QuestionEvaluation:
         """Hashes of the questions of a split; None for questions of a file."""
         self.n_windows = 0
         self.chosen_on = False
+        """Whether the run selected its weights and threshold on these questions."""
         self.baseline: AnswerScores | None = None
         self.scores: AnswerScores | None = None
         self.rules: Rules = "squad_1.1"

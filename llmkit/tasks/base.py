@@ -320,7 +320,7 @@ class Task(ABC):
         self._refuse(request)
 
     def _refuse(self, request: ModelRequest) -> NoReturn:
-        where, hint = f"{request.path}/config.json, architectures", f"use it with: {self.commands}"
+        where, hint = f"{request.path}/config.json, architectures", f"use the model with: {self.commands}"
         raise UsageError(f"{request.model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:

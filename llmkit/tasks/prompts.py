@@ -95,7 +95,7 @@ def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> 
         start = tokenizer.bos_token or tokenizer.convert_ids_to_tokens(end_of_text_id(tokenizer))
         notes.append(f"{name_prompts(empty, len(read))} {what}: generation starts from the token {start}")
     if in_space:
-        advice = "ends with white space, which this tokenizer makes a part of the next word: remove it"
+        advice = "ends with white space, which this tokenizer makes a part of the next word: remove the white space"
         notes.append(f"{name_prompts(in_space, len(read))}: {advice}")
     return notes
 

@@ -231,7 +231,7 @@ def score_split(
         block = choose_block_size(network, settings, data.block_size, DEFAULT_BLOCK_SIZE)
         stride = settings.stride or block
         if stride > block:
-            what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
+            what = f"stride {stride} is longer than the block of {block}: tokens between windows would not be scored"
             raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
         windows = "block-wise" if stride == block else "sliding"
         method = {"windows": windows, "block_size": block, "stride": stride, "precision": precision}

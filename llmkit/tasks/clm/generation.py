@@ -277,7 +277,7 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
             notes.append(note)
     if n_short := sum(each.n_tokens < settings.min_new_tokens and each.finish_reason == "eos" for each in samples):
         notes.append(
-            f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: the rules allowed no further token"
+            f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: other settings allowed no further token"
         )
     return notes
 

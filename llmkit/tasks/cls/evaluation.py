@@ -214,7 +214,7 @@ class RowEvaluation:
         )  # fmt: skip
         if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
             hint = "set --data to a file with rows that the run was not trained on"
-            what = "the rows have changed since the run began, so its held-out rows are unknown"
+            what = "the rows have changed since the run began, so the rows that it held out are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
             hint = f"its splits: {', '.join(labelled.splits)}; choose one with --split, or a file with --data"

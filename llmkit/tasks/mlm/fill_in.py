@@ -221,8 +221,8 @@ class _Reader:
         room = self._longest - (len(ids) - (end - begin))
         reach = masks[-1] - masks[0] + 1
         if reach > room:
-            what = f"the prompt's masks span {reach} tokens, but the context has {room}"
-            raise UsageError(what, where=where, hint="move them closer together, or use one prompt per mask")
+            what = f"the prompt's masks span {reach} tokens, but the context has {room} for them"
+            raise UsageError(what, where=where, hint="move the masks closer together, or use one prompt per mask")
         at = min(max(masks[0] - (room - reach) // 2, begin), end - room)
         masks = [mask - at + begin for mask in masks]
         dropped = (at - begin, end - at - room)

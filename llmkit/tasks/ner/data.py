@@ -225,7 +225,7 @@ def _read_entities(
         return entities, []
     places = "1 place breaks" if n_wrong == 1 else f"{n_wrong:,} places break"
     what = f"{path}: {places} the rules of {scheme}, the first in the sentence of {unit} {first}"
-    return entities, [f"{what}; they are read as conlleval reads them"]
+    return entities, [f"{what}; such tags are read as conlleval reads them"]
 
 
 def _recognize_words(file: TaggedFile) -> Any:

@@ -144,7 +144,7 @@ class QuestionEvaluation:
             fold=tuple(fold) if fold else None, sample=sample_of(own.train), quiet=True,
         )  # fmt: skip
         if data.fingerprint() != read_fingerprint(manifest).get("data"):
-            what = "the questions have changed since the run began, so its held-out questions are unknown"
+            what = "the questions have changed since the run began, so the questions that it held out are unknown"
             hint = "set --data to a file with questions that the run was not trained on"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in data.splits:

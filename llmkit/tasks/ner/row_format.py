@@ -82,7 +82,7 @@ class WordCounts(RowCounts):
 
     n_words: int = 0
     n_joined: int = 0
-    """Words without a token of their own, which are not scored."""
+    """Words without a token of their own; `decode` derives their tags from the words around them."""
 
     def describe(self, path: str, unit: str) -> list[str]:
         """Return notes on the words and the characters that the tokenizer does not know."""

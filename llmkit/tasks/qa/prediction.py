@@ -65,7 +65,7 @@ class Reading:
     """Score of no answer minus that of the best answer."""
 
     def choose(self, answer_format: AnswerFormat) -> Candidate:
-        """Return the best answer, or no answer if its score exceeds the threshold."""
+        """Return the best answer, or no answer if `no_answer_score` exceeds the threshold."""
         declines = answer_format.may_decline and self.no_answer_score > answer_format.no_answer_threshold
         return self.no_answer if declines or not self.candidates else self.candidates[0]
 
@@ -256,7 +256,7 @@ def _name_columns(file: QuestionFile, *, with_n_best: bool) -> list[str]:
     """Return the names of the added columns; a name that the file has gets the prefix `predicted_`.
 
     Raises:
-        DataError: the file has both names.
+        DataError: the file has columns of both names.
     """
     names = []
     for name in (*COLUMNS, *([N_BEST] if with_n_best else [])):

@@ -3,8 +3,8 @@
 The score of a span is the sum of the start score of its first token and the end score of its last. If several windows
 hold the span, the highest score counts. Spans lie inside the context, start and end at visible characters and have at
 most `max_answer_length` tokens. Probabilities are normalized over all spans of all windows (Clark and Gardner 2018)
-and, if the model may give no answer, over no answer too. The score of no answer is its lowest score in any window
-(Devlin et al. 2019, section 4.3).
+and, if the model may give no answer, also over "no answer", which has its lowest score in any window (Devlin et al.
+2019, section 4.3).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ class WindowScores(NamedTuple):
     """The scores of one window for the tokens of its part of the context."""
 
     begin: int
-    """Number of its first token in the context."""
+    """Number of the window's first context token."""
     starts: NDArray[np.floating]
     ends: NDArray[np.floating]
     null: float

@@ -175,7 +175,7 @@ class QaTraining(TrainingTask):
         self, network: PreTrainedModel, name: str, split: QuestionSplit, settings: Evaluate
     ) -> dict[str, Any]:
         """Return all metrics of the split `name`, with intervals."""
-        answer_format = AnswerFormat(**network.config.llmkit)  # by finish_model
+        answer_format = AnswerFormat(**network.config.llmkit)  # saved by finish_model
         reader = Reader(network, self.tokenizer, answer_format, settings)
         evaluation = QuestionEvaluation(reader, self.questions.language, self.show_samples)
         evaluation.chosen_on = name == "validation"

@@ -28,7 +28,7 @@ from llmkit.tokens.tokenizer import encode_texts, encode_with_spans, id_dtype
 
 _SPACE = re.compile(r"\s")
 MIN_CONTEXT_TOKENS = 8
-"""Minimum number of context tokens per window, besides the stride."""
+"""Minimum number of context tokens by which a window advances."""
 
 
 @dataclass(frozen=True)

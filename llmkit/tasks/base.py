@@ -34,7 +34,7 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 
 def describe_interval(figures: Mapping[str, Any], metric: Metric) -> str:
-    """Format the interval of a figure, `95% interval 81.21% to 85.34%`; empty if there is none."""
+    """Format the interval of a metric, `95% interval 81.21% to 85.34%`; empty if there is none."""
     bounds = get_section(figures, "intervals").get(metric.key)
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
         return ""
@@ -271,8 +271,8 @@ class Task(ABC):
 
     @abstractmethod
     def claims(self, architecture: str, model_type: str) -> bool:
-        """Whether this task handles a model with these `architectures` (empty if absent) and `model_type` in
-        config.json.
+        """Whether this task handles a model; `architecture` is the first entry of `architectures` in its config.json
+        (empty if there is none), `model_type` the key of that name.
         """
 
     @abstractmethod
@@ -320,7 +320,7 @@ class Task(ABC):
         self._refuse(request)
 
     def _refuse(self, request: ModelRequest) -> NoReturn:
-        where, hint = f"{request.path}/config.json, architectures", f"use it with: {self.commands}"
+        where, hint = f"{request.path}/config.json, architectures", f"use the model with: {self.commands}"
         raise UsageError(f"{request.model!r} is {self.model_is}", where=where, hint=hint)
 
     def open_prepared(self, recipe: "Recipe", prepared: "Prepared", tokenizer: Any) -> PlannedTask:
@@ -345,13 +345,14 @@ class Task(ABC):
         return HeldOut(size, "bytes", prepared.get("documents_hash"), train.get("documents_hash"))
 
     def describe_compared(self, record: RunRecord, split: str) -> Record:
-        """Return the settings of a run to show in a comparison, by name; empty: tokenizer and context."""
+        """Return the settings of a run that `compare` shows, by name; if empty, it shows tokenizer and context."""
         return {}
 
     def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
         """Test the difference of a metric between two runs on the same rows of a split.
 
-        Returns None if the task does not save its predictions, or if a run has none that can be compared.
+        Returns None if a run has no saved predictions, if the rows or labels of the runs differ, or if the metric
+        cannot be computed from what was saved.
         """
         return None
 
@@ -362,7 +363,7 @@ class Task(ABC):
         return f"\n{'-' * 40}\n".join(record["prompt"] + record["text"] for record in records)
 
     def describe_figures(self, figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-        """Return (name, value, remark) of each figure for the terminal; a remark is, for example, an interval."""
+        """Return (name, value, remark) of each metric for the terminal; a remark is, for example, an interval."""
         return [
             (metric.name, metric.format.format(figures[metric.key]), describe_interval(figures, metric))
             for metric in self.metrics(figures).metrics
@@ -370,23 +371,26 @@ class Task(ABC):
         ]
 
     def tables(self, figures: Mapping[str, Any], *, brief: bool = False) -> "list[Block]":
-        """Return report blocks that follow the figures, such as a confusion matrix.
+        """Return report blocks that follow the list of metrics, such as a confusion matrix.
 
         The terminal shows only the blocks that are tables. With `brief`, the tables are shorter.
         """
         return []
 
     def note_headline(self, result: Record, metric: Metric) -> str:
-        """Return the text below a main figure of the report: the interval, and the baseline of an accuracy."""
+        """Return the text below a main metric of the report: its interval, and its baseline or else its note."""
         baseline = get_number(result, metric.baseline) if metric.is_fraction and metric.baseline else None
         note = metric.note if baseline is None else f"constant baseline: {baseline:.2%}"
         interval = describe_interval(result, metric)
         return f"{interval}; {note}" if interval else note
 
     def sections(self, record: RunRecord, split: str, result: Record, metrics: MetricSet) -> "list[Section]":
-        """Return report sections that only this task has, from the figures of one split; empty sections are omitted."""
+        """Return report sections that only this task has, from the metrics of one split; empty sections are omitted."""
         return []
 
     def shorten(self, part: Record, *, is_above: bool) -> Record:
-        """Return the figures of a split for the report's list of all metrics, without the figures shown in tables."""
+        """Return the metrics of a split for the report's list of all metrics, without those that tables show.
+
+        `is_above`: whether the report shows the tables of this split above the list.
+        """
         return part

@@ -55,10 +55,8 @@ def load_for_inference(
 
 
 def choose_block_size(network: PreTrainedModel, settings: Evaluate, own: int | None, default: int) -> int:
-    """Return the context in tokens.
-
-    It is the first of: the settings' block size, the block size of the model's training (`own`), the model's maximum,
-    `default`.
+    """Return the context in tokens: the first value that is set of evaluate.block_size, the block size of the model's
+    training (`own`), the model's maximum, and `default`.
 
     Raises:
         UsageError: the block size exceeds the model's positions.
@@ -89,7 +87,7 @@ class EvaluationData:
     block_size: int | None = None
     """Block size of the model's run, if it is evaluated on the data of that run."""
     first_token: int | None = None
-    """Context of the first token; None: the last token of the split, an end-of-text token."""
+    """Id from which the first token is predicted; None: that of the last token of the split, an end-of-text token."""
 
     @property
     def is_prepared(self) -> bool:
@@ -155,9 +153,9 @@ def encode_files(
 def read_raw_documents(
     files: Sequence[str], read: Read, tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Iterator[Document]:
-    """Read documents without cleaning, but normalized like the model's training text; logs steps with changes, and the
-    steps of `prepare` that would change the documents.
+    """Read documents without cleaning, but normalized like the model's training text.
 
+    Logs which steps of the normalization changed documents, and which cleaning steps of `prepare` would change them.
     Lone surrogates, which JSON allows and UTF-8 does not, are replaced.
     """
     from llmkit.text.inputs import find_files

@@ -1,8 +1,8 @@
 """Defaults of fine-tuning that depend on the model and on the number of rows: learning rate, epochs, evaluations.
 
 The learning rate is 5e-5 for BERT-base (Devlin et al. 2019, appendix A.3) and higher for narrower models; LoRA uses ten
-times the rate. The minimum is 3 epochs. Small data sets get more, up to 20, to reach a minimum number of steps, which
-the task gives (Mosbach et al. 2021).
+times the rate. The default is at least 3 epochs. Small data sets get more, up to 20, to reach a minimum number of
+steps, which the task gives (Mosbach et al. 2021).
 """
 
 import math
@@ -22,7 +22,7 @@ AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 def resolve_defaults(
     recipe: AnyRecipe, config: PreTrainedConfig, n_rows: int, min_steps: int, *, uses_lora: bool
 ) -> AnyRecipe:
-    """Return the recipe with the number of epochs, eval_steps (once per epoch) and the learning rate set."""
+    """Return the recipe with epochs, eval_steps (one evaluation per epoch) and learning_rate set, if it sets none."""
     train, optim = recipe.train, recipe.optim
     chosen: dict[str, Any] = {}
     if train.epochs is None and train.max_steps is None and train.max_minutes is None:

@@ -31,7 +31,7 @@ NO_METRICS = MetricSet(())
 
 @dataclass(frozen=True)
 class PretrainingTask(TrainingTask, ABC):
-    """Base of the pretraining tasks: the token stream of a prepared folder, or random tokens, and a new model."""
+    """Base of the pretraining tasks: training on the tokens of a prepared folder, or on random tokens for `plan`."""
 
     recipe: Any
     """The recipe of the task."""
@@ -62,7 +62,7 @@ class PretrainingTask(TrainingTask, ABC):
 
     @abstractmethod
     def open_start(self, path: str) -> tuple[PreTrainedModel, list[str]]:
-        """Load the model from which training starts; returns it with notes on changes to it."""
+        """Load the model from which training starts; returns the model and notes on what was changed in it."""
 
     @abstractmethod
     def score_split(
@@ -126,7 +126,7 @@ def _with_model_of(recipe: Recipe, start: str) -> Recipe:
     config = read_config(resolve_model(start))
     recipe = recipe.with_block_size(getattr(config, "max_position_embeddings", None))
     family = family_of(config)
-    if family == recipe.model.family or family not in recipe.FAMILIES:  # or a family that llmkit does not build
+    if family == recipe.model.family or family not in recipe.FAMILIES:  # FAMILIES are those that llmkit builds
         return recipe
     kept = recipe.model.model_dump(include={"dropout", "attention_dropout", "resize_embeddings"})
     if "attention_dropout" not in ARCHITECTURES[family].reads:

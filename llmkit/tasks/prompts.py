@@ -23,26 +23,26 @@ def check_total(settings: Generate, n_prompts: int) -> None:
     """Check the total number of tokens to generate, before the model is loaded.
 
     Raises:
-        UsageError: it exceeds MAX_TOKENS.
+        UsageError: the total exceeds MAX_TOKENS.
     """
     total = n_prompts * settings.num_samples * settings.max_new_tokens
     if total > MAX_TOKENS:
         counted = f"{n_prompts:,} prompts x {settings.num_samples:,} samples x {settings.max_new_tokens:,} new tokens"
         what = f"{counted} are {total:,} tokens, but the maximum is {MAX_TOKENS:,}"
         where = "generate.num_samples, generate.max_new_tokens"
-        raise UsageError(what, where=where, hint="lower them, or give the prompts in several calls")
+        raise UsageError(what, where=where, hint="lower one of them, or give the prompts in several calls")
 
 
 def check_characters(prompts: Sequence[str]) -> None:
     """Check that tokenizers can encode the prompts.
 
     Raises:
-        UsageError: a lone surrogate, as in an argument that is not UTF-8.
+        UsageError: a prompt has a lone surrogate, as in an argument that is not UTF-8.
     """
     for number, prompt in enumerate(prompts, 1):
         if any("\ud800" <= char <= "\udfff" for char in prompt):
             shown = clean_line(prompt.encode("utf-8", "replace").decode()[:MAX_SHOWN_CHARACTERS])
-            hint = "give it in UTF-8, for example in a file with --prompts"
+            hint = "give the prompt in UTF-8, for example in a file with --prompts"
             raise UsageError("the prompt is not valid Unicode", where=f"prompt {number}: {shown}", hint=hint)
 
 
@@ -50,7 +50,7 @@ def read_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], mas
     """Normalize prompts as the model's training text was normalized; occurrences of `mask` stay unchanged.
 
     Raises:
-        UsageError: a lone surrogate.
+        UsageError: a prompt has a lone surrogate.
         EnvironmentFault: a prompt is Chinese, the model needs simplified Chinese, and OpenCC is not installed.
     """
     check_characters(prompts)
@@ -95,13 +95,13 @@ def describe_starts(tokenizer: PreTrainedTokenizerBase, read: Sequence[str]) -> 
         start = tokenizer.bos_token or tokenizer.convert_ids_to_tokens(end_of_text_id(tokenizer))
         notes.append(f"{name_prompts(empty, len(read))} {what}: generation starts from the token {start}")
     if in_space:
-        advice = "ends with white space, which this tokenizer makes a part of the next word: remove it"
+        advice = "ends with white space, which this tokenizer makes a part of the next word: remove the white space"
         notes.append(f"{name_prompts(in_space, len(read))}: {advice}")
     return notes
 
 
 def check_ids(ids: Sequence[int], rows: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ModelError if an id has none of the `rows` of the model's embedding."""
+    """Raise ModelError if an id is `rows` or more; `rows` is the number of rows of the model's embedding."""
     if max(ids) >= rows:
         what = f"the tokenizer has {len(tokenizer)} tokens, but the model's embedding has {rows} rows"
         hint = "use the tokenizer that the model was trained with"

@@ -32,9 +32,9 @@ def save_arrays(run: Path, split: str, arrays: Mapping[str, NDArray[Any]], facts
 
 
 def load_arrays(run: Path, split: str, parse: Callable[[Arrays, Mapping[str, str]], Saved]) -> Saved | None:
-    """Return what `parse` makes of the arrays and the facts of a split; None if the run has none.
+    """Return what `parse` makes of the arrays and the metadata of a split; None if the run has no file for the split.
 
-    `parse` raises KeyError, TypeError or ValueError if they are not what the task saves.
+    `parse` raises KeyError, TypeError or ValueError if arrays or metadata differ from what the task saves.
 
     Raises:
         ModelError: the file is damaged.
@@ -49,7 +49,7 @@ def load_arrays(run: Path, split: str, parse: Callable[[Arrays, Mapping[str, str
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             return parse(arrays, file.metadata() or {})
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        hint = f"delete it; `llmkit eval {run} --split {split}` writes it again"
+        hint = f"delete the file; `llmkit eval {run} --split {split}` writes it again"
         raise ModelError(f"the saved predictions are damaged: {error}", where=str(path), hint=hint) from None
 
 

@@ -108,7 +108,7 @@ def adapt_model(
     """Set the recipe's dropout, and grow the embedding to the tokenizer's size where that is allowed.
 
     The embedding grows if the recipe allows it, or if it has a row for each of the `n_own` tokens of the model's own
-    tokenizer, so that only special tokens are added.
+    tokenizer, so that only special tokens are added. `reasons` is the result of `ensure_special_tokens`.
 
     Raises:
         ModelError: the tokenizer has more tokens than the embedding has rows.
@@ -164,12 +164,12 @@ def describe_dropout(config: PreTrainedConfig) -> list[str]:
 def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added: int = 0) -> ModelError:
     """Return the error for data that was prepared with a tokenizer other than the model's.
 
-    `n_added`: the data's tokenizer is the model's with this number of additional tokens.
+    `n_added`: number of tokens that the data's tokenizer adds to the model's; 0 if it does not extend the model's.
     """
     ours = prepared.fingerprint["tokenizer"]
     if n_added > 0:
         return ModelError(
-            f"the data's tokenizer extends the model's: {n_added:,} of its entries have no embedding in the model",
+            f"the data's tokenizer extends the model's: {n_added:,} of its tokens have no embedding in the model",
             where=f"{prepared.path} and {name}",
             hint="set model.resize_embeddings=true to add an embedding row for each new token, "
             f"or prepare again with -s prepare.tokenizer.path={name}",
@@ -182,9 +182,12 @@ def tokenizer_mismatch(prepared: Prepared, fingerprint: str, name: str, n_added:
 
 
 def resize_embeddings(network: PreTrainedModel, n_tokens: int, seed: int, reasons: list[str]) -> None:
-    """Grow the embedding to `n_tokens` rows, initialized from `seed`; `reasons` are shown to the user.
+    """Grow the embedding to `n_tokens` rows, initialized from `seed`, and log the `reasons`.
 
-    A model's own tokenizer may lack tokens, such as a pad token that is not the end-of-text token.
+    The model's own tokenizer may lack tokens that `ensure_special_tokens` adds, such as a separate pad token.
+
+    Raises:
+        ModelError: the model has an adaptive softmax, which cannot grow.
     """
     rows = embedding_rows(network)
     if n_tokens > rows and isinstance(network.get_output_embeddings(), AdaptiveSoftmax):

@@ -28,7 +28,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class RandomStream:
-    """An infinite stream of random ids without 0, the padding; the same position always has the same ids."""
+    """A stream of random ids without 0, the padding; reads that start at the same position return the same ids."""
 
     n_ids: int
 

@@ -161,7 +161,7 @@ def test_model_that_learned_nothing_is_reported_in_log_and_report(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(recipe("train.max_steps=1", "optim.learning_rate=1e-9"), data=data, out=tmp_path / "run")
-    output = "no better than that of token frequencies alone"
+    output = "no better than the loss of token frequencies alone"
     error = capsys.readouterr().err
     assert output in error
     assert "train longer with a higher train.max_steps (now 1), or change optim.learning_rate" in error

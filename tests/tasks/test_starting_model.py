@@ -140,7 +140,7 @@ def test_extended_vocabulary_is_accepted_if_the_recipe_allows_it(tmp_path: Path)
     ensure_special_tokens(tokenizer)
     tokenizer.add_tokens(["extra-token"])
     prepared = prepared_with(fingerprint_tokenizer(tokenizer))
-    with pytest.raises(ModelError, match="extends the model's: 1 of its entries") as caught:
+    with pytest.raises(ModelError, match="extends the model's: 1 of its tokens") as caught:
         fit_to_data(name, open_causal_lm, load_recipe(None), prepared, tokenizer)
     assert "model.resize_embeddings=true" in caught.value.problems[0].hint
     model = fit_to_data(name, open_causal_lm, load_recipe(None, ["model.resize_embeddings=true"]), prepared, tokenizer)

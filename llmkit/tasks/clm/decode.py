@@ -40,7 +40,7 @@ Step = Callable[[Tensor], Tensor]
 """Maps the last token ids (rows,) to the next logits (rows, vocabulary)."""
 
 MIN_STEPS_TO_PACK = 16
-"""Packing the weights takes about as long as ten steps."""
+"""Minimum number of steps for which weights are packed; packing takes about as long as ten steps."""
 
 
 def can_decode(model: PreTrainedModel, decoding: GenerationConfig) -> bool:
@@ -135,7 +135,7 @@ def sample_token(probabilities: Tensor) -> Tensor:
     sums = probabilities.cumsum(-1, dtype=dtype)
     if not bool(sums[:, -1].isfinite().all()):
         hint = "did the training loss become non-finite? Evaluate the model, or use an earlier checkpoint"
-        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
+        raise ModelError("the model's probabilities are not finite", where="the model's logits", hint=hint)
     threshold = torch.rand(len(probabilities), 1, dtype=dtype, device=probabilities.device) * sums[:, -1:]
     return torch.searchsorted(sums, threshold, right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
 
@@ -160,7 +160,7 @@ class _KeyValueCache:
             self._bias = torch.zeros_like(hidden, dtype=self._layers[0].dtype).masked_fill(hidden, -torch.inf)
 
     def attend(self, number: int, projected: Tensor, scale: float) -> Tensor:
-        """Store key and value of one new token per row and return its attention, (rows, width).
+        """Store key and value of one new token per row and return the attention output of the token, (rows, width).
 
         `projected` (rows, 3 * width) has query, key and value of the token.
         """
@@ -173,7 +173,7 @@ class _KeyValueCache:
         return F.scaled_dot_product_attention(query, keys, values, bias, scale=scale).flatten(1)
 
     def advance(self) -> None:
-        """Increment the position."""
+        """Move on to the next token; called once per step, after the last layer."""
         self._n_read += 1
         self.positions = self.positions + 1
 
@@ -228,8 +228,8 @@ def _recurrent_stepper(model: RecurrentForCausalLM, state: Any) -> Step:
 class PackedLinears:
     """Linear layers whose weights are packed once for a given number of rows, in fp32 on a CPU.
 
-    BLAS would pack weights in each call. Each generation creates its own object, because it holds a copy of the
-    weights.
+    Packing copies the weights to the memory layout of the matrix product; BLAS would do so in each call. Each
+    generation creates its own object, so that the copies are freed afterwards.
     """
 
     def __init__(self) -> None:

@@ -83,8 +83,8 @@ def evaluate_causal_lm(
 
 
 def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, Any]:
-    """Compute metrics from the sums; `totals` counts tokens, bytes, characters and words (text/language/words.py) of
-    the text.
+    """Compute metrics from the sums; `totals` has the numbers of tokens, bytes, characters and words of the text (for
+    words see text/language/words.py).
 
     If only a part of the text was scored, its bytes, characters and words are estimated from its fraction of tokens.
     """
@@ -105,7 +105,7 @@ def to_metrics(sums: Mapping[str, Any], totals: Mapping[str, Any]) -> dict[str, 
 
 
 def count_windows(config: PreTrainedConfig, vocab_size: int, block_size: int, batch_size: int) -> int:
-    """Return the number of windows that are scored at once."""
+    """Return the number of windows per batch."""
     if has_plain_lm_head(config):
         return batch_size
     return max(1, min(batch_size, MAX_WINDOW_LOGITS // (vocab_size * block_size)))
@@ -162,8 +162,9 @@ def evaluate_recurrent_lm(
 ) -> dict[str, Any]:
     """Return sums over `stream` as in `evaluate_causal_lm`.
 
-    With `max_tokens`, only the beginning of each stream is scored, `max_tokens` tokens in total. Streams are
-    distributed over the ranks; a rank without a stream scores the first one, and its sums are not counted.
+    `stream` is cut into `n_streams` parts, which are read in parallel, each with its own state. With `max_tokens`, only
+    the beginning of each part is scored, about `max_tokens` tokens in total. Parts are distributed over the ranks; a
+    rank without a part scores the first one, and its sums are not counted.
     """
     device: torch.device = model.device
     n_streams = min(n_streams, len(stream))
@@ -193,7 +194,7 @@ def evaluate_recurrent_lm(
 def _read_streams(
     stream: TokenStream, begins: list[int], lengths: list[int], place: int, step: int, first_token: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the next inputs and labels of all streams; labels are -1 after the end of a stream."""
+    """Return the next inputs and labels of all parts of the stream; labels are -1 after the end of a part."""
     width = min(step, max(lengths) - place)
     inputs = torch.zeros(len(lengths), width, dtype=torch.long)
     labels = torch.full((len(lengths), width), -1)
@@ -230,7 +231,7 @@ def score_split(
         block = choose_block_size(network, settings, data.block_size, DEFAULT_BLOCK_SIZE)
         stride = settings.stride or block
         if stride > block:
-            what = f"stride {stride} is longer than the block of {block}: tokens in between would not be scored"
+            what = f"stride {stride} is longer than the block of {block}: tokens between windows would not be scored"
             raise UsageError(what, where="evaluate.stride", hint=f"set it to {block} or less")
         windows = "block-wise" if stride == block else "sliding"
         method = {"windows": windows, "block_size": block, "stride": stride, "precision": precision}
@@ -241,4 +242,4 @@ def score_split(
     metrics = to_metrics(sums, data.totals)
     if sums["n_tokens"] < len(stream):
         metrics["n_held_out_tokens"] = len(stream)
-    return data.describe(metrics, method, "bits per byte do not include the content of those words")
+    return data.describe(metrics, method, "bits per byte do not include the content of unknown tokens")

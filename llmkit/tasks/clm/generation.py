@@ -1,7 +1,8 @@
 """Generate text with any causal language model: with decode.py if it supports the model, else with `generate`.
 
 A text may grow beyond the context. It is then generated in rounds of an eighth of the context. Each round reads the bos
-token and the last seven eighths of the context, so no position exceeds the maximum of a model with learned positions.
+token and the last tokens of the text, seven eighths of the context in total, so no position exceeds the maximum of a
+model with learned positions.
 
 With greedy decoding a text does not depend on the other prompts of its batch: each row has its own window, and padding
 is on the left and masked. All settings come from `Generate`; only the end-of-text ids are read from the model's
@@ -140,7 +141,7 @@ class _Text:
         self._n_prompt = len(self.ids)
         self._writer = TextWriter(tokenizer, self.ids, stop)
         self._on_text = on_text or (lambda _: None)
-        # Without on_text and stop strings, all tokens are decoded together at the end.
+        # Whether to decode each token immediately; without on_text and stop strings, all are decoded at the end.
         self._at_once = bool(stop) or on_text is not None
         self._unwritten: list[int] = []
 
@@ -189,7 +190,7 @@ class _Text:
 
 
 def _batches(texts: list[_Text], settings: Generate) -> Iterator[list[_Text]]:
-    """Yield batches of at most ROWS_AT_ONCE beams; the samples of a prompt stay together."""
+    """Yield batches of at most ROWS_AT_ONCE beams, or more if one prompt has more: its samples stay together."""
     at_once = max(1, ROWS_AT_ONCE // settings.num_beams // settings.num_samples) * settings.num_samples
     return (texts[i : i + at_once] for i in range(0, len(texts), at_once))
 
@@ -276,7 +277,7 @@ def _describe_samples(groups: Sequence[Sequence[Sample]], settings: Generate, ba
             notes.append(note)
     if n_short := sum(each.n_tokens < settings.min_new_tokens and each.finish_reason == "eos" for each in samples):
         notes.append(
-            f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: the rules allowed no further token"
+            f"{n_short:,} of {len(samples):,} texts end before min_new_tokens: other settings allowed no further token"
         )
     return notes
 

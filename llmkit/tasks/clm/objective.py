@@ -84,8 +84,8 @@ CARRIED = "carried"
 class RecurrentLM(CausalLM):
     """`CausalLM` over the streams of datasets/blocks.py.
 
-    `state` is the recurrent state of each row of the global batch, (layers, 1 or 2, rows, width); checkpoints include
-    it.
+    `state` is the recurrent state of each row of the global batch, (layers, 1 for GRU or 2 for LSTM, rows, width);
+    checkpoints include it.
     """
 
     def __init__(self, pad_token_id: int, n_streams: int) -> None:

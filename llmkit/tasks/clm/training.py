@@ -108,7 +108,7 @@ class ClmTraining(PretrainingTask):
         if metrics["loss"] < baseline:
             return None
         loss = f"the held-out loss {metrics['loss']:.3f}"
-        return f"{loss} is no better than that of token frequencies alone, {baseline:.3f}"
+        return f"{loss} is no better than the loss of token frequencies alone, {baseline:.3f}"
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         if self.tokenizer.cls_token is not None and isinstance(self.tokenizer, PreTrainedTokenizerFast):

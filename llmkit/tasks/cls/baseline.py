@@ -87,7 +87,7 @@ def fit_and_predict(
 ) -> tuple[dict[str, BaselineOutputs], str]:  # fmt: skip
     """Fit the baseline to the split `train`; return its outputs for the other splits, and a note.
 
-    There are no outputs if they are not finite.
+    If an output is not finite, no outputs are returned, and the note says so.
     """
     model = fit_baseline(texts["train"], labels["train"], n_labels, class_weights)
     outputs = {name: model.predict(rows) for name, rows in texts.items() if name != "train"}
@@ -113,7 +113,7 @@ class NgramModel:
     features: "NgramFeatures"
     predict_features: Predict
     method: dict[str, Any]
-    """How it was fitted, for metrics.json."""
+    """How the baseline was fitted, for metrics.json."""
 
     def predict(self, texts: Texts) -> NDArray[np.float64]:
         """Return probabilities (rows, labels) or numbers (rows,), in the form of a label type's outputs."""

@@ -143,7 +143,7 @@ def load_labelled(
     label_type = row_format.label_type.with_positive(section.positive_label, label2id)
     row_format = replace(row_format, label_type=label_type)
     if unused_names := [old for old, new in section.label_map.items() if new not in label2id]:
-        notes.append(f"cls.label_map: no row has {unused_names[0]!r}")
+        notes.append(f"cls.label_map: no row has the label {unused_names[0]!r}")
     trained_on = {key for key, side in zip(whole.keys, sides, strict=True) if side == TRAIN}
     splits = {}
     for number, name in enumerate(SPLITS):

@@ -1,4 +1,7 @@
-"""Evaluate a classifier on a labelled file or on the held-out rows of its run; only predictions stay in memory."""
+"""Evaluate a classifier on a labelled file or on the held-out rows of its run.
+
+A file is read in chunks; only its labels and predictions stay in memory.
+"""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +44,7 @@ MAX_ERRORS = 20
 class ErrorExamples:
     """The most severe errors so far, with the beginnings of their texts.
 
-    If the texts are not given, they are decoded from the model's input (possibly lower-cased or truncated).
+    Texts that `add` does not get are decoded from the model's input (possibly lower-cased or truncated).
     """
 
     label_type: LabelType
@@ -129,6 +132,7 @@ class RowEvaluation:
         """Hashes of the rows of splits; rows of a file have none."""
         self.n_truncated, self.n_windows = 0, 0
         self.chosen_on = False
+        """Whether the run selected its weights and thresholds on these rows."""
         self.baseline: BaselineOutputs | None = None
         self.errors = ErrorExamples(scorer.label_type, scorer.names, scorer.thresholds, scorer.tokenizer)
         self.show_samples = show_samples
@@ -198,7 +202,7 @@ class RowEvaluation:
             )
         saved, _ = read_format(scorer.network.config, scorer.format.block_size)
         if saved != scorer.format:
-            what = "the run's own held-out rows are read as they were in training"
+            what = "the run's held-out rows can be read only as they were in training"
             hint = "give a file with --data, or remove the setting"
             raise UsageError(what, where="evaluate.block_size, cls.long_texts, stride, max_windows", hint=hint)
         fold, run_recipe = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
@@ -210,10 +214,10 @@ class RowEvaluation:
         )  # fmt: skip
         if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
             hint = "set --data to a file with rows that the run was not trained on"
-            what = "the rows have changed since the run began, so its held-out rows are unknown"
+            what = "the rows have changed since the run began, so the rows that it held out are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
-            hint = f"it has {', '.join(labelled.splits)}; choose one with --split, or a file with --data"
+            hint = f"its splits: {', '.join(labelled.splits)}; choose one with --split, or a file with --data"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
         self.add_split(part)

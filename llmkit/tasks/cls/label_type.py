@@ -40,7 +40,7 @@ class LabelType(ABC):
 
     name: ClassVar[str]
     problem_type: ClassVar[str]
-    """Its `problem_type` in transformers."""
+    """The `problem_type` in the model's configuration."""
     describes_rows: ClassVar[str]
     describes_model: ClassVar[str] = "classifier of {n_labels} labels"
     """Kind of model, for the model card."""
@@ -199,8 +199,8 @@ class LabelType(ABC):
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Return (which rows are wrong, severity), both (rows,).
 
-        The severity is, for a single label, the probability of the predicted one; for several labels, the largest
-        probability of a wrong decision on one of them; for a number, the absolute error.
+        The severity is the probability of the predicted label (one label per row), the largest probability that the
+        model gives to a wrong decision on a label (several labels), or the absolute error (numbers).
         """
 
     def find_errors(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from llmkit.metrics.spec import Metric, MetricSet
 
 NGRAM_BASELINE = "ngram_baseline"
-"""Keys of metrics.json: how the n-gram baseline was fitted, and the prefix of its metrics."""
+"""Key of metrics.json that says how the n-gram baseline was fitted; also the prefix of the baseline's metrics."""
 
 _BEST_CONSTANT, _NGRAM = "  constant baseline", "  n-gram baseline"
 _SHARE, _CORRELATION, _POSITIVE = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf)

@@ -75,7 +75,7 @@ class RowScorer:
     label_map: Mapping[str, str] = field(default_factory=dict)
     """New names of the model's labels."""
     counts: RowCounts = field(default_factory=RowCounts)
-    """Counts of the rows that were scored; shared by copies."""
+    """Counts of the rows that were scored; copies made by `with_format` share them."""
 
     @property
     def label_type(self) -> LabelType:
@@ -106,7 +106,8 @@ class RowScorer:
 
 
 def open_scorer(path: str, settings: Evaluate, section: Cls | None = None) -> RowScorer:
-    """Load a classifier. A model that llmkit did not train reads single texts, up to its maximum number of positions.
+    """Load a classifier. A model that llmkit did not train reads single texts of up to 512 tokens, if it has as many
+    positions.
 
     `section` may change how long texts are read (see `_apply_settings`) and the names of the model's labels: a key `0`
     of `label_map` also names the label LABEL_0, transformers' default name for the first label.
@@ -165,7 +166,7 @@ def _apply_settings(
     changes |= {name: getattr(section, name) for name in ("long_texts", "stride", "max_windows") if name in given}
     if section is not None and "labels" in given and section.labels not in ("auto", row_format.label_type.name):
         what = f"the model's labels are of type {row_format.label_type.name}, not {section.labels}"
-        hint = "leave it out: the model decides; finetune-cls trains another type"
+        hint = "leave it out: the model has one type of labels; finetune-cls trains a model of another type"
         raise UsageError(what, where="cls.labels", hint=hint)
     return replace(row_format, **changes)
 
@@ -200,7 +201,7 @@ def predict_rows(recipe: ClsRecipe, request: PredictionRequest) -> dict[str, Any
         kept = [name for name in rows.columns if name not in rows.computed]
         names = scorer.label_type.columns(scorer.names, all_probabilities=request.all_probabilities)
         if taken := [name for name in names if name in rows.columns]:
-            hint = "rename it in the file: the result keeps all columns and adds this one"
+            hint = "rename the column in the file: the output keeps all columns and adds one of this name"
             raise DataError(f"the file already has a column {taken[0]!r}", where=rows.path, hint=hint)
         emit = request.open_writer([*kept, *names])
         scorer = scorer.with_format(scorer.format.with_columns(columns))

@@ -30,7 +30,7 @@ from llmkit.tasks.cls.metrics import NGRAM_BASELINE
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("per_class", "confusion", "most_confused", "calibration", "curves", "mistakes")
-"""Entries that are shown as tables and charts, because they are too long for a list of figures."""
+"""Entries that are shown as tables and charts, because they are too long for the list of metrics."""
 COUNTS = (("n_rows", "over rows"), ("n_truncated", "  truncated"), ("n_windows", "  read in windows"))
 
 _MAX_LABELS, _MAX_CONFUSIONS = 30, 20
@@ -71,7 +71,10 @@ def shorten_metrics(part: Record, metrics: MetricSet, *, is_above: bool) -> Reco
 
 
 def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) -> list[Block]:
-    """Return baselines, scores per label and confusion matrix; `brief` is for the terminal, which lists baselines."""
+    """Return baselines, scores per label and confusion matrix.
+
+    `brief` is for the terminal, which shows the baselines in its list of metrics.
+    """
     baselines = None if brief else _make_baselines(figures, metrics)
     confusion = _make_confusion(figures, brief)
     labels = _make_labels(_get_records(figures, "per_class"), brief)

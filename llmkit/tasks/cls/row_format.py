@@ -92,7 +92,7 @@ class RowFormat:
         return clean_line(f"{rows.path}: {', '.join(parts)}, {self.label_type.describes_rows}{header}")
 
     def describe_cut(self, n_cut: int, n_rows: int, path: str, *, suggest_windows: bool = False) -> list[str]:
-        """Return a note on truncated texts, if there are any; may suggest windows."""
+        """Return a note on truncated texts, if there are any; `suggest_windows` adds cls.long_texts=windows."""
         if not n_cut:
             return []
         what = f"{n_cut:,} of {n_rows:,} rows of {path} are too long"
@@ -135,7 +135,10 @@ def encode_chunk(
     chunk: Sequence[LabelledRow], row_format: RowFormat, tokenizer: PreTrainedTokenizerBase, counts: RowCounts,
     cutter: str | None = None,
 ) -> Inputs:  # fmt: skip
-    """Encode some rows, normalized like the training text of the tokenizer's model; adds to `counts`."""
+    """Encode some rows, normalized like the training text of the tokenizer's model; adds to `counts`.
+
+    `cutter` is the segmenter that numbers the words for data augmentation; None if the recipe has no augmentation.
+    """
     given = [(without_surrogates(row.text), without_surrogates(row.pair or "")) for row in chunk]
     texts = normalize_texts(tokenizer, [text for text, _ in given])
     pairs = normalize_texts(tokenizer, [pair for _, pair in given])

@@ -1,7 +1,7 @@
 """The labels and predictions for the held-out rows of a run, saved in its folder, so that `compare` can test two runs.
 
-Each row has a hash of its texts, its label and its prediction, about 10 bytes; see tasks/saved_arrays.py. Does not
-import torch.
+For each row, the file has the hash of its texts, its label and its prediction, about 10 bytes in total; see
+tasks/saved_arrays.py. Does not import torch.
 """
 
 import json

@@ -228,7 +228,7 @@ class ClsTraining(TrainingTask):
     ) -> dict[str, Any]:
         """Return all metrics of the split `name`, with tables and intervals."""
         n_labels = len(self.labelled.label2id)
-        saved = getattr(network.config, CONFIG_KEY, None) or {}  # by finish_model
+        saved = getattr(network.config, CONFIG_KEY, None) or {}  # saved by finish_model
         chosen = saved.get("thresholds", [])
         thresholds = np.array(chosen if len(chosen) == n_labels else [0.5] * n_labels)
         scorer = RowScorer(network, self.tokenizer, self.labelled.format, thresholds, saved, settings)

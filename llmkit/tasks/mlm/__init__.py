@@ -57,7 +57,7 @@ METRICS = MetricSet(
         Metric("n_pairs", "  over pairs", "{:,}"),
         Metric("pseudo_perplexity", "pseudo-perplexity", "{:,.3f}", higher_is_better=False),
     ),
-    loss_unit="the losses of tokens and of pairs together",
+    loss_unit="nats, masked-token loss plus pair loss",
 )  # fmt: skip
 
 

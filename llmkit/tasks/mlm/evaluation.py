@@ -85,7 +85,7 @@ def evaluate_masked_lm(
             confusion += torch.bincount(cells, minlength=4).view(2, 2)
     sums, labels, confusion = all_reduce_sum(sums), *all_reduce_sum({"labels": labels, "confusion": confusion}).values()
     if not sums["n_masked"]:
-        hint = "is this the right tokenizer for the text? Prepare it with another"
+        hint = "prepare the text with a tokenizer that knows its characters"
         what, where = "no token of the text could be masked: all are unknown or special", pairs.sentences.split.folder
         raise DataError(what, where=str(where), hint=hint)
     return sums | {"n_examples": n_scored, "n_most_frequent": int(labels.max()), "confusion": confusion.tolist()}
@@ -216,7 +216,9 @@ def score_split(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: EvaluationData, settings: Evaluate, mlm: Mlm,
     share: float = 1.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return metrics of a split, or of an evenly spaced fraction `share` of its examples; pairs match the model's head.
+    """Return metrics of a split, or of an evenly spaced fraction `share` of its examples.
+
+    The sentence objective is that of the model's head, not that of the recipe.
 
     Raises:
         UsageError, DataError: as `make_pairs`; text files without pairs are scored on masked tokens only.

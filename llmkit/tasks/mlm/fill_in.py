@@ -78,7 +78,7 @@ class FilledPrompt:
     n_prompt_tokens_dropped: int = 0
     """Number of tokens cut from both ends of a prompt that is longer than the context."""
     n_dropped_before: int = 0
-    """Number of tokens cut from its beginning."""
+    """Number of these tokens that were cut from the beginning."""
 
 
 def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
     mask = tokenizer.mask_token
     if unused := [name for name, value in settings if name != "top_k" and value != getattr(_DEFAULT, name)]:
         names = ", ".join(f"generate.{name}" for name in unused)
-        console.info(f"not used: {names}; each mask gets its generate.top_k most probable tokens")
+        console.info(f"not used: {names}; for each mask, the generate.top_k most probable tokens are shown")
     if isinstance(mask, str):
         for note in _describe_prompts(tokenizer, prompts, mask):
             console.info(note)
@@ -107,7 +107,7 @@ def fill_prompts(settings: Generate, request: GenerationRequest) -> list[dict[st
 
 
 def _describe_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], mask: str) -> list[str]:
-    """Return notes on empty prompts and on misspelled masks."""
+    """Return the notes of `describe_prompts`, and notes on empty prompts and on misspelled masks."""
     read = read_prompts(tokenizer, prompts, mask)
     notes = describe_prompts(tokenizer, prompts, read, mask)
     if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
@@ -149,7 +149,7 @@ def fill_masks(
             module.training = True
     if any(not math.isfinite(value) for _, probabilities in best for each in probabilities for value in each):
         hint = "give another model, or an earlier checkpoint"
-        raise ModelError("the model's probabilities are not finite", where="its logits", hint=hint)
+        raise ModelError("the model's probabilities are not finite", where="the model's logits", hint=hint)
     filled = [FilledPrompt(prompt, []) for prompt in prompts]
     for n, window, of_masks in zip(kept, windows, best, strict=True):
         masks = [
@@ -205,7 +205,7 @@ class _Reader:
         if not masks:
             mask = str(self._tokenizer.mask_token)
             slip = _find_slip(prompt, mask)
-            hint = f"write {mask} for {slip}" if slip else f"put {mask} where a word is missing"
+            hint = f"write {mask} instead of {slip}" if slip else f"put {mask} where a word is missing"
             raise UsageError(f"the prompt has no {mask}", where=where, hint=hint)
         # Some masks (RoBERTa's) include the white space around them; exclude it, so that it stays in the text.
         stripped = [(start, end, read[start:end]) for start, end in (encoding.offsets[i] for i in masks)]
@@ -221,8 +221,8 @@ class _Reader:
         room = self._longest - (len(ids) - (end - begin))
         reach = masks[-1] - masks[0] + 1
         if reach > room:
-            what = f"the prompt's masks span {reach} tokens, but the context has {room}"
-            raise UsageError(what, where=where, hint="move them closer together, or use one prompt per mask")
+            what = f"the prompt's masks span {reach} tokens, but the context has {room} for them"
+            raise UsageError(what, where=where, hint="move the masks closer together, or use one prompt per mask")
         at = min(max(masks[0] - (room - reach) // 2, begin), end - room)
         masks = [mask - at + begin for mask in masks]
         dropped = (at - begin, end - at - room)
@@ -234,7 +234,7 @@ class _Reader:
         return MaskPrediction(token, token_id, probability, text)
 
     def _join(self, before: str, token_id: int) -> str:
-        """Join the text before a mask and the token; removes a space that would be inside a word."""
+        """Join the text before a mask and the token; a space between them that would split a word is removed."""
         until_space = before.rstrip() or before
         if self._inner_prefix is not None:  # WordPiece: its tokens hold no spaces
             token = str(self._tokenizer.convert_ids_to_tokens(token_id) or "")

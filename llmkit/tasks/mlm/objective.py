@@ -33,10 +33,11 @@ class MaskedLM:
         self.state: dict[str, Tensor] = {}
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """Return input_ids, token_type_ids and attention_mask (batch, longest); masked_indices into the flattened batch
-        and masked_ids (masked tokens,); relations (batch,).
+        """Return the batch.
 
-        attention_mask and token_indices (models/kernels/padding_free.py) are omitted if there is no padding.
+        It has input_ids, token_type_ids and attention_mask, (batch, longest); masked_indices, positions in the
+        flattened batch, and masked_ids, the true ids, (masked tokens,); relations (batch,). attention_mask and
+        token_indices (models/kernels/padding_free.py) are omitted if there is no padding.
         """
         lengths = [len(example.input_ids) for example in examples]
         longest = max(lengths)
@@ -84,8 +85,8 @@ class MaskedLM:
 
 
 def predict(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """Return logits of masked tokens (masked tokens, vocabulary) and logits of pairs (batch, 2); None without that
-    head.
+    """Return logits of masked tokens (masked tokens, vocabulary) and logits of pairs (batch, 2), which are None if the
+    model has no head for pairs.
     """
     network = cast(PreTrainedModel, model)
     encoded = network.base_model(**encoder_inputs(network, batch))

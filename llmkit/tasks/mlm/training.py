@@ -33,7 +33,7 @@ from llmkit.training.contract import Plan
 
 @dataclass(frozen=True)
 class MaskedExamples:
-    """Sequences of random ids of full length with masks; two equal segments if there are pairs."""
+    """Random samples for `plan`: `block_size` random ids, some of them masked; two equal segments with `pairs`."""
 
     n_ids: int
     block_size: int
@@ -63,7 +63,7 @@ class MlmTraining(PretrainingTask):
             return
         if not can_mask(self.tokenizer):
             hint = "prepare the data with -s prepare.tokenizer.kind=wordpiece, or with the tokenizer of a BERT model"
-            what = "the data's tokenizer has no [MASK], [CLS] and [SEP]"
+            what = "the data's tokenizer lacks [MASK], [CLS] or [SEP]"
             raise DataError(what, where=str(self.prepared.tokenizer_path), hint=hint)
         prompt, mask = self.recipe.train.sample_prompt, self.tokenizer.mask_token
         if prompt and mask not in prompt:
@@ -137,7 +137,9 @@ class MlmTraining(PretrainingTask):
                     "the text is one document: negative pairs take their second segment from a distant passage"
                 )
         if self.recipe.mlm.sentence_objective != "none" and (share := sentences.pair_fraction()) < 0.5:
-            console.info(f"only {share:.0%} of the text is in documents of two sentences or more; pairs need two")
+            console.info(
+                f"only {share:.0%} of the text is in documents of two sentences or more; pairs need two sentences"
+            )
         return facts
 
     def evaluate(self, network: PreTrainedModel, plan: Plan) -> dict[str, Any]:

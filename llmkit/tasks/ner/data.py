@@ -1,7 +1,7 @@
 """Read tagged files into encoded train, validation and test splits with one list of tags.
 
-Columns, scheme and types come from the train file, apply to the other files, and are saved with the model. All schemes
-become BIO tags: O, and B- and I- of each type.
+Columns, scheme and types come from the train file, apply to the other files, and are saved with the model. Tags of
+every scheme are converted to BIO tags: O, and B-TYPE and I-TYPE of each type.
 """
 
 import hashlib
@@ -169,7 +169,7 @@ def read_file(
     """Read the rows and entities of a file; `saved` is the format of the train file, for other files.
 
     Raises:
-        DataError: see tables/tagged.py; a tag that is not of the scheme, with its line; no rows.
+        DataError: the file cannot be read (tables/tagged.py), a tag is not of the scheme, or no row has words.
     """
     spans = SpanCounts()
     with open_tagged(path, section, read) as opened:
@@ -217,7 +217,7 @@ def _read_entities(
         try:
             entities.append(read_entities(row.tags or [], scheme))
         except ValueError as error:
-            hint = "is this the column of the tags? ner.tag_column and ner.tags name another, ner.scheme=IO any words"
+            hint = "is this the column of the tags? ner.tag_column and ner.tags set it; ner.scheme=IO allows any tag"
             raise DataError(str(error), where=f"{path}, {unit} {row.line}", hint=hint) from None
         if n := count_violations(row.tags or [], scheme):
             n_wrong, first = n_wrong + n, first or row.line
@@ -225,7 +225,7 @@ def _read_entities(
         return entities, []
     places = "1 place breaks" if n_wrong == 1 else f"{n_wrong:,} places break"
     what = f"{path}: {places} the rules of {scheme}, the first in the sentence of {unit} {first}"
-    return entities, [f"{what}; they are read as conlleval reads them"]
+    return entities, [f"{what}; such tags are read as conlleval reads them"]
 
 
 def _recognize_words(file: TaggedFile) -> Any:
@@ -254,7 +254,11 @@ def _choose_sides(
 
 
 def check_types(file: TaggedFile, types: Sequence[str], section: Ner) -> list[str]:
-    """Remove entities of types that the train file does not have, or refuse them; returns a note with their number."""
+    """Remove entities of types that the train file does not have; returns a note with their number.
+
+    Raises:
+        DataError: there are such entities, and ner.unseen_labels is refuse.
+    """
     unknown: Counter[str] = Counter()
     lines = []
     for row, entities in zip(file.rows, file.entities, strict=True):
@@ -310,7 +314,7 @@ def _describe_splits(splits: Mapping[str, TaggedSplit], tags: Sequence[str], row
 
 
 def add_baseline(splits: Mapping[str, TaggedSplit]) -> dict[str, TaggedSplit]:
-    """Return the splits with the word baseline's tags of the held-out rows."""
+    """Return the splits with the tags that the word baseline predicts for the held-out rows."""
     train = splits["train"]
     sentences = ((row.words, train.labels[train.tagged.words_of(n)].tolist()) for n, row in enumerate(train.rows))
     baseline = WordBaseline(sentences)

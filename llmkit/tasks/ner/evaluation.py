@@ -1,4 +1,4 @@
-"""Evaluate a tagger on a tagged file or on the held-out rows of its run; only predictions stay in memory."""
+"""Evaluate a tagger on a tagged file or on the held-out rows of its run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +70,7 @@ class TagEvaluation:
         self.true: list[list[Entity]] = []
         self.predicted: list[list[Entity]] = []
         self.strict: list[list[Entity]] = []
+        """Predicted entities without those that begin with an I- tag."""
         self.words: list[tuple[int, int]] = []
         """(words, words with the correct tag) of each row."""
         self.keys: list[int] = []
@@ -77,6 +78,7 @@ class TagEvaluation:
         self.n_baseline_right = self.n_windows = self.n_long = 0
         self.mistakes: list[tuple[float, dict[str, Any]]] = []
         self.chosen_on = False
+        """Whether the run selected its weights on these rows."""
 
     def add_file(self, recipe: NerRecipe, path: str) -> None:
         """Score all rows of a file."""
@@ -139,11 +141,11 @@ class TagEvaluation:
             fold=tuple(fold) if fold else None, sample=sample_of(run_recipe.train), quiet=True,
         )  # fmt: skip
         if labelled.fingerprint() != read_fingerprint(manifest).get("data"):
-            hint = "give rows that it was not trained on with --data"
-            what = "the rows have changed since the run began, so its held-out rows are unknown"
+            hint = "set --data to a file with rows that the run was not trained on"
+            what = "the rows have changed since the run began, so the rows that it held out are unknown"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in labelled.splits:
-            hint = f"it has {', '.join(labelled.splits)}; choose one with --split, or a file with --data"
+            hint = f"its splits: {', '.join(labelled.splits)}; choose one with --split, or a file with --data"
             raise UsageError(f"the run has no {split} rows", where="evaluate.split", hint=hint)
         part = labelled.splits[split]
         self.add_split(part)
@@ -185,7 +187,10 @@ class TagEvaluation:
         return metrics | {"method": method | chosen | metrics.get("method", {})}
 
     def _add_mistakes(self, row: TaggedRow, probabilities: NDArray[np.float32]) -> None:
-        """Keep the wrong entities of the last row with the highest probability, with the words around them."""
+        """Add the missed and the wrongly predicted entities of the last row, with the words around them.
+
+        Of all rows, the MAX_MISTAKES entities with the highest probability are kept.
+        """
         true, predicted = self.true[-1], self.predicted[-1]
         for entity in sorted({*predicted} ^ {*true}):
             first, last, kind = entity

@@ -13,11 +13,16 @@ print(find("a text"))
 def describe_use(row_format: TagFormat) -> str:
     """Return a code snippet that gives the entities of `llmkit predict`, and notes on the differences."""
     notes = []
-    if row_format.words != "punctuation":
+    if row_format.words == "spaces":
         notes.append(
-            "The words of its training data keep their punctuation, such as `Paris.`: `llmkit predict` splits texts at "
+            "The words of the training data keep their punctuation, such as `Paris.`: `llmkit predict` splits texts at "
             "spaces. The pipeline of transformers splits off punctuation with some tokenizers, such as BERT's, and "
-            "then tags it separately."
+            "then tags the punctuation separately."
+        )
+    if row_format.words == "characters":
+        notes.append(
+            "The words of the training data are single characters: `llmkit predict` splits texts into characters. The "
+            "pipeline of transformers tags the words of the tokenizer, which may be longer."
         )
     if row_format.decoding != "greedy":
         notes.append(

@@ -67,7 +67,7 @@ def score_words(
             scores[words] = logits[numbers, places].cpu().numpy()
     scores = all_reduce_sum({"scores": scores})["scores"]  # words that other ranks scored are zero
     if not np.isfinite(scores).all():
-        hint = "its weights are damaged, or too large for the precision: train it again, or give another model"
+        hint = "the weights are damaged, or too large for the precision: train the model again, or give another one"
         raise ModelError("the model's scores are not finite numbers", where=model.name_or_path or "model", hint=hint)
     return scores
 
@@ -75,7 +75,7 @@ def score_words(
 def decode(scores: NDArray[np.float32], tagged: TaggedInputs, names: Sequence[str], decoding: str) -> Tagged:
     """Return the tags of all words, and their probabilities.
 
-    A word without a token continues an entity that goes on after it, and is O otherwise.
+    A word without a token continues the entity around it; if the words around it are not one entity, it is O.
     """
     exponents = np.exp(scores - scores.max(1, keepdims=True))
     probabilities = exponents / exponents.sum(1, keepdims=True)
@@ -100,7 +100,7 @@ def decode(scores: NDArray[np.float32], tagged: TaggedInputs, names: Sequence[st
 def _fill_in(
     tags: NDArray[np.int64], probabilities: NDArray[np.float32], known: NDArray[np.bool_], names: Sequence[str]
 ) -> None:
-    """Set the tags of the words of a row that have no token, in place."""
+    """Set the tags and probabilities of the words of a row that have no token, in place; see `decode`."""
     following = "O"
     tag_after: dict[int, str] = {}
     for word in range(len(tags) - 1, -1, -1):
@@ -143,7 +143,7 @@ class TagScorer:
 
 
 def open_scorer(path: str, settings: Evaluate, section: Ner) -> TagScorer:
-    """Load a tagger. One that llmkit did not train reads texts up to its maximum number of positions.
+    """Load a tagger. A model that llmkit did not train reads windows of up to 512 tokens, if it has as many positions.
 
     Raises:
         UsageError: evaluate.block_size exceeds the model's positions.
@@ -186,7 +186,7 @@ def predict_entities(recipe: NerRecipe, request: PredictionRequest) -> dict[str,
         console.info(f"{rows.path}: {columns.describe()}")
         added = COLUMN if COLUMN not in rows.columns else f"predicted_{COLUMN}"
         if added in rows.columns:
-            hint = "rename it in the file: the result keeps all columns and adds this one"
+            hint = "rename the column in the file: the output keeps all columns and adds one of this name"
             raise DataError(f"the file already has a column {added!r}", where=rows.path, hint=hint)
         kept = [name for name in rows.columns if name not in rows.computed]
         made = ["text"] if columns.tokens and "text" not in kept else []
@@ -218,7 +218,7 @@ def _predict_chunk(scorer: TagScorer, chunk: Sequence[TaggedRow]) -> Iterator[li
 def to_records(
     row: TaggedRow, tags: NDArray[np.int64], probabilities: NDArray[np.float32], names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the entities of a row: text, label, score, and the characters of the text, `start` up to `end`.
+    """Return the entities of a row: text, label, score, and the character range `start`, `end` in the row's text.
 
     The score is the mean probability of the tags of the entity's words.
     """

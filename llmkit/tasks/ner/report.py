@@ -14,7 +14,7 @@ _HIDDEN = ("per_type", "type_labels", "type_confusion", "mistakes")
 
 
 def make_tables(figures: Mapping[str, Any], *, brief: bool = False) -> list[Block]:
-    """Return the table of types and the confusion matrix; with `brief` only the most frequent types."""
+    """Return the table of types and the confusion matrix; with `brief`, only a table of the most frequent types."""
     rows = [
         [each.get("type"), *(get_number(each, key) for key in ("precision", "recall", "f1", "n_true", "n_predicted"))]
         for each in _records(figures, "per_type")
@@ -41,7 +41,7 @@ def make_sections(figures: Record) -> list[Section]:
 
 
 def shorten_metrics(part: Record) -> Record:
-    """Return the figures of a split without those shown in tables."""
+    """Return the metrics of a split without those shown in tables."""
     return {name: value for name, value in part.items() if name not in _HIDDEN}
 
 

@@ -82,14 +82,14 @@ class WordCounts(RowCounts):
 
     n_words: int = 0
     n_joined: int = 0
-    """Words without a token of their own, which are not scored."""
+    """Words without a token of their own; `decode` derives their tags from the words around them."""
 
     def describe(self, path: str, unit: str) -> list[str]:
         """Return notes on the words and the characters that the tokenizer does not know."""
         notes = super().describe(path, unit)
         if self.n_joined:
             of = f"{self.n_joined:,} of {self.n_words:,} words of {path}"
-            notes.append(f"{of} have no token of their own, and continue the entity around them or are O")
+            notes.append(f"{of} have no token of their own: each continues the entity around it, or is O")
         return notes
 
 

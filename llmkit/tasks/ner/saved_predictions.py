@@ -1,7 +1,7 @@
 """Counts of entities and words per held-out row, saved in the folder of a run, so that `compare` can test two runs.
 
-Each row has a hash of its text, its number of correct, predicted and true entities, and of correct words and words; see
-tasks/saved_arrays.py. Does not import torch.
+For each row, the file has the hash of its text, the numbers of its correct, predicted and true entities, and the
+numbers of its correctly tagged words and of all its words; see tasks/saved_arrays.py. Does not import torch.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class SavedCounts(NamedTuple):
     """Counts of one split; the arrays have one entry per row, in the order of `keys`."""
 
     keys: NDArray[np.uint64]
-    """Hash of the row's text and tags."""
+    """Hash of the row's text, see `hash_row`."""
     truth: NDArray[Any]
     """(rows, 2): true entities, words."""
     counts: NDArray[Any]
@@ -59,8 +59,8 @@ def _parse(arrays: Arrays, facts: Mapping[str, str]) -> SavedCounts:
 
 
 def compare_counts(first: SavedCounts, second: SavedCounts, metric: str) -> PairedTest | None:
-    """Test the difference of a metric between two runs; None if the rows are not the same, or if the metric needs more
-    than the counts.
+    """Test the difference of a metric between two runs; None if the rows are not the same, or if the metric cannot be
+    computed from the counts.
     """
     if not np.array_equal(first.keys, second.keys) or not np.array_equal(first.truth, second.truth):
         return None

@@ -192,7 +192,8 @@ class NerTraining(TrainingTask):
         if other is None or value >= other:
             return None
         advice = "try more train.epochs, or a --model that was pretrained on more text of this kind"
-        return f"the most frequent tag of each word is better: entity f1 {other:.4f} against {value:.4f}; {advice}"
+        found = f"entity f1 {other:.4f} against {value:.4f} of this model"
+        return f"the baseline, the most frequent tag of each word, is better: {found}; {advice}"
 
     def finish_tokenizer(self, network: PreTrainedModel) -> PreTrainedTokenizerBase:
         return match_tokenizer(self.tokenizer, self.recipe.block_size, token_types=self.token_types)

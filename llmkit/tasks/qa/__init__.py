@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class QaTask(Task):
-    """Question answering with any encoder or decoder of transformers that has a head for it."""
+    """Question answering with any encoder or decoder of transformers that has a question answering head."""
 
     name = "qa"
     model_is = "a question-answering model"

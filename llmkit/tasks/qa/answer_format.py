@@ -1,4 +1,4 @@
-"""What a saved reader needs to read and answer questions as in training; stored in config.json.
+"""The settings with which a saved model reads and answers questions as in training; stored in config.json.
 
 Training, `eval` and `predict` use the same format. A model of another tool gets the defaults.
 """
@@ -19,7 +19,7 @@ DEFAULT_STRIDE, DEFAULT_MAX_QUESTION_LENGTH, DEFAULT_MAX_ANSWER_LENGTH = 128, 64
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """Windows, limits of answers, and whether the model may give none."""
+    """Sizes of windows, limits of answers, and whether the model may give no answer."""
 
     block_size: int
     stride: int = DEFAULT_STRIDE
@@ -84,5 +84,5 @@ def read_format(config: PreTrainedConfig, block_size: int) -> tuple[AnswerFormat
         )
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)) or is_negative:
             where, hint = f"config.json, {CONFIG_KEY}.{name}", "restore config.json from the original model"
-            raise ModelError(f"{name} is {value!r}", where=where, hint=hint)
+            raise ModelError(f"{name} has the invalid value {value!r}", where=where, hint=hint)
     return replace(default, columns=columns, **values), True

@@ -1,9 +1,9 @@
 """The word-overlap baseline: the sliding window of Richardson et al. 2013 (MCTest, section 4), on spans of a context.
 
-A window of as many words as the question and a candidate have slides over the context. Its score is the sum of
-log(1 + 1 / count) over the words of the question that it holds, where count is the number of times that the word occurs
-in the context. A candidate gets the score of the best window around it; it has the median length of the train
-answers, lies in one sentence and has as few words of the question as possible. In Chinese, characters are words.
+A candidate is a span with the median length of the train answers, inside one sentence, with as few words of the
+question as possible. A window, as long as the question and a candidate together, slides over the context. The score of
+a window is the sum of log(1 + 1 / count) over the question words in it, where count is how often the word occurs in the
+context. The score of a candidate is that of the best window around it. In Chinese, characters are words.
 """
 
 import re
@@ -33,12 +33,12 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class WordOverlap:
-    """The baseline with what it took from the train questions."""
+    """The fitted baseline."""
 
     n_words: int
-    """Number of words of each answer."""
+    """Number of words of each answer: the median of the train answers."""
     min_score: float = -np.inf
-    """Minimum score of an answer; below it, the question gets no answer."""
+    """Minimum score of an answer; if the best answer has a lower score, the question gets no answer."""
 
     def predict(self, questions: Sequence[Question]) -> list[str]:
         """Return one answer per question."""
@@ -48,7 +48,7 @@ class WordOverlap:
         return (guess_answer(each.question, each.context, self.n_words) for each in questions)
 
     def with_threshold(self, questions: Sequence[Question], rules: Rules) -> "WordOverlap":
-        """Return a copy that leaves questions without an answer; the threshold has the best F1 on these questions."""
+        """Return a copy that may give no answer; its `min_score` is the one with the best F1 on these questions."""
         guesses = list(self._guess(questions))
         scores = score_answers([each.text for each in guesses], [each.references for each in questions], rules)
         values = np.array([-each.score for each in guesses])
@@ -66,7 +66,7 @@ def fit_word_overlap(questions: Sequence[Question]) -> WordOverlap:
 
 
 def guess_answer(question: str, context: str, n_words: int) -> Guess:
-    """Return the candidate of `n_words` words with the best window; the first of several."""
+    """Return the candidate of `n_words` words with the best window; of several, the first one."""
     matches = list(_WORD.finditer(context[:MAX_CONTEXT_CHARACTERS]))
     if not matches:
         return Guess("", -np.inf)
@@ -76,7 +76,7 @@ def guess_answer(question: str, context: str, n_words: int) -> Guess:
     is_asked = np.array([word in asked for word in words])
     weights = np.array([np.log1p(1 / counts[word]) for word in words]) * is_asked
     size = max(1, len(asked)) + n_words
-    # Windows may reach over the ends of the context, so that each candidate is in as many of them.
+    # Windows may extend beyond the ends of the context, so that all candidates are in the same number of windows.
     sums = np.convolve(weights, np.ones(size))  # sums[i]: the window that ends at word i
     reach = size - n_words + 1
     padded = np.pad(sums[n_words - 1 :], (0, max(0, reach)))

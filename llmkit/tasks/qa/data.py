@@ -1,8 +1,8 @@
 """Read files of questions into encoded train, validation and test splits.
 
-Held-out questions have other articles than the train questions, or other contexts if there are few articles. Questions
-without a context, and train questions whose answers are not in their contexts, are left out and counted. Held-out
-questions are all scored.
+Questions that are held out of the train file have other articles than the train questions, or other contexts if there
+are few articles. Questions of the train file without a context, or whose answers are not in their contexts, are left
+out and counted. All questions of validation and test files are scored.
 """
 
 import hashlib
@@ -181,7 +181,7 @@ def load_questions(
     if n_without:
         of = f"{n_without:,} of {len(train.questions):,} questions of {files['train']} have no answer"
         if may_decline:
-            notes.append(f"{of}: the model learns to give none (qa.unanswerable=false leaves them out)")
+            notes.append(f"{of}: the model learns to give no answer (qa.unanswerable=false leaves them out)")
         else:
             train.questions = [each for each in train.questions if each.answers]
             notes.append(f"{of} and are left out (qa.unanswerable=false)")
@@ -292,7 +292,7 @@ def _choose_max_answer_length(section: Qa, lengths: NDArray[np.int64]) -> tuple[
         usual = int(np.ceil(np.quantile(lengths, LONG_ANSWER_QUANTILE)))
         if usual > longest:
             longest = usual
-            notes.append(f"qa.max_answer_length {longest}: 99% of the train answers have at most as many tokens")
+            notes.append(f"qa.max_answer_length {longest}: 99% of the train answers have at most this number of tokens")
     n_longer = int((lengths > longest).sum())
     if n_longer and section.max_answer_length is not None:
         of = f"{n_longer:,} of {len(lengths):,} train answers"
@@ -332,7 +332,7 @@ def _describe_windows(
     if windows.n_normalized:
         of = f"{windows.n_normalized:,} of {len(split):,}"
         notes.append(
-            f"{path}: questions normalized as the model's training text: {of} ({describe_normalization(tokenizer)})"
+            f"{path}: questions normalized like the model's training text: {of} ({describe_normalization(tokenizer)})"
         )
     return notes
 

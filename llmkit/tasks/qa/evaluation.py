@@ -82,9 +82,10 @@ class QuestionEvaluation:
         self.questions: list[Question] = []
         self.answers: list[Candidate] = []
         self.keys: NDArray[np.uint64] | None = None
-        """Hashes of the questions of a split; those of a file have none."""
+        """Hashes of the questions of a split; None for questions of a file."""
         self.n_windows = 0
         self.chosen_on = False
+        """Whether the run selected its weights and threshold on these questions."""
         self.baseline: AnswerScores | None = None
         self.scores: AnswerScores | None = None
         self.rules: Rules = "squad_1.1"
@@ -101,7 +102,7 @@ class QuestionEvaluation:
         n_without = sum(not each.answers for each in self.questions)
         if n_without and not self.reader.format.may_decline:
             of = f"{n_without:,} of {len(self.questions):,} questions have no answer"
-            notes.append(f"{of}, but the model always gives one; -s qa.unanswerable=true lets it give none")
+            notes.append(f"{of}, but the model always gives one; with -s qa.unanswerable=true it may give none")
         for note in notes:
             console.info(note)
 
@@ -133,7 +134,7 @@ class QuestionEvaluation:
             raise UsageError("the run's manifest does not name its training data", where=str(run.manifest), hint=hint)
         saved, _ = read_format(self.reader.network.config, self.reader.format.block_size)
         if saved.windows != self.reader.format.windows:
-            what = "the run's own held-out questions are read as in training"
+            what = "the run's held-out questions can be read only as they were in training"
             hint = "give --data, or remove the setting"
             raise UsageError(what, where="evaluate.block_size, qa.stride, qa.max_question_length", hint=hint)
         fold, own = origin.get("fold"), load_recipe(run.recipe)  # another recipe would split differently
@@ -143,11 +144,11 @@ class QuestionEvaluation:
             fold=tuple(fold) if fold else None, sample=sample_of(own.train), quiet=True,
         )  # fmt: skip
         if data.fingerprint() != read_fingerprint(manifest).get("data"):
-            what = "the questions have changed since the run began, so its held-out questions are unknown"
-            hint = "give questions that it was not trained on with --data"
+            what = "the questions have changed since the run began, so the questions that it held out are unknown"
+            hint = "set --data to a file with questions that the run was not trained on"
             raise UsageError(what, where=", ".join(files.values()), hint=hint)
         if split not in data.splits:
-            hint = f"it has {', '.join(data.splits)}; choose one with --split, or a file with --data"
+            hint = f"its splits: {', '.join(data.splits)}; choose one with --split, or a file with --data"
             raise UsageError(f"the run has no {split} questions", where="evaluate.split", hint=hint)
         part = data.splits[split]
         if self.language == "auto":
@@ -185,7 +186,10 @@ class QuestionEvaluation:
         return {f"{BASELINE}_{key}": found[key] for key in keys} | {"intervals": metrics["intervals"] | intervals}
 
     def _find_mistakes(self) -> list[dict[str, Any]]:
-        """Return the most confident answers without a word of a reference, and missing or surplus answers."""
+        """Return up to MAX_MISTAKES answers with an F1 of 0, most confident first.
+
+        Such an answer shares no word with a reference, is missing, or was given to a question that has none.
+        """
         assert self.scores is not None
         wrong = np.flatnonzero(self.scores.f1 == 0)
         order = sorted(wrong.tolist(), key=lambda row: -self.answers[row].probability)[:MAX_MISTAKES]

@@ -3,7 +3,7 @@
 from llmkit.metrics.spec import Metric, MetricSet
 
 BASELINE = "baseline"
-"""Key of metrics.json with how the baseline was fitted, and the prefix of its metrics."""
+"""Prefix of the baseline's metrics in metrics.json."""
 
 METRICS = MetricSet(
     (
@@ -18,13 +18,13 @@ METRICS = MetricSet(
             baseline="baseline_answer_f1", chart="Held-out F1 of answers", progress="F1 {:.1%}", column="F1",
         ),
         Metric("baseline_answer_f1", "  word overlap", "{:.2%}"),
-        Metric("exact_match_answerable", "exact match, with an answer", "{:.2%}"),
+        Metric("exact_match_answerable", "exact match, answerable", "{:.2%}"),
         Metric(
-            "answer_f1_answerable", "F1, with an answer", "{:.2%}", note="questions with an answer", headline=3,
+            "answer_f1_answerable", "F1, answerable", "{:.2%}", note="questions with an answer", headline=3,
             column="F1 answerable",
         ),
         Metric(
-            "no_answer_accuracy", "correct without an answer", "{:.2%}", title="without an answer",
+            "no_answer_accuracy", "accuracy, unanswerable", "{:.2%}", title="accuracy, unanswerable",
             note="questions correctly left without an answer", headline=4, column="no answer",
         ),
     ),

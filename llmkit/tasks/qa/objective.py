@@ -29,7 +29,7 @@ class SpanPositions:
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """Return the batch of `collate_inputs` with labels (windows, 2): the positions of an answer's ends."""
+        """Return the batch of `collate_inputs` with labels (windows, 2): positions of the first and last token."""
         batch = collate_inputs([example.inputs for example in examples], self.pad_token_id, self.token_types)
         return batch | {"labels": torch.from_numpy(np.stack([example.label for example in examples]))}
 

@@ -42,7 +42,7 @@ N_BEST = "n_best"
 
 
 class Candidate(NamedTuple):
-    """A possible answer: its text, its probability and its characters in the context; no answer is empty."""
+    """A possible answer: its text, probability and character range in the context; for no answer, the text is empty."""
 
     text: str
     probability: float
@@ -65,7 +65,7 @@ class Reading:
     """Score of no answer minus that of the best answer."""
 
     def choose(self, answer_format: AnswerFormat) -> Candidate:
-        """Return the best answer, or no answer if its score exceeds the threshold."""
+        """Return the best answer, or no answer if `no_answer_score` exceeds the threshold."""
         declines = answer_format.may_decline and self.no_answer_score > answer_format.no_answer_threshold
         return self.no_answer if declines or not self.candidates else self.candidates[0]
 
@@ -88,7 +88,7 @@ def score_windows(
     scores = all_reduce_sum({"scores": scores})["scores"]  # windows that other ranks scored are zero
     if n_wrong := int((~np.isfinite(scores).all(1)).sum()):
         what = f"the model's scores of {n_wrong:,} of {len(scores):,} tokens are not finite numbers"
-        hint = "its weights are damaged, or too large for the precision: train it again, or give another model"
+        hint = "the weights are damaged, or too large for the precision: train the model again, or give another one"
         raise ModelError(what, where=model.name_or_path or "model", hint=hint)
     return scores
 
@@ -154,7 +154,7 @@ class Reader:
 
 
 def open_reader(path: str, settings: Evaluate, section: Qa) -> Reader:
-    """Load a model. One that llmkit did not train reads blocks of 384 tokens and always answers.
+    """Load a model. A model that llmkit did not train reads blocks of up to 384 tokens and, by default, always answers.
 
     Raises:
         UsageError: a setting does not fit the model.
@@ -200,7 +200,7 @@ class _Counts:
 
 
 def predict_answers(recipe: QaRecipe, request: PredictionRequest) -> dict[str, Any]:
-    """Write each question with its answer, probability and characters in the context; returns counts.
+    """Write each question with its answer, probability and character range in the context; returns counts.
 
     With `request.all_probabilities` a column `n_best` has the best answers.
 
@@ -256,17 +256,17 @@ def _name_columns(file: QuestionFile, *, with_n_best: bool) -> list[str]:
     """Return the names of the added columns; a name that the file has gets the prefix `predicted_`.
 
     Raises:
-        DataError: the file has both names.
+        DataError: the file has columns of both names.
     """
     names = []
     for name in (*COLUMNS, *([N_BEST] if with_n_best else [])):
         chosen = f"predicted_{name}" if name in file.kept else name
         if chosen in file.kept:
-            hint = "rename it in the file: the result keeps all columns and adds this one"
+            hint = "rename the column in the file: the output keeps all columns and adds one of this name"
             raise DataError(f"the file already has a column {chosen!r}", where=file.rows.path, hint=hint)
         names.append(chosen)
     if renamed := [name for name in names if name.startswith("predicted_")]:
-        console.info(f"{file.rows.path} has columns of the same names, so these are added: {', '.join(renamed)}")
+        console.info(f"{file.rows.path} has columns of the same names, so the added columns are {', '.join(renamed)}")
     return names
 
 

@@ -14,7 +14,7 @@ from llmkit.tasks.base import describe_interval
 from llmkit.training.run_record import Record, get_number, get_section
 
 IN_TABLES = ("mistakes",)
-"""Entries that are shown as tables, because they are too long for a list of figures."""
+"""Entries that are shown as tables, because they are too long for the list of metrics."""
 _MAX_TEXT_CHARS = 300
 
 
@@ -35,7 +35,7 @@ def describe_counts(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def make_tables(figures: Mapping[str, Any], metrics: MetricSet, *, brief: bool) -> list[Block]:
-    """Return the comparison with the baseline; the terminal lists it among the figures."""
+    """Return the table that compares with the baseline; none if `brief`: the terminal lists the baseline's metrics."""
     shown = [metric for metric in metrics.headlines if metric.baseline and get_number(figures, metric.key) is not None]
     if brief or not shown or get_number(figures, shown[0].baseline) is None:
         return []
@@ -78,7 +78,9 @@ def _make_summary(figures: Record) -> list[Block]:
     if (rules := RULES.get(str(method.get("rules")))) is not None:
         facts.append(f"Answers are compared by {rules} does.")
     if (threshold := get_number(method, "no_answer_threshold")) is not None:
-        facts.append(f"A question gets no answer if its score exceeds that of the best answer by {threshold:.4g}.")
+        facts.append(
+            f"A question gets no answer if the score of no answer exceeds that of the best answer by {threshold:.4g}."
+        )
     return [Paragraph(" ".join(facts))]
 
 

@@ -1,6 +1,7 @@
 """Scores of the held-out questions of a run, saved in its folder, so that `compare` can test two runs.
 
-Each question has the hash of its texts, the hash of its reference answers, exact match and F1. Does not import torch.
+For each question, the file has the hash of its texts, the hash of its reference answers, exact match and F1. Does not
+import torch.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def _parse(arrays: Arrays, facts: Mapping[str, str]) -> SavedScores:
 
 def compare_scores(first: SavedScores, second: SavedScores, metric: str) -> PairedTest | None:
     """Test the difference of a metric between two runs; None if the questions or the rules are not the same, or if the
-    metric needs more than these scores.
+    metric cannot be computed from these scores.
     """
     is_same = np.array_equal(first.keys, second.keys) and np.array_equal(first.references, second.references)
     if first.rules != second.rules or not is_same:

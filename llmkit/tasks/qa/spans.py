@@ -3,8 +3,8 @@
 The score of a span is the sum of the start score of its first token and the end score of its last. If several windows
 hold the span, the highest score counts. Spans lie inside the context, start and end at visible characters and have at
 most `max_answer_length` tokens. Probabilities are normalized over all spans of all windows (Clark and Gardner 2018)
-and, if the model may give no answer, over that too. Its score is the lowest of all windows (Devlin et al. 2019,
-section 4.3).
+and, if the model may give no answer, also over "no answer", which has its lowest score in any window (Devlin et al.
+2019, section 4.3).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ class WindowScores(NamedTuple):
     """The scores of one window for the tokens of its part of the context."""
 
     begin: int
-    """First context token."""
+    """Number of the window's first context token."""
     starts: NDArray[np.floating]
     ends: NDArray[np.floating]
     null: float
@@ -95,7 +95,7 @@ def _merge(
     open_begin, open_scores = 0, np.full((0, max_answer_length), -np.inf)
     for number, window in enumerate(windows):
         scores = _score_window(window, visible, max_answer_length)
-        n_shared = len(open_scores)  # tokens from the window's begin on that earlier windows hold too
+        n_shared = len(open_scores)  # the first tokens of this window, which earlier windows hold too
         n_tokens = max(n_shared, len(scores))
         merged = np.full((n_tokens, max_answer_length), -np.inf)
         merged[: len(scores)] = scores

@@ -156,7 +156,7 @@ class QaTraining(TrainingTask):
             return self.recipe.qa.no_answer_threshold
         texts = [each.candidates[0].text if each.candidates else "" for each in readings]
         found = score_answers(texts, [each.references for each in split.questions], self._rules(split))
-        # A question without a context has no answer whatever the threshold.
+        # The score of no answer is infinite if the question has no context; the threshold must be finite.
         values = np.clip([each.no_answer_score for each in readings], -1e6, 1e6)
         return choose_threshold(values, found.f1, found.is_answerable)
 
@@ -175,7 +175,7 @@ class QaTraining(TrainingTask):
         self, network: PreTrainedModel, name: str, split: QuestionSplit, settings: Evaluate
     ) -> dict[str, Any]:
         """Return all metrics of the split `name`, with intervals."""
-        answer_format = AnswerFormat(**network.config.llmkit)  # by finish_model
+        answer_format = AnswerFormat(**network.config.llmkit)  # saved by finish_model
         reader = Reader(network, self.tokenizer, answer_format, settings)
         evaluation = QuestionEvaluation(reader, self.questions.language, self.show_samples)
         evaluation.chosen_on = name == "validation"
@@ -197,7 +197,7 @@ class QaTraining(TrainingTask):
         if metrics["answer_f1"] > share:
             return None
         if not share:
-            return "no answer has a word of a reference"
+            return "no answer shares a word with a reference answer"
         return f"F1 of answers {metrics['answer_f1']:.2%} is no better than giving no answer, {share:.2%}"
 
     def compare_with_baseline(self, metrics: dict[str, Any]) -> str | None:

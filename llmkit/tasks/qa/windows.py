@@ -1,8 +1,8 @@
 """Encode questions and contexts as windows for the model: question, separator, a part of the context.
 
 Adjacent windows of a context share `stride` tokens, as with `return_overflowing_tokens` of transformers. A context is
-encoded once, whatever the number of its questions. Each of its tokens keeps its characters in the given context, so
-answers are cut from the text as it was given.
+encoded once, whatever the number of its questions. Each context token has a character range in the original context, so
+answers are cut from the original text.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from llmkit.tokens.tokenizer import encode_texts, encode_with_spans, id_dtype
 
 _SPACE = re.compile(r"\s")
 MIN_CONTEXT_TOKENS = 8
-"""Minimum number of context tokens per window, besides the stride."""
+"""Minimum number of context tokens by which a window advances."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class WindowSettings:
         room = self.block_size - n_special - self.max_question_length
         if room < self.stride + MIN_CONTEXT_TOKENS:
             what = (
-                f"a block of {self.block_size} tokens has no room for a question of {self.max_question_length}, "
-                f"{n_special} special tokens and windows that share {self.stride}"
+                f"a block of {self.block_size} tokens has no room for a question of {self.max_question_length} tokens, "
+                f"{n_special} special tokens and {self.stride} tokens that windows share"
             )
-            hint = f"raise train.block_size, or lower qa.stride and qa.max_question_length by {self.stride + 8 - room}"
+            n_missing = self.stride + MIN_CONTEXT_TOKENS - room
+            hint = f"raise train.block_size, or lower the sum of qa.stride and qa.max_question_length, by {n_missing}"
             raise UsageError(what, where="train.block_size, qa.stride", hint=hint)
 
 
@@ -80,28 +81,28 @@ class Windows:
 
     template: Template
     questions: Ragged
-    """Ids of the questions."""
+    """Token ids of each question."""
     contexts: Ragged
-    """Ids of the different contexts."""
+    """Token ids of each distinct context."""
     starts: Ragged
-    """The first character of each context token."""
+    """Where each context token begins, in characters of the original context."""
     ends: Ragged
-    """The character after each context token."""
+    """Where each context token ends, exclusive."""
     context_of: NDArray[np.int64]
-    """(questions,): number of the context."""
+    """(questions,): number of the question's context."""
     rows: NDArray[np.int64]
-    """(windows,): number of the question."""
+    """(windows,): number of the window's question."""
     begins: NDArray[np.int64]
-    """(windows,): first context token."""
+    """(windows,): number of the window's first context token."""
     stops: NDArray[np.int64]
-    """(windows,): the context token after the last."""
+    """(windows,): number of the context token after the window's last one."""
     null_index: int
     """Position of the token that stands for no answer; negative: from the end."""
     n_cut_questions: int = 0
     n_normalized: int = 0
     """Number of questions whose texts the normalization of the model's training text changed."""
     texts: list[str] = field(default_factory=list, repr=False)
-    """The different contexts as given."""
+    """The distinct contexts, not normalized."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -256,7 +257,7 @@ def _find_null(tokenizer: PreTrainedTokenizerBase, template: Template) -> int:
 def _encode_contexts(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[list[tuple[Ids, NDArray[np.int32], NDArray[np.int32]]], list[bool]]:
-    """Return (ids, first character, character after the last) of each token, and whether each text was normalized."""
+    """Return (id, first character, character after the last) of each token, and which texts normalization changed."""
     found, is_normalized = [], []
     pieces = [list(_split_long(text)) for text in texts]
     flat = [
@@ -296,7 +297,7 @@ def _split_long(text: str) -> Iterator[tuple[int, int]]:
 def align_labels(
     windows: Windows, questions: Sequence[Question]
 ) -> tuple[NDArray[np.int64], list[int], NDArray[np.int64]]:
-    """Return labels (windows, 2), questions whose answers cannot be trained on, and the tokens of each answer.
+    """Return labels (windows, 2), indices of questions without an answer in the context, and token counts of answers.
 
     A label is the position of the answer's first and last token in the window, or twice the token that stands for no
     answer if the window does not hold the whole answer. Of several reference answers, the most frequent is used.

@@ -120,7 +120,7 @@ def test_labels_are_renamed_and_a_name_that_no_row_has_is_reported(
     path = write_table(tmp_path / "a.csv", make_messages(20))
     data = load(tokenizer, {"train": path}, label_map="ham=good,spam=bad,eggs=ugly")
     assert data.label2id == {"bad": 0, "good": 1}
-    assert "cls.label_map: no row has 'eggs'" in data.notes
+    assert "cls.label_map: no row has the label 'eggs'" in data.notes
     (tmp_path / "map.json").write_text('{"ham": "good", "spam": "bad"}', encoding="utf-8")
     assert load(tokenizer, {"train": path}, label_map=str(tmp_path / "map.json")).label2id == data.label2id
 

@@ -348,7 +348,7 @@ def test_prompt_without_a_mask_is_refused(wordpiece: PreTrainedTokenizerFast, pr
 def test_mask_in_other_brackets_is_named_in_the_hint(wordpiece: PreTrainedTokenizerFast, slip: str) -> None:
     with pytest.raises(UsageError) as caught:
         fill_masks(bert(wordpiece), wordpiece, [f"却说{slip}操"])
-    assert caught.value.problems[0].hint == f"write [MASK] for {slip}"
+    assert caught.value.problems[0].hint == f"write [MASK] instead of {slip}"
 
 
 def test_empty_line_of_several_prompts_has_no_masks_and_alone_it_is_refused(wordpiece: PreTrainedTokenizerFast) -> None:

@@ -103,9 +103,9 @@ class _Pages:
 
     def data(self, text: str) -> None:
         if self._field:
-            self._n_chars += len(text)
-            if self._n_chars <= MAX_PAGE_CHARS:
-                self._pieces.append(text)
+            kept = text[: MAX_PAGE_CHARS + 1 - self._n_chars]  # one more than allowed, so that _take_page skips it
+            self._n_chars += len(kept)
+            self._pieces.append(kept)
 
     def _take_page(self) -> None:
         page, self._page = self._page, {}
@@ -115,7 +115,7 @@ class _Pages:
             self._source.skipped["redirect"] += 1
         elif page.get("model", "wikitext") != "wikitext":
             self._source.skipped["page that is not wikitext"] += 1
-        elif len(page.get("text", "")) >= MAX_PAGE_CHARS:
+        elif len(page.get("text", "")) > MAX_PAGE_CHARS:
             self._source.skip("page longer than MediaWiki allows", f"{self._path}, {page.get('title', '')}")
         else:
             self.pages.append((page.get("title", ""), page.get("text", "")))

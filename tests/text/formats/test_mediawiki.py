@@ -70,10 +70,16 @@ def test_dump_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "w.xml", DUMP[:-20].encode())
 
 
-def test_page_longer_than_any_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mediawiki, "MAX_PAGE_CHARS", 1000)
-    texts, source = read(tmp_path / "w.xml", (HEAD + page("A", "x" * 1001) + page("B", "y") + "</mediawiki>").encode())
-    assert (texts, sum(source.skipped.values())) == (["B\n\ny\n"], 1)
+@pytest.mark.parametrize("limit", [1000, 150_000])
+def test_page_over_the_limit_is_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """The parser gives a long text in pieces of 64 KB."""
+    monkeypatch.setattr(mediawiki, "MAX_PAGE_CHARS", limit)
+    pages = page("A", "x" * (limit + 1)) + page("B", "y" * limit)
+    texts, source = read(tmp_path / "w.xml", (HEAD + pages + "</mediawiki>").encode())
+    assert texts == [f"B\n\n{'y' * limit}\n"]
+    assert dict(source.skipped) == {"page longer than MediaWiki allows": 1}
 
 
 def test_missing_library_is_named_with_the_way_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

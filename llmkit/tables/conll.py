@@ -48,7 +48,7 @@ def looks_like_conll(lines: Sequence[str]) -> bool:
 
 
 def open_conll(path: str, read: Read, token_column: int | None, tag_column: int | None) -> RowStream:
-    """Open the sentences of a file as rows; columns are numbered from 1, negative from the last.
+    """Open the sentences of a file as rows; columns are numbered from 1; -1 is the last.
 
     Raises:
         DataError: no such file, no words, a column that does not exist; during iteration also lines with another number

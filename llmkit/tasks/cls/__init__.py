@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING, Any
 from llmkit.config.recipe import ClsRecipe, Recipe
 from llmkit.core.errors import ModelError, did_you_mean
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, HeldOut, PredictionRequest, Task, TrainingRequest, TrainingSetup
+from llmkit.tasks.base import EvaluationRequest, PredictionRequest, TrainingRequest, TrainingSetup
 from llmkit.tasks.cls.metrics import METRICS, NGRAM_BASELINE, with_custom_metrics
-from llmkit.training.run_record import Record, RunRecord, get_number, get_section
+from llmkit.tasks.row_task import RowTask
+from llmkit.training.run_record import Record, RunRecord, get_number
 
 if TYPE_CHECKING:
     from llmkit.metrics.paired import PairedTest
     from llmkit.pages.blocks import Block, Section
 
 
-class ClsTask(Task):
+class ClsTask(RowTask):
     """Classification with any encoder or decoder of transformers that has a sequence classification head."""
 
     name = "cls"
     model_is = "a classifier"
     commands = "finetune-cls, eval, predict"
-    writes_samples = False
-    reads_rows = True
     fixed_fields = ("cls.freeze", "cls.lora_rank", "cls.lora_target_modules")
 
     def claims(self, architecture: str, model_type: str) -> bool:
@@ -58,24 +57,8 @@ class ClsTask(Task):
 
         return predict_rows(_to_cls_recipe(recipe), request)
 
-    def describe_held_out(self, record: RunRecord, split: str) -> HeldOut:
-        splits = get_section(get_section(record.manifest, "data"), "splits")
-        held_out, train = get_section(splits, split), get_section(splits, "train")
-        n_rows = get_number(get_section(record.metrics, split), "n_rows") or get_number(held_out, "rows")
-        size = None if n_rows is None else int(n_rows)
-        return HeldOut(size, "rows", held_out.get("rows_hash"), train.get("rows_hash"))
-
-    def describe_compared(self, record: RunRecord, split: str) -> Record:
-        data, figures = get_section(record.manifest, "data"), get_section(record.metrics, split)
-        training, method = get_section(record.metrics, "training"), get_section(figures, "method")
-        return {
-            "started from": get_section(record.manifest, "origin").get("start"),
-            "label type": record.manifest.get("label_type"),
-            "train rows": get_number(get_section(get_section(data, "splits"), "train"), "rows"),
-            "epochs": training.get("epochs"),
-            "scored rows": figures.get("n_rows"),
-            "weights chosen on": "these rows" if "weights" in method else "other rows",
-        }
+    def describe_method(self, record: RunRecord, method: Record) -> Record:
+        return {"label type": record.manifest.get("label_type")}
 
     def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
         from llmkit.tasks.cls.saved_predictions import compare_predictions, load_predictions

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.config.recipe import QaRecipe, Recipe
 from llmkit.metrics.spec import Metric, MetricSet
-from llmkit.tasks.base import EvaluationRequest, HeldOut, PredictionRequest, Task, TrainingRequest, TrainingSetup
+from llmkit.tasks.base import EvaluationRequest, PredictionRequest, TrainingRequest, TrainingSetup
 from llmkit.tasks.qa.metrics import METRICS
-from llmkit.training.run_record import Record, RunRecord, get_number, get_section
+from llmkit.tasks.row_task import RowTask
+from llmkit.training.run_record import Record, RunRecord
 
 if TYPE_CHECKING:
     from llmkit.metrics.paired import PairedTest
     from llmkit.pages.blocks import Block, Section
 
 
-class QaTask(Task):
+class QaTask(RowTask):
     """Question answering with any encoder or decoder of transformers that has a question answering head."""
 
     name = "qa"
     model_is = "a question-answering model"
     commands = "finetune-qa, eval, predict"
-    writes_samples = False
-    reads_rows = True
+    unit = "questions"
     fixed_fields = ("qa.freeze", "qa.lora_rank", "qa.lora_target_modules")
 
     def claims(self, architecture: str, model_type: str) -> bool:
@@ -52,24 +52,8 @@ class QaTask(Task):
 
         return predict_answers(_to_qa_recipe(recipe), request)
 
-    def describe_held_out(self, record: RunRecord, split: str) -> HeldOut:
-        splits = get_section(get_section(record.manifest, "data"), "splits")
-        held_out, train = get_section(splits, split), get_section(splits, "train")
-        n_rows = get_number(get_section(record.metrics, split), "n_questions") or get_number(held_out, "rows")
-        size = None if n_rows is None else int(n_rows)
-        return HeldOut(size, "rows", held_out.get("rows_hash"), train.get("rows_hash"))
-
-    def describe_compared(self, record: RunRecord, split: str) -> Record:
-        data, figures = get_section(record.manifest, "data"), get_section(record.metrics, split)
-        training, method = get_section(record.metrics, "training"), get_section(figures, "method")
-        return {
-            "started from": get_section(record.manifest, "origin").get("start"),
-            "rules": method.get("rules"),
-            "train questions": get_number(get_section(get_section(data, "splits"), "train"), "rows"),
-            "epochs": training.get("epochs"),
-            "scored questions": figures.get("n_questions"),
-            "weights chosen on": "these rows" if "weights" in method else "other rows",
-        }
+    def describe_method(self, record: RunRecord, method: Record) -> Record:
+        return {"rules": method.get("rules")}
 
     def test_difference(self, first: Path, second: Path, split: str, metric: str) -> "PairedTest | None":
         from llmkit.tasks.qa.saved_predictions import compare_scores, load_scores

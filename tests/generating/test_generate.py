@@ -39,6 +39,6 @@ def test_settings_that_a_masked_model_does_not_read_are_reported(
 ) -> None:
     model = save_bert(tmp_path / "bert")
     generate(SETTINGS, model=model, prompts=["win [MASK] now"])
-    assert "not used: generate.max_new_tokens, generate.num_samples; each mask gets" in capsys.readouterr().err
+    assert "not used: generate.max_new_tokens, generate.num_samples; for each mask" in capsys.readouterr().err
     generate(load_recipe(None, ["generate.top_k=3"]).generate, model=model, prompts=["win [MASK] now"])
     assert "not used" not in capsys.readouterr().err

@@ -87,7 +87,7 @@ def launch_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch, *argum
             "port",
         ),
         (RendezvousTimeoutError(), "could not connect: RendezvousTimeoutError", "every machine"),
-        (RendezvousClosedError(), "had ended on another machine", "again"),
+        (RendezvousClosedError(), "had ended on another machine", "repeat the command"),
     ],
 )
 def test_failed_rendezvous_is_an_error_of_three_lines(

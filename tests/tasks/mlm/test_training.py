@@ -226,7 +226,7 @@ def test_data_without_a_mask_token_is_refused_with_a_hint(tmp_path: Path) -> Non
     write_books(tmp_path / "books")
     plain = recipe("prepare.tokenizer.kind=byte-bpe", "prepare.tokenizer.vocab_size=300")
     prepare([str(tmp_path / "books")], tmp_path / "data", plain.prepare)
-    with pytest.raises(DataError, match="no \\[MASK\\]") as caught:
+    with pytest.raises(DataError, match="lacks \\[MASK\\]") as caught:
         pretrain(recipe(), data=tmp_path / "data", out=tmp_path / "run")
     assert "wordpiece" in str(caught.value)
     assert not (tmp_path / "run").exists()

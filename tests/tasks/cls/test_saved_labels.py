@@ -119,7 +119,7 @@ def test_numbers_start_with_the_predictions_of_the_model(
     other = write_table(tmp_path / "other.csv", [(text, "stars", number) for text, number in rows], ("text", "x", "y"))
     start(run, other, "cls.labels=regression", "cls.label=y")
     output = capsys.readouterr().err
-    assert "the model's head (label) has no value of the data: using a new head; if label and y are the same value" in output
+    assert "the model's head (label) has no value of the data: using a new head; if label and y are the same" in output
     assert "set --label-map 'label=y'" in output
     task, found = start(run, other, "cls.labels=regression", "cls.label=y", "cls.label_map={label: y}")
     assert "head is kept" in capsys.readouterr().err

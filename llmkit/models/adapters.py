@@ -120,7 +120,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         )
     if settings.get("task_type") not in AUTO_CLASSES:
         what = f"the adapter is for the task {settings.get('task_type')!r}"
-        hint = f"set task_type to the task of the adapter: {', '.join(AUTO_CLASSES)}"
+        hint = f"llmkit reads adapters with task_type {' or '.join(AUTO_CLASSES)}; if this is one, correct task_type"
         raise ModelError(what, where=where, hint=hint)
     if settings.get("peft_type") != "LORA":
         hint = "merge the adapter with peft first"

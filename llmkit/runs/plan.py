@@ -55,7 +55,7 @@ MIN_TRIAL_MINUTES = 15.0
 """Minimum length of a run for trying compile modes: each trial takes up to a minute."""
 COMPILE_TRIAL_SECONDS = 3.0
 STEP_TRIAL_SHARE, MAX_STEP_TRIAL_SECONDS = 0.02, 3.0
-"""Fraction of `train.max_minutes`, and maximum seconds, for timing steps before the first one."""
+"""Time limit of the trial steps before training: a fraction of `train.max_minutes`, and a maximum in seconds."""
 FINAL_TRIAL_BLOCKS = (8, 32)
 """Numbers of held-out blocks to score in the same way as at the end, to time the final evaluation."""
 MAX_FIT_FLOPS_SECONDS = 10.0

@@ -42,7 +42,10 @@ def list_labels(rows: RowStream, name: str | None, *, required: bool) -> None:
 
 
 def find_flag_columns(columns: Sequence[str], sample: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return the columns that hold only 0 and 1, or another yes and no, in the sample; at least one must hold both."""
+    """Return the columns whose sampled cells all mean yes or no, such as 0 and 1; an empty cell means no.
+
+    Empty columns are left out. Returns an empty list if no column has both.
+    """
     cells = {column: {_fold(row.get(column)) for row in sample} for column in columns}
     flags = [column for column, found in cells.items() if found - {""} and found <= _ON | _OFF]
     return flags if any(cells[column] & _ON and cells[column] & _OFF for column in flags) else []

@@ -69,8 +69,8 @@ class QuestionCounts:
         """Return notes on the corrections."""
         notes = self.answers.describe(path, unit)
         if self.contradictory.n:
-            what = f"{count(self.contradictory.n, 'question')} marked as impossible despite answers, which are not used"
-            notes.append(f"{path}: {what} ({self.contradictory.describe(unit)})")
+            marked = f"{count(self.contradictory.n, 'question')} marked as impossible, but with answers"
+            notes.append(f"{path}: {marked}; the answers are ignored ({self.contradictory.describe(unit)})")
         return notes
 
 

@@ -60,7 +60,8 @@ LATIN_ACCENTS = "(?<=\\p{Latin})\\p{Mn}+|\u0338"
 """Combining marks of decomposed text: those on Latin letters, and the stroke of ≠ (U+0338), which is the only mark that
 NFC could join to a symbol in another chunk."""
 UNSPACED_RUN = "(?:(?=\\p{L})[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]\\p{M}*){1,16}"
-"""Letters and marks of Thai, Lao, Burmese and Khmer, without punctuation, so that a run is part of one chunk."""
+"""1 to 16 letters of Thai, Lao, Burmese or Khmer, each with its marks. A match has no white space or punctuation, so
+the next pre-tokenizer does not split it."""
 FINAL_SIGMA_PATTERN = r"(?<=[\p{L}\p{M}])Σ(?![\p{L}\p{M}])"
 _OWN = (BYTE_BPE_PATTERN, LATIN_ACCENTS, UNSPACED_RUN, LINE_ENDS.pattern, FINAL_SIGMA_PATTERN)
 KNOWN_PATTERNS = frozenset({*_SHORT, *_OWN, _GPT2, _LLAMA3, _QWEN2})

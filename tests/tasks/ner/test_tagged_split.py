@@ -1,5 +1,7 @@
 """Parts of a split keep words and labels together."""
 
+from pathlib import Path
+
 import numpy as np
 from tiny import make_tagged, write_conll
 
@@ -9,7 +11,7 @@ from llmkit.tasks.ner.data import load_tagged
 from llmkit.tokens.loading import load_tokenizer
 
 
-def test_taken_rows_have_their_own_labels_and_inputs(bert: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_taken_rows_have_their_own_labels_and_inputs(bert: str, tmp_path: Path) -> None:
     path = write_conll(tmp_path / "a.conll", make_tagged(12))
     split = load_tagged(Ner(validation=0.5), Read(), {"train": path}, load_tokenizer(bert), 64).splits["validation"]
     part = split.take(np.array([3, 0]))
